@@ -1,0 +1,377 @@
+"""The nouns of the service as frozen values: ids, devices, releases, jobs, attempts, causes, latches.
+
+This is the bottom layer.  Nothing here does IO, reads a clock or knows a protocol; every other layer may
+import it.  What may follow what in a job's life is the table ``TRANSITIONS``: code, tests and docs read it there.
+
+Instants are wall-clock seconds since the epoch in UTC (they are stored); durations are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import TYPE_CHECKING, Final, NewType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ClassName = NewType("ClassName", str)
+DeviceId = NewType("DeviceId", str)
+"""Short and stable; what a person types and what every log line carries as ``device``."""
+JobId = NewType("JobId", int)
+AttemptId = NewType("AttemptId", int)
+LatchId = NewType("LatchId", int)
+ImageHash = NewType("ImageHash", str)
+"""SHA-256 of an image, 64 lower-case hexadecimal digits."""
+
+
+# --- where a device is -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbFacts:
+    """What sysfs tells of the USB interface behind a port, without opening anything."""
+
+    vendor_id: int
+    product_id: int
+    serial: str | None = None
+    topology: str = ""
+    """Bus and port path as the kernel writes it, e.g. ``1-1.4``."""
+    interface: int | None = None
+    """bInterfaceNumber: one adapter may carry several ports."""
+    manufacturer: str = ""
+    product: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialAddress:
+    """A tty by the name it is opened with."""
+
+    path: str
+    baud: int = 115_200
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpAddress:
+    """A peer that carries the serial frames in a TCP stream."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Address = SerialAddress | TcpAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One port that a scan saw: names and facts only, the port was not opened (invariant 4)."""
+
+    address: SerialAddress | TcpAddress
+    links: tuple[str, ...] = ()
+    """Other names of the same node, by-id and by-path links and links in watched directories, sorted."""
+    usb: UsbFacts | None = None
+
+
+# --- what should run ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """An image plus its manifest, accepted from the firmware directory."""
+
+    device_class: ClassName
+    version: str
+    sequence: int | None = None
+    image: ImageHash
+    size: int
+    manifest: str
+    """Name of the manifest file in the firmware directory."""
+
+
+# --- why something ended -----------------------------------------------------------------------------
+
+
+@unique
+class CauseCode(StrEnum):
+    """Why an attempt ended.  The values go to logs, the store and scripts: they never change."""
+
+    # The wire and the port.
+    NO_ANSWER = "no-answer"
+    RETRIES_EXHAUSTED = "retries-exhausted"
+    LINK_LOST = "link-lost"
+    OPEN_FAILED = "open-failed"
+    CLIENT_REBOOTED = "client-rebooted"
+    ENTRY_FAILED = "entry-failed"
+    INTERRUPTED = "interrupted"
+    TRANSPORT_EXHAUSTED = "transport-exhausted"
+    # The device's own verdicts.
+    CLIENT_ERROR = "client-error"
+    INVALID_FILE = "invalid-file"
+    WRONG_DEVICE_ID = "wrong-device-id"
+    ADDRESS_ERROR = "address-error"
+    ERASE_ERROR = "erase-error"
+    WRITE_ERROR = "write-error"
+    READ_ERROR = "read-error"
+    VERSION_REFUSED = "version-refused"
+    ABORT_WITHOUT_CAUSE = "abort-without-cause"
+    ABORT_UNKNOWN = "abort-unknown"
+    NOT_AUTHORIZED = "not-authorized"
+    NOT_SUPPORTED = "command-not-supported"
+    IMAGE_INVALID = "image-invalid"
+    CLIENT_INFO_MALFORMED = "client-info-malformed"
+    PROTOCOL_TOO_NEW = "protocol-too-new"
+    # What we found out ourselves.
+    IMAGE_UNFIT = "image-unfit"
+    VERSION_MISMATCH = "version-mismatch"
+    END_UNANSWERED = "end-unanswered"
+    PORT_HELD = "port-held"
+    IMAGE_UNAVAILABLE = "image-unavailable"
+    CANCELLED = "cancelled"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why an attempt ended, as the device or the wire told it."""
+
+    code: CauseCode
+    detail: str = ""
+    """One sentence for a person."""
+    raw: bytes = b""
+    """What the device sent, as received."""
+    offset: int | None = None
+    """Bytes of the image that the device had accepted before."""
+    chunk: int | None = None
+    """Index of the chunk that was refused or under way, from 0."""
+    sequence: int | None = None
+    """Sequence number of the command that was refused or under way."""
+
+
+@unique
+class LatchScope(StrEnum):
+    """What a latch stops."""
+
+    PAIR = "pair"
+    """This image on this device."""
+    IMAGE = "image"
+    """This image on every device."""
+    DEVICE = "device"
+    """Every image on this device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latch:
+    """A stop that only a person lifts, with its evidence."""
+
+    id: LatchId
+    scope: LatchScope
+    device: DeviceId | None
+    image: ImageHash | None
+    cause: Cause
+    set_at: float
+    attempt: AttemptId | None = None
+    """The attempt whose verdict set it."""
+    lifted_at: float | None = None
+    lifted_by: str = ""
+
+
+# --- what is being done ------------------------------------------------------------------------------
+
+
+@unique
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """True when nothing follows any more."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.SUPERSEDED, JobState.CANCELLED, JobState.FAILED}),
+    JobState.RUNNING: frozenset(
+        {JobState.SUCCEEDED, JobState.FAILED, JobState.UNKNOWN, JobState.QUEUED, JobState.CANCELLED}
+    ),
+    JobState.UNKNOWN: frozenset(
+        {JobState.SUCCEEDED, JobState.QUEUED, JobState.FAILED, JobState.SUPERSEDED, JobState.CANCELLED}
+    ),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.SUPERSEDED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+"""What may follow what in a job's life; a move that is not here is a defect and is refused by the store."""
+
+
+@unique
+class Phase(StrEnum):
+    """How far an attempt got, as it stands on disk: each is written before the device is touched (invariant 5)."""
+
+    PROBING = "probing"
+    """Nothing on the device has changed yet."""
+    WRITING = "writing"
+    """An erase may have begun: the device may hold no complete image."""
+    ENDING = "ending"
+    """The device called the image valid; the command that starts it may have been sent."""
+
+
+@unique
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+
+
+@unique
+class WaitKind(StrEnum):
+    """What keeps a queued job from running now."""
+
+    ABSENT = "absent"
+    IDENTITY = "identity"
+    HOLD = "hold"
+    BACK_OFF = "back-off"
+    WEAR = "wear"
+    CANARY = "canary"
+    PORT_HELD = "port-held"
+    SLOT = "slot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """Why a job does not run now.  Derived anew at each planning, never stored."""
+
+    kind: WaitKind
+    detail: str
+    until: float | None = None
+    """The instant at which it ends by itself, where that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStats:
+    """Counters of one attempt's wire."""
+
+    commands: int = 0
+    resends: int = 0
+    timeouts: int = 0
+    damaged: int = 0
+    strays: int = 0
+    """Late or duplicate answers, dropped."""
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One physical unit as the store knows it; whether it is here now is the registry's to say."""
+
+    id: DeviceId
+    device_class: ClassName
+    key: str
+    """The identity by the class's rule: ``serial:...`` or ``port:...``."""
+    label: str = ""
+    port: str = ""
+    """Where it was last seen."""
+    serial: str = ""
+    running_version: str | None = None
+    """What it is known to run; None is not known."""
+    running_sequence: int | None = None
+    running_image: ImageHash | None = None
+    running_evidence: str = ""
+    """How we know, one sentence."""
+    complete: bool | None = None
+    """False: known to hold no complete image.  True: holds one.  None: not known."""
+    pinned: str | None = None
+    first_seen: float = 0.0
+    last_seen: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One release for one device.  Durable."""
+
+    id: JobId
+    device: DeviceId
+    device_class: ClassName
+    image: ImageHash
+    version: str
+    sequence: int | None
+    size: int
+    state: JobState
+    created_at: float
+    updated_at: float
+    attempts: int = 0
+    not_before: float | None = None
+    """Back-off: no attempt before this instant."""
+    present_s: float = 0.0
+    """How long the device has been here while this job waited or ran: what the time budget counts."""
+    cause: Cause | None = None
+    """Of the last attempt that did not succeed, or why the job ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a job, from probe to outcome; every one is kept."""
+
+    id: AttemptId
+    job: JobId
+    device: DeviceId
+    image: ImageHash
+    version: str
+    number: int
+    """From 1 within the job."""
+    started_at: float
+    phase: Phase
+    outcome: Outcome
+    ended_at: float | None = None
+    cause: Cause | None = None
+    evidence: str = ""
+    """What makes us believe the outcome, one sentence."""
+    erase_starts: int = 0
+    stats: LinkStats = field(default_factory=LinkStats)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wear:
+    """Starts of an erase counted for one device."""
+
+    today: int = 0
+    life: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A person's wish that nothing be started, for one device or (``device`` is None) for all."""
+
+    device: DeviceId | None
+    reason: str
+    owner: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a person did, kept in the history."""
+
+    at: float
+    who: str
+    what: str
+    target: str
+    detail: str = ""

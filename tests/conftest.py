@@ -1,0 +1,61 @@
+"""What every test shares: the event loop's default, hypothesis profiles, and the rule that CI skips nothing."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_IN_CI = bool(os.environ.get("CI"))
+
+# Deadlines and "too slow" judge the machine rather than the code, and ours is shared with other work.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# In CI the same commit gives the same verdict; new examples are found on laptops.
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
+settings.load_profile("ci" if _IN_CI else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make campaign` ask for more of what `make test` only samples."""
+    parser.addoption("--samples", type=int, default=40, help="cuts and kills to try in tests/faults")
+
+
+@pytest.fixture(scope="session")
+def samples(request: pytest.FixtureRequest) -> int:
+    """How many randomly placed cuts or kills a fault test tries."""
+    count = request.config.getoption("--samples")
+    assert isinstance(count, int)
+    return count
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    """Run on asyncio unless a module says otherwise: the daemon does.
+
+    Drivers and service are also tested on trio, whose clock can be faked; those modules override this.
+    """
+    return "asyncio"
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if _IN_CI and report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = f"skipped or expected to fail, which CI does not accept: {report.longrepr}"
+        # pytest would go on calling it an expected failure.
+        vars(report).pop("wasxfail", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped or xfailed test into a failure in CI: a check that does not run checks nothing."""
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Do the same for a module that skips itself as a whole."""
+    report = yield
+    _refuse_skip(report)
+    return report
