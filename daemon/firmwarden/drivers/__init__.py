@@ -1,0 +1,1 @@
+"""How each family of devices is updated: probe > enter > write > verify > leave > confirm."""
