@@ -1,4 +1,4 @@
-"""What every test shares: the event loop's default, hypothesis profiles, and the rule that CI skips nothing."""
+"""What every test shares: the default backend, hypothesis profiles, and the rule that CI skips nothing."""
 
 import os
 from collections.abc import Generator

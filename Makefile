@@ -1,0 +1,86 @@
+# One definition of every check, for laptop and CI. Needs Python 3.11 or newer and make; the rest goes into $(VENV).
+#
+#   make demo       the real daemon updating simulated devices, in under a minute
+#   make test       the test suite with coverage       ARGS="tests/protocol -k frame" narrows it
+#   make check      style, types, layers, dependencies, changelog fragments
+#   make format     what `make check` would complain about and a tool can mend
+#   make bench      figures, as a table
+#   make campaign   the fault tests with many more samples
+#   make lock       the lock files anew from pyproject.toml
+#   make clean
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+# Locked files only, checked by hash; nothing is fetched that a lock does not name.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+
+.PHONY: demo test check format bench campaign lock clean
+.DELETE_ON_ERROR:
+
+demo: $(RUNTIME)
+	$(BIN)/firmwarden demo $(ARGS)
+
+# Narrowed by ARGS, the suite runs without the coverage threshold, which only the whole can reach.
+test: $(DEV)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
+
+check: $(DEV)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry daemon
+	$(BIN)/towncrier build --draft --version next >/dev/null
+
+format: $(DEV)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
+
+campaign: $(DEV)
+	$(BIN)/python -m pytest tests/faults --samples=200 $(ARGS)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Firmwarden needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	$(INSTALL) --require-hashes --requirement requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUNTIME)
+	@echo "Installing development tools into $(VENV) ..."
+	$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+# For every platform and every supported Python at once. The development lock contains the runtime's versions.
+COMPILE := $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra cli pyproject.toml
+lock:
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) --group build --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache \
+	  .pytest_cache .ruff_cache
+	find daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +
