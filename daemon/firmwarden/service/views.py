@@ -1,0 +1,196 @@
+"""The shapes of what the service tells: what `--json` prints and what the control API answers.
+
+Plain data that goes to JSON as it is.  Instants are RFC 3339 strings in UTC, durations seconds, hashes and raw
+bytes hexadecimal.  Keys are only ever added.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+
+class CauseView(TypedDict):
+    code: str
+    detail: str
+    meaning: str
+    """What the code means, in words."""
+    raw: str
+    offset: int | None
+    chunk: int | None
+    sequence: int | None
+
+
+class WaitView(TypedDict):
+    kind: str
+    detail: str
+    until: str | None
+
+
+class ProgressView(TypedDict):
+    step: str
+    done: int
+    total: int
+
+
+class WearView(TypedDict):
+    today: int
+    today_budget: int
+    life: int
+    life_budget: int
+
+
+class LatchView(TypedDict):
+    id: int
+    scope: str
+    device: str | None
+    image: str | None
+    cause: CauseView
+    set_at: str
+    clear: str
+    """The exact command that lifts it."""
+
+
+class JobView(TypedDict):
+    id: int
+    device: str
+    device_class: str
+    version: str
+    image: str
+    state: str
+    created_at: str
+    updated_at: str
+    attempts: int
+    attempts_budget: int
+    wait: WaitView | None
+    progress: ProgressView | None
+    cause: CauseView | None
+
+
+class AttemptView(TypedDict):
+    id: int
+    job: int
+    device: str
+    number: int
+    version: str
+    image: str
+    started_at: str
+    ended_at: str | None
+    phase: str
+    outcome: str
+    cause: CauseView | None
+    evidence: str
+    erase_starts: int
+    stats: dict[str, int]
+
+
+class DeviceView(TypedDict):
+    id: str
+    label: str
+    device_class: str
+    identity: str
+    port: str
+    serial: str
+    present: bool
+    conflict: str | None
+    running_version: str | None
+    running_image: str | None
+    running_evidence: str
+    complete: bool | None
+    desired_version: str | None
+    desired_reason: str
+    """Why this version, or why none."""
+    pinned: str | None
+    held: str | None
+    """The reason of the hold that concerns it, if any."""
+    latched: bool
+    job: JobView | None
+    """Its job that is not final, else its last one."""
+    wear: WearView
+    first_seen: str
+    last_seen: str
+
+
+class ConflictView(TypedDict):
+    ports: list[str]
+    detail: str
+
+
+class ReleaseView(TypedDict):
+    manifest: str
+    state: Literal["accepted", "refused"]
+    device_class: str | None
+    version: str | None
+    sequence: int | None
+    image: str | None
+    size: int | None
+    reason: str | None
+    """Why it is refused."""
+    latched: bool
+
+
+class StatusView(TypedDict):
+    version: str
+    started_at: str
+    state: Literal["starting", "ready", "stopping"]
+    devices: int
+    present: int
+    conflicts: list[ConflictView]
+    running: int
+    waiting: int
+    unknown: int
+    latches: int
+    held: str | None
+    """The reason of the hold on everything, if any."""
+    releases: int
+    refused_releases: int
+    problems: list[str]
+    """What the operator should mend: a refused configuration, an unreadable directory, a full disk."""
+
+
+class PlanView(TypedDict):
+    """What would happen to one device and why not."""
+
+    device: str
+    label: str
+    decision: Literal["update", "nothing", "wait", "stopped", "running"]
+    version: str | None
+    reason: str
+
+
+class WhyView(TypedDict):
+    """Everything known of one device's state of affairs; the text answer is made of this."""
+
+    device: DeviceView
+    should_run: str
+    """What should it run, and why: one sentence."""
+    runs: str
+    """What does it run, and how do we know: one sentence."""
+    latches: list[LatchView]
+    attempts: list[AttemptView]
+    """Newest first, at most ten."""
+    next: str
+    """What will happen next and when: one sentence."""
+    commands: list[str]
+    """The exact commands that would change it."""
+
+
+class ActionView(TypedDict):
+    at: str
+    who: str
+    what: str
+    target: str
+    detail: str
+
+
+class HistoryView(TypedDict):
+    attempts: list[AttemptView]
+    actions: list[ActionView]
+
+
+class FeedItem(TypedDict):
+    """One item of the event stream."""
+
+    id: int
+    kind: Literal["log", "progress"]
+    data: dict[str, object]
+    """A log event with its keys, or {device, job, attempt, step, done, total}."""
