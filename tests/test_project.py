@@ -1,5 +1,6 @@
 """What holds for the repository as a whole and no other tool looks at."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -30,3 +31,19 @@ def test_locks_name_no_place_to_fetch_from() -> None:
         assert not [
             line for line in text.splitlines() if "://" in line or "index-url" in line or "file:" in line
         ]
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    links = [
+        (document.relative_to(ROOT), target)
+        for document in documents
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf-8"))
+        if "://" not in target
+    ]
+    assert links
+    assert not [
+        (str(document), target)
+        for document, target in links
+        if not (ROOT / document).parent.joinpath(target).exists()
+    ]
