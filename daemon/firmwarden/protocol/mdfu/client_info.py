@@ -1,11 +1,12 @@
 """What an MDFU client tells of itself: a list of type, length, value in the answer to GET_CLIENT_INFO.
 
-Three parameters are mandatory and their shape is checked strictly: without them a host does not know what it may
-send and how long to wait.  Everything else is read as kindly as possible, since clients of later versions must
-stay usable: unknown types are skipped, so are time-outs of unknown commands; each such thing leaves a remark.
+Three parameters are mandatory and their shape is checked strictly: without them a host does not know what
+it may send and how long to wait.  Everything else is read as kindly as possible, since clients of later
+versions must stay usable: unknown types are skipped, so are time-outs of unknown commands; each such thing
+leaves a remark.
 
-Source: MDFU Protocol Specification 1.0.0 (DS50003743), 3.1.2 and 3.2.5.1; the inter-transaction delay (type 4)
-came with protocol 1.2.
+Source: MDFU Protocol Specification 1.0.0 (DS50003743), 3.1.2 and 3.2.5.1; the inter-transaction delay (type
+4) came with protocol 1.2.
 """
 
 from __future__ import annotations

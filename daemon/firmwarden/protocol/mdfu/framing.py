@@ -38,8 +38,8 @@ _LANE: Final = 256
 def checksum(packet: bytes) -> int:
     """Return the frame check of a packet.
 
-    Adler-32 carries the plain sum of its bytes in its low half.  Summed apart, the even and the odd bytes make
-    the sum of the words; this is several times faster than adding words in Python.
+    Adler-32 carries the plain sum of its bytes in its low half.  Summed apart, the even and the odd bytes
+    make the sum of the words; this is several times faster than adding words in Python.
     """
     low, high = packet[::2], packet[1::2]
     total = 0
@@ -95,8 +95,8 @@ class FrameDecoder:
     What comes out does not depend on where the stream was cut.
 
     Args:
-        packet_cap: size of the longest packet that the caller wants.  A frame that carries more is given up at
-            the first byte over it, so what is held for one peer stays below twice that and a few bytes.
+        packet_cap: size of the longest packet that the caller wants.  A frame that carries more is given up
+            at the first byte over it, so what is held for one peer stays below twice that and a few bytes.
     """
 
     __slots__ = ("_body", "_body_cap", "_inside")
