@@ -39,6 +39,9 @@ class UsbFacts:
     """Bus and port path as the kernel writes it, e.g. ``1-1.4``."""
     interface: int | None = None
     """bInterfaceNumber: one adapter may carry several ports."""
+    port: str = ""
+    """The port by a name that is the same after a restart, e.g. ``usb-0000:00:14.0-1.4-if0``; the number of the
+    bus, with which ``topology`` begins, may be another after each boot."""
     manufacturer: str = ""
     product: str = ""
 
@@ -132,7 +135,9 @@ class CauseCode(StrEnum):
     END_UNANSWERED = "end-unanswered"
     PORT_HELD = "port-held"
     IMAGE_UNAVAILABLE = "image-unavailable"
+    DEFECT = "defect"
     CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
     STOPPING = "stopping"
 
 

@@ -43,6 +43,7 @@ DISPOSITIONS: Final[Mapping[CauseCode, Disposition]] = {
     CauseCode.ENTRY_FAILED: Disposition.RETRY,
     CauseCode.INTERRUPTED: Disposition.RETRY,
     CauseCode.IMAGE_UNAVAILABLE: Disposition.RETRY,
+    CauseCode.DEFECT: Disposition.RETRY,
     CauseCode.INVALID_FILE: Disposition.SUSPECT,
     CauseCode.ADDRESS_ERROR: Disposition.SUSPECT,
     CauseCode.WRONG_DEVICE_ID: Disposition.FINAL_PAIR,
@@ -64,6 +65,7 @@ DISPOSITIONS: Final[Mapping[CauseCode, Disposition]] = {
     CauseCode.TRANSPORT_EXHAUSTED: Disposition.RELEASED,
     CauseCode.PORT_HELD: Disposition.RELEASED,
     CauseCode.CANCELLED: Disposition.RELEASED,
+    CauseCode.WITHDRAWN: Disposition.RELEASED,
     CauseCode.STOPPING: Disposition.RELEASED,
 }
 """What each cause means; every ``CauseCode`` is here."""
@@ -158,7 +160,7 @@ def decide(cause: Cause, *, phase: Phase, history: History, budgets: Budgets, di
         dice: uniform in [0, 1), for the jitter.
     """
     match DISPOSITIONS[cause.code]:
-        case Disposition.RETRY if phase is Phase.ENDING:
+        case Disposition.RETRY | Disposition.RELEASED if phase is Phase.ENDING:
             return AskAgain()
         case Disposition.RETRY:
             return _retry(history, budgets, dice)
@@ -211,7 +213,9 @@ MEANINGS: Final[Mapping[CauseCode, str]] = {
     CauseCode.END_UNANSWERED: "the image is on the device and valid; whether it was started is not known",
     CauseCode.PORT_HELD: "another process has the port",
     CauseCode.IMAGE_UNAVAILABLE: "the stored image cannot be read or is damaged",
+    CauseCode.DEFECT: "a defect in Firmwarden itself ended the attempt",
     CauseCode.CANCELLED: "a person cancelled the job",
+    CauseCode.WITHDRAWN: "the release is no longer wanted for the device",
     CauseCode.STOPPING: "Firmwarden is stopping",
 }
 """What each cause means, for people."""

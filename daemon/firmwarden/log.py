@@ -1,0 +1,64 @@
+"""Sets up structured logging, once, for the whole process.
+
+JSON lines on stderr, or a plain console rendering when stderr is a terminal.  Every log event also goes to the
+feed, where the control API's event stream and the live views read it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Final, TextIO
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def configure(
+    level: str = "info",
+    *,
+    stream: TextIO | None = None,
+    publish: Callable[[dict[str, object]], None] | None = None,
+) -> None:
+    """Configure structlog.
+
+    Args:
+        level: the least level that is written, one of ``LEVELS``.
+        stream: where lines go; stderr by default.
+        publish: gets every written event as plain data; called in the thread that logs.
+    """
+    stream = sys.stderr if stream is None else stream
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if publish is not None:
+        processors.append(_Publisher(publish))
+    if stream.isatty():
+        processors.append(structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24))
+    else:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        cache_logger_on_first_use=False,  # a reload may change the level
+    )
+
+
+class _Publisher:
+    """Hands a copy of each event on, without the traceback, which is for the log alone."""
+
+    def __init__(self, publish: Callable[[dict[str, object]], None]) -> None:
+        self._publish = publish
+
+    def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        self._publish({key: value for key, value in event.items() if key != "exc_info"})
+        return event

@@ -1,0 +1,121 @@
+"""What a device should run: the newest release of its class that is allowed and not latched for it.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cmp_to_key
+from typing import TYPE_CHECKING, Literal
+
+from firmwarden.model import LatchScope
+from firmwarden.service.policy import Budgets
+from firmwarden.versions import VersionTag, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from firmwarden.model import Device, Latch, Release
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPolicy:
+    """What the configuration of a class says of when and what, not of how."""
+
+    name: str
+    parallel: int | None = None
+    allow_downgrade: bool = False
+    unknown: Literal["update", "hold"] = "update"
+    budgets: Budgets = field(default_factory=Budgets)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The release that a device should be given, or None, and why, one sentence for a person."""
+
+    release: Release | None
+    reason: str
+    settled: bool = False
+    """True when there is nothing to do because the device runs what it should."""
+
+
+def tag(release: Release) -> VersionTag:
+    """The rank of a release."""
+    return VersionTag(release.version, release.sequence)
+
+
+def newest_first(releases: Iterable[Release]) -> list[Release]:
+    """Order the releases of one class; intake admits only releases that can be compared."""
+    return sorted(releases, key=cmp_to_key(lambda a, b: -(compare(tag(a), tag(b)) or 0)))
+
+
+def latched_on(device: Device, latches: Iterable[Latch]) -> list[Latch]:
+    """The latches that concern a device, whatever the image."""
+    return [latch for latch in latches if latch.device == device.id]
+
+
+def desired(
+    device: Device, releases: Sequence[Release], latches: Sequence[Latch], policy: ClassPolicy
+) -> Desired:
+    """Say what ``device`` should be given.
+
+    Args:
+        device: as the store knows it.
+        releases: the accepted releases of its class.
+        latches: every active latch.
+        policy: of its class.
+    """
+    for latch in latched_on(device, latches):
+        if latch.scope is LatchScope.DEVICE:
+            return Desired(None, f"the device is latched: {latch.cause.code.value}")
+    if not releases:
+        return Desired(None, "no release of its class is in the firmware directory")
+    release, why = _pick(device, releases, latches)
+    if release is None:
+        return Desired(None, why)
+    return _against_running(device, release, why, policy)
+
+
+def _pick(device: Device, releases: Sequence[Release], latches: Sequence[Latch]) -> tuple[Release | None, str]:
+    """The release that is wanted, before looking at what the device runs."""
+    if device.pinned is not None:
+        pinned = [release for release in releases if release.version == device.pinned]
+        if not pinned:
+            return None, f"it is pinned to {device.pinned}, which is not in the firmware directory"
+        if _is_latched(device, pinned[0], latches):
+            return None, f"it is pinned to {device.pinned}, which is latched for it"
+        return pinned[0], f"it is pinned to {device.pinned}"
+    free = [release for release in newest_first(releases) if not _is_latched(device, release, latches)]
+    if not free:
+        return None, "every release of its class is latched for it"
+    if len(free) < len(releases) and tag(free[0]) != tag(newest_first(releases)[0]):
+        return free[0], f"{free[0].version} is the newest release that is not latched for it"
+    return free[0], f"{free[0].version} is the newest release of its class"
+
+
+def _is_latched(device: Device, release: Release, latches: Sequence[Latch]) -> bool:
+    return any(
+        latch.image == release.image
+        and (latch.scope is LatchScope.IMAGE or (latch.scope is LatchScope.PAIR and latch.device == device.id))
+        for latch in latches
+    )
+
+
+def _against_running(device: Device, release: Release, why: str, policy: ClassPolicy) -> Desired:
+    """Compare the wanted release with what the device is known to run."""
+    if device.complete is False:
+        return Desired(release, f"{why}, and the device holds no complete image")
+    if device.running_version is None:
+        if policy.unknown == "hold":
+            return Desired(None, "what it runs is not known, and its class holds such devices")
+        return Desired(release, f"{why}, and what it runs is not known")
+    if device.running_image == release.image:
+        return Desired(None, f"{why}, and the device runs it", settled=True)
+    order = compare(tag(release), VersionTag(device.running_version, device.running_sequence))
+    if order is None:
+        return Desired(None, f"{release.version} and the running {device.running_version} cannot be compared")
+    if order == 0:
+        return Desired(None, f"{why}, and the device runs that version", settled=True)
+    if order < 0 and not policy.allow_downgrade:
+        return Desired(
+            None, f"{release.version} is older than the running {device.running_version}, and its class allows no downgrade"
+        )
+    return Desired(release, why)

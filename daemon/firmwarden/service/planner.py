@@ -1,0 +1,251 @@
+"""Compares what devices should run with what they are known to run, and makes the jobs; nothing else does.
+
+One planning is one transaction of the store: it reads everything, moves jobs and says which may run now and what
+the others wait for.  It is a function of the store, the roll of who is here and the shelf of releases, so
+planning twice changes nothing, and a planning cut off by a power loss is simply done again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.events import LogEvent
+from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Wait, WaitKind
+from firmwarden.service.desired import ClassPolicy, Desired, desired
+from firmwarden.service.policy import DISPOSITIONS, Disposition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from firmwarden.model import Device, DeviceId, Hold, Job, JobId, Latch, Release
+    from firmwarden.store.ledger import Ledger
+
+DAY_S: Final = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """Who is here, for one planning."""
+
+    present: Mapping[DeviceId, float]
+    """Devices that have a port, each with the wall-clock instant of its last plug, or 0 for "since the start"."""
+    conflicts: Mapping[DeviceId, str]
+    """Known devices whose identity is ambiguous now, each with the conflict in words."""
+    port_held: Mapping[DeviceId, Wait]
+    """Devices whose port somebody else had a moment ago."""
+    busy: AbstractSet[DeviceId]
+    """Devices with an attempt or a question under way."""
+    asking_rests: Mapping[JobId, Wait]
+    """Jobs with an unknown outcome that are not asked again yet."""
+
+
+@dataclass(slots=True)
+class Agenda:
+    """The result of one planning."""
+
+    run: list[Job] = field(default_factory=list)
+    ask: list[Job] = field(default_factory=list)
+    waits: dict[JobId, Wait] = field(default_factory=dict)
+    desired: dict[DeviceId, Desired] = field(default_factory=dict)
+    notes: list[tuple[LogEvent, dict[str, object]]] = field(default_factory=list)
+    """To be logged once the transaction is on disk."""
+
+    @property
+    def wake_at(self) -> float | None:
+        """The first instant at which a wait ends by itself."""
+        return min((wait.until for wait in self.waits.values() if wait.until is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planner:
+    """What the configuration says of planning."""
+
+    classes: Mapping[str, ClassPolicy]
+    parallel: int
+    """Updates at once, over all classes."""
+
+    def plan(
+        self, ledger: Ledger, *, releases: Sequence[Release], here: Here, now: float, may_start: bool = True
+    ) -> Agenda:
+        """Bring the jobs in line with what should run and say what may start.
+
+        Args:
+            ledger: of an open transaction.
+            releases: the accepted releases.
+            here: who is here.
+            now: wall clock.
+            may_start: False while the service stops: jobs are kept in line, none is started.
+        """
+        agenda = Agenda()
+        latches = ledger.latches()
+        holds = ledger.holds()
+        by_class: dict[str, list[Release]] = {}
+        for release in releases:
+            by_class.setdefault(release.device_class, []).append(release)
+        open_jobs = {job.device: job for job in ledger.open_jobs()}
+        for device in ledger.devices():
+            policy = self.classes.get(device.device_class)
+            if policy is None:
+                continue  # its class left the configuration: what is known of it stays, nothing is planned
+            wanted = desired(device, by_class.get(device.device_class, ()), latches, policy)
+            agenda.desired[device.id] = wanted
+            job = self._line_up(ledger, device, wanted, open_jobs.get(device.id), here, policy, now, agenda)
+            if job is not None:
+                open_jobs[device.id] = job
+            else:
+                open_jobs.pop(device.id, None)
+        if may_start:
+            self._start(ledger, list(open_jobs.values()), latches, holds, here, now, agenda)
+        return agenda
+
+    def _line_up(
+        self,
+        ledger: Ledger,
+        device: Device,
+        wanted: Desired,
+        job: Job | None,
+        here: Here,
+        policy: ClassPolicy,
+        now: float,
+        agenda: Agenda,
+    ) -> Job | None:
+        """Make, keep or end the job of one device; return the one that is open afterwards."""
+        if job is not None and (job.state is JobState.RUNNING or device.id in here.busy):
+            return job  # a running attempt is never broken off for a newer release
+        release = wanted.release
+        if job is not None and (release is None or release.image != job.image):
+            if job.state is JobState.UNKNOWN and release is None:
+                return job  # whatever became of the wish, what happened is still to be found out
+            job = self._end(ledger, job, wanted, now, agenda)
+        if job is not None or release is None:
+            return job
+        if not self._again(ledger, device, release, here, policy, now):
+            return None
+        job = ledger.create_job(device.id, release, now)
+        agenda.notes.append(
+            (
+                LogEvent.JOB_CREATED,
+                {"device": device.id, "job": job.id, "release": release.version, "image": release.image, "detail": wanted.reason},
+            )
+        )
+        return job
+
+    @staticmethod
+    def _end(ledger: Ledger, job: Job, wanted: Desired, now: float, agenda: Agenda) -> None:
+        """End a waiting job that nobody wants any more."""
+        note: dict[str, object] = {"device": job.device, "job": job.id, "release": job.version}
+        if wanted.release is not None:
+            ledger.move(job.id, JobState.SUPERSEDED, now=now)
+            agenda.notes.append((LogEvent.JOB_SUPERSEDED, {**note, "by": wanted.release.version}))
+            return
+        cause = Cause(code=CauseCode.WITHDRAWN, detail=wanted.reason)
+        ledger.move(job.id, JobState.CANCELLED, now=now, cause=cause)
+        agenda.notes.append((LogEvent.JOB_CANCELLED, {**note, "detail": cause.detail}))
+
+    @staticmethod
+    def _again(
+        ledger: Ledger, device: Device, release: Release, here: Here, policy: ClassPolicy, now: float
+    ) -> bool:
+        """Whether a job for this pair may be made, given how its last one ended."""
+        last = ledger.last_job(device.id, release.image)
+        if last is None or last.state not in (JobState.FAILED, JobState.CANCELLED):
+            return True
+        code = None if last.cause is None else last.cause.code
+        if code is CauseCode.WITHDRAWN:
+            return True  # dropping the release again is a new wish
+        if code is not CauseCode.TRANSPORT_EXHAUSTED:
+            return False
+        ended_at = min(last.updated_at, now)  # a clock that was ahead must not hold it for years
+        plugged_at = here.present.get(device.id, 0.0)
+        return plugged_at > ended_at or now - ended_at >= policy.budgets.again_after_s
+
+    def _start(
+        self,
+        ledger: Ledger,
+        jobs: Sequence[Job],
+        latches: Sequence[Latch],
+        holds: Sequence[Hold],
+        here: Here,
+        now: float,
+        agenda: Agenda,
+    ) -> None:
+        """Sort the open jobs into those that run, those that ask and those that wait."""
+        busy = [job for job in jobs if job.state is JobState.RUNNING or job.device in here.busy]
+        slots = Counter(job.device_class for job in busy)
+        on_trial = {job.image for job in busy}
+        suspects = _suspect_images(latches)
+        for job in sorted(jobs, key=lambda job: job.id):
+            if job.state is JobState.RUNNING or job.device in here.busy:
+                continue
+            wait = self._outside_wait(job, holds, here) or self._time_wait(ledger, job, here, now)
+            if wait is None and job.state is JobState.QUEUED and job.image in suspects & on_trial:
+                wait = Wait(
+                    kind=WaitKind.CANARY,
+                    detail="another device refused this image; one device at a time tries it, and another one does now",
+                )
+            wait = wait or self._slot_wait(job, slots)
+            if wait is not None:
+                agenda.waits[job.id] = wait
+                continue
+            slots[job.device_class] += 1
+            on_trial.add(job.image)
+            (agenda.run if job.state is JobState.QUEUED else agenda.ask).append(job)
+
+    @staticmethod
+    def _outside_wait(job: Job, holds: Sequence[Hold], here: Here) -> Wait | None:
+        """What lies outside the job: the device, its identity, a person, another process."""
+        if job.device in here.conflicts:
+            return Wait(kind=WaitKind.IDENTITY, detail=here.conflicts[job.device])
+        if job.device not in here.present:
+            return Wait(kind=WaitKind.ABSENT, detail="the device is not here")
+        for hold in holds:
+            if hold.device is None or hold.device == job.device:
+                what = "everything is" if hold.device is None else "the device is"
+                return Wait(kind=WaitKind.HOLD, detail=f"{what} held by {hold.owner}: {hold.reason}")
+        return here.port_held.get(job.device)
+
+    def _time_wait(self, ledger: Ledger, job: Job, here: Here, now: float) -> Wait | None:
+        """Back-off and the wear budget."""
+        budgets = self.classes[job.device_class].budgets
+        if job.state is JobState.UNKNOWN:
+            return here.asking_rests.get(job.id)
+        if job.not_before is not None:
+            longest = now + budgets.back_off_longest_s * (1.0 + budgets.jitter)
+            until = min(job.not_before, longest)  # a stored instant may come from a clock that was ahead
+            if until > now:
+                return Wait(kind=WaitKind.BACK_OFF, detail="the last attempt failed in transport", until=until)
+        wear = ledger.wear(job.device, now)
+        if wear.life >= budgets.erases_a_life:
+            return Wait(
+                kind=WaitKind.WEAR,
+                detail=f"{wear.life} erases were started in its life; the budget of the class is {budgets.erases_a_life}",
+            )
+        if wear.today >= budgets.erases_a_day:
+            return Wait(
+                kind=WaitKind.WEAR,
+                detail=f"{wear.today} erases were started today; the budget of the class is {budgets.erases_a_day} a day",
+                until=(now // DAY_S + 1) * DAY_S,
+            )
+        return None
+
+    def _slot_wait(self, job: Job, slots: Counter[str]) -> Wait | None:
+        limit = self.classes[job.device_class].parallel
+        if slots.total() >= self.parallel:
+            return Wait(kind=WaitKind.SLOT, detail=f"{self.parallel} updates run at once")
+        if limit is not None and slots[job.device_class] >= limit:
+            return Wait(kind=WaitKind.SLOT, detail=f"{limit} updates of its class run at once")
+        return None
+
+
+def _suspect_images(latches: Sequence[Latch]) -> set[str]:
+    """Images that one unit refused in a way that may be the image's fault."""
+    return {
+        latch.image
+        for latch in latches
+        if latch.scope is LatchScope.PAIR
+        and latch.image is not None
+        and DISPOSITIONS[latch.cause.code] is Disposition.SUSPECT
+    }
