@@ -1,0 +1,53 @@
+"""TOML to a frozen tree: ``load`` returns a ``Config`` or raises ``BadConfig`` with every problem at once.
+
+Only the composition root reads the tree; everything else gets plain arguments.
+"""
+
+from firmwarden.config.load import load, needs_restart
+from firmwarden.config.tree import (
+    Config,
+    DeviceClass,
+    DriverName,
+    Enter,
+    EnterCommand,
+    EnterNone,
+    EnterPulse,
+    EnterSend,
+    EnterTouch1200,
+    Identity,
+    LogLevel,
+    Match,
+    MdfuTuning,
+    Retry,
+    Settings,
+    UnknownVersion,
+    VersionQuery,
+    WearLimits,
+)
+from firmwarden.config.values import Pause, SetLine, UsbId
+
+__all__ = [
+    "Config",
+    "DeviceClass",
+    "DriverName",
+    "Enter",
+    "EnterCommand",
+    "EnterNone",
+    "EnterPulse",
+    "EnterSend",
+    "EnterTouch1200",
+    "Identity",
+    "LogLevel",
+    "Match",
+    "MdfuTuning",
+    "Pause",
+    "Retry",
+    "SetLine",
+    "Settings",
+    "UnknownVersion",
+    "UsbId",
+    "VersionQuery",
+    "WearLimits",
+    "load",
+    "needs_restart",
+]

@@ -1,0 +1,88 @@
+"""What no single key can be blamed for: keys that contradict each other, within a class and between classes."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from firmwarden.config.tree import EnterCommand, EnterPulse, EnterSend, EnterTouch1200, Identity, Match
+from firmwarden.config.values import has_wildcard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from firmwarden.config.tree import DeviceClass, Retry, Settings
+
+Fault = tuple[tuple[str | int, ...], str]
+"""The key, within the table, and what is wrong with it."""
+
+
+def faults_of_settings(settings: Settings) -> Iterator[Fault]:
+    """Look for contradictions in ``[firmwarden]``."""
+    if settings.firmware_dir == settings.state_dir:
+        yield (
+            ("firmware_dir",),
+            "expected another directory than state_dir, where Firmwarden keeps its own files",
+        )
+
+
+def faults_of_retry(retry: Retry) -> Iterator[Fault]:
+    """Look for contradictions among the budgets."""
+    if retry.back_off_max < retry.back_off:
+        yield ("back_off_max",), "expected no less than back_off"
+
+
+def faults_of_class(device: DeviceClass) -> Iterator[Fault]:
+    """Look for contradictions within one class."""
+    match = device.match
+    if match.tcp:
+        yield from _faults_over_tcp(device)
+    elif match.path is None and match.usb is None and match.serial is None:
+        yield ("match",), "expected at least one of path, usb, serial or tcp"
+    if isinstance(device.enter, EnterPulse) and not device.enter.steps:
+        yield ("enter", "steps"), "expected at least one step"
+    if isinstance(device.enter, EnterCommand) and not device.enter.argv:
+        yield ("enter", "argv"), "expected a program and its arguments"
+    for place, text in faults_of_retry(device.retry):
+        yield ("retry", *place), text
+
+
+def _faults_over_tcp(device: DeviceClass) -> Iterator[Fault]:
+    match = device.match
+    if match != Match(tcp=match.tcp):
+        yield ("match", "tcp"), "expected alone: path, usb, serial and interface say nothing about a TCP peer"
+    if len(set(match.tcp)) < len(match.tcp):
+        yield ("match", "tcp"), "expected each address once"
+    if device.identity is Identity.SERIAL:
+        yield ("identity",), 'expected "port": a TCP peer has no serial number'
+    if isinstance(device.enter, EnterPulse | EnterTouch1200):
+        yield (
+            ("enter", "method"),
+            f'expected "none", "send" or "command": "{device.enter.method}" does not reach over TCP',
+        )
+    if isinstance(device.enter, EnterSend) and device.enter.baud is not None:
+        yield ("enter", "baud"), "expected to be left out: TCP has no baud rate"
+    if device.version_query is not None and device.version_query.baud is not None:
+        yield ("version_query", "baud"), "expected to be left out: TCP has no baud rate"
+
+
+def why_both_match(one: Match, other: Match) -> str:
+    """Say which device certainly matches both classes; empty where none is certain.
+
+    The rest shows only with a device at hand, which then waits with an identity conflict.
+    """
+    both = sorted(str(address) for address in set(one.tcp) & set(other.tcp))
+    if both:
+        return f"{both[0]} is in both"
+    if one == other:
+        return "both match the same devices"
+    for fixed, pattern in ((one, other), (other, one)):
+        alone = pattern.path and pattern.usb is None and pattern.serial is None and pattern.interface is None
+        if (
+            alone
+            and fixed.path
+            and not has_wildcard(fixed.path)
+            and fnmatchcase(fixed.path, pattern.path or "")
+        ):
+            return f"{fixed.path} is in both"
+    return ""

@@ -1,0 +1,237 @@
+"""The configuration as the rest of the program sees it: frozen dataclasses, each value checked.
+
+A field is a key of the file by the same name.  Its annotation says how it is read, its default is what the
+file may leave out, and the reference page is checked against both.  Durations are in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Tag
+
+from firmwarden.config.values import (
+    AbsolutePath,
+    CapturingPattern,
+    Label,
+    NameOfClass,
+    NamePattern,
+    Octets,
+    PathPattern,
+    Pattern,
+    PulseStep,
+    SocketPath,
+    TcpText,
+    UsbIdText,
+)
+from firmwarden.images.formats import ImageFormat
+from firmwarden.toml.keys import Table
+from firmwarden.toml.values import Flag, PositiveSeconds, Seconds, Text, choice, whole
+
+
+@unique
+class DriverName(StrEnum):
+    """How a class is updated."""
+
+    MDFU = "mdfu"
+
+
+@unique
+class Identity(StrEnum):
+    """What makes a unit of a class the same unit tomorrow."""
+
+    PORT = "port"
+    SERIAL = "serial"
+
+
+@unique
+class UnknownVersion(StrEnum):
+    """What becomes of a device of which nobody knows what it runs."""
+
+    UPDATE = "update"
+    HOLD = "hold"
+
+
+@unique
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry(Table):
+    """Budgets of what is tried again by itself."""
+
+    attempts: Annotated[int, whole(1, 1000)] = 5
+    back_off: PositiveSeconds = 2.0
+    back_off_max: PositiveSeconds = 900.0
+    presence: PositiveSeconds = 86_400.0
+    """How long a device may have been here for one job before it counts as failed."""
+    again_after: PositiveSeconds = 86_400.0
+    """When a pair whose budget ran out is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WearLimits(Table):
+    """Starts of an erase for each device."""
+
+    per_day: Annotated[int, whole(1, 1_000_000)] = 10
+    per_life: Annotated[int, whole(1, 1_000_000)] = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match(Table):
+    """How units of a class are recognised; keys given together must all hold, ``tcp`` stands alone."""
+
+    path: PathPattern | None = None
+    usb: UsbIdText | None = None
+    serial: NamePattern | None = None
+    interface: Annotated[int, whole(0, 255)] | None = None
+    tcp: tuple[TcpText, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterNone(Table):
+    """The loader listens by itself."""
+
+    method: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterPulse(Table):
+    """Move DTR and RTS, which are wired to reset and boot pins."""
+
+    method: Literal["pulse"] = "pulse"
+    steps: tuple[PulseStep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterTouch1200(Table):
+    """Open the port at 1200 baud and close it; the device comes back as its loader."""
+
+    method: Literal["touch-1200"] = "touch-1200"
+    wait: PositiveSeconds = 10.0
+    """How long the port may take to come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterSend(Table):
+    """Send bytes to the application, and wait for its answer where one is expected."""
+
+    method: Literal["send"] = "send"
+    send: Octets
+    expect: Pattern | None = None
+    timeout: PositiveSeconds = 2.0
+    baud: Annotated[int, whole(50, 20_000_000)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterCommand(Table):
+    """Run a program that brings the device into its loader."""
+
+    method: Literal["command"] = "command"
+    argv: tuple[Text, ...]
+    timeout: PositiveSeconds = 30.0
+
+
+def _method(value: object) -> str:
+    method = value.get("method") if isinstance(value, dict) else getattr(value, "method", None)
+    return f"<{method}>"
+
+
+Enter = Annotated[
+    # The tags appear in the place of an error, where brackets keep them from being taken for keys.
+    Annotated[EnterNone, Tag("<none>")]
+    | Annotated[EnterPulse, Tag("<pulse>")]
+    | Annotated[EnterTouch1200, Tag("<touch-1200>")]
+    | Annotated[EnterSend, Tag("<send>")]
+    | Annotated[EnterCommand, Tag("<command>")],
+    Discriminator(
+        _method,
+        custom_error_type="enter_method",
+        custom_error_message='expected a table with method = "none", "pulse", "touch-1200", "send" or "command"',
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionQuery(Table):
+    """How the application is asked what it runs."""
+
+    send: Octets
+    expect: CapturingPattern
+    timeout: PositiveSeconds = 2.0
+    baud: Annotated[int, whole(50, 20_000_000)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MdfuTuning(Table):
+    """What MDFU leaves to the host."""
+
+    retries: Annotated[int, whole(0, 100)] = 5
+    """Resends of one command."""
+    discovery: PositiveSeconds = 12.0
+    """How long a loader may take until its first answer."""
+    accept_newer: Flag = False
+    """Speak to a client whose minor version is newer than ours."""
+    honour_delay: Flag = False
+    """Keep the inter-transaction delay also where the transport does not need it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceClass(Table):
+    """A ``[[device]]`` table: how to recognise units of one product and how to talk to them."""
+
+    name: NameOfClass
+    driver: Annotated[DriverName, choice(DriverName)]
+    match: Match
+    identity: Annotated[Identity, choice(Identity)] = Identity.PORT
+    label: Label | None = None
+    baud: Annotated[int, whole(50, 20_000_000)] = 115_200
+    parallel: Annotated[int, whole(1, 1024)] | None = None
+    allow_downgrade: Flag = False
+    unknown: Annotated[UnknownVersion, choice(UnknownVersion)] = UnknownVersion.UPDATE
+    image_format: Annotated[ImageFormat, choice(ImageFormat)] = ImageFormat.RAW
+    image_fill: Annotated[int, whole(0, 255)] = 0xFF
+    """What the gaps of an Intel HEX file become."""
+    enter: Enter = field(default_factory=EnterNone)
+    settle: Seconds = 0.0
+    """Silence between the way into the loader and the first command."""
+    boot_delay: Seconds = 2.0
+    """How long the application takes to start, before it is asked anything."""
+    version_query: VersionQuery | None = None
+    on_outcome: tuple[Text, ...] = ()
+    on_outcome_timeout: PositiveSeconds = 30.0
+    mdfu: MdfuTuning = field(default_factory=MdfuTuning)
+    retry: Retry = field(default_factory=Retry)
+    wear: WearLimits = field(default_factory=WearLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Table):
+    """The ``[firmwarden]`` table."""
+
+    firmware_dir: AbsolutePath = Path("/var/lib/firmwarden/firmware")
+    state_dir: AbsolutePath = Path("/var/lib/firmwarden")
+    socket: SocketPath = Path("/run/firmwarden/control.sock")
+    parallel: Annotated[int, whole(1, 1024)] = 16
+    """Updates at once."""
+    scan_interval: PositiveSeconds = 2.0
+    grace: Seconds = 30.0
+    """How long a running transfer may go on after SIGTERM."""
+    log_level: Annotated[LogLevel, choice(LogLevel)] = LogLevel.INFO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that the files say; ``retry`` and ``wear`` are resolved into each class."""
+
+    settings: Settings = field(default_factory=Settings)
+    devices: tuple[DeviceClass, ...] = ()

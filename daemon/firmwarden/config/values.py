@@ -1,0 +1,188 @@
+"""How the values that only the configuration knows are read: addresses, patterns, byte strings, steps."""
+
+from __future__ import annotations
+
+import re
+import string
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from firmwarden.model import ClassName, TcpAddress
+from firmwarden.toml.values import reader, seconds, text_that
+
+LABEL_FIELDS: Final = ("class", "serial", "port", "id")
+_WILDCARDS: Final = frozenset("*?[")
+_SUN_PATH_MAX: Final = 107
+"""Bytes in the name of a unix socket, without the closing zero: unix(7)."""
+_NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
+_NAME_MAX: Final = 64
+_USB_ID: Final = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})", re.ASCII)
+_TCP: Final = re.compile(r"(?:\[([0-9a-zA-Z:.%]+)\]|([^\s:/\[\]@]+)):([0-9]{1,5})", re.ASCII)
+_TCP_PORTS: Final = range(1, 0x10000)
+_OCTETS: Final = range(0x100)
+_STEP: Final = re.compile(r"(dtr|rts)=([01])|wait=(.+)", re.ASCII)
+_LONGEST_PAUSE_S: Final = 60.0
+"""The steps of a reset sequence are milliseconds long: more than a minute is a wrong unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbId:
+    """Vendor and product of a USB device."""
+
+    vendor_id: int
+    product_id: int
+
+    def __str__(self) -> str:
+        return f"{self.vendor_id:04x}:{self.product_id:04x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLine:
+    """Set DTR or RTS."""
+
+    line: str
+    """``dtr`` or ``rts``."""
+    on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Leave the lines as they are for a while."""
+
+    seconds: float
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Tell a pattern from a fixed name."""
+    return not _WILDCARDS.isdisjoint(pattern)
+
+
+def _class_name(value: str) -> ClassName:
+    if not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
+        raise ValueError
+    return ClassName(value)
+
+
+def _absolute_path(value: str) -> Path:
+    path = Path(value)
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError
+    return path
+
+
+def _socket_path(value: str) -> Path:
+    path = _absolute_path(value)
+    if len(bytes(path)) > _SUN_PATH_MAX:
+        raise ValueError(f"Linux takes at most {_SUN_PATH_MAX} bytes")
+    return path
+
+
+def _path_pattern(value: str) -> str:
+    directory, _, name = value.rpartition("/")
+    if not value.startswith("/") or not name or "//" in value or {".", ".."} & set(value.split("/")):
+        raise ValueError
+    if has_wildcard(directory):
+        # One directory is watched for each pattern.
+        raise ValueError("only the last part may have wildcards")
+    return value
+
+
+def _name_pattern(value: str) -> str:
+    if not value:
+        raise ValueError
+    return value
+
+
+def _usb_id(value: str) -> UsbId:
+    found = _USB_ID.fullmatch(value)
+    if found is None:
+        raise ValueError
+    return UsbId(vendor_id=int(found[1], 16), product_id=int(found[2], 16))
+
+
+def _tcp_address(value: str) -> TcpAddress:
+    found = _TCP.fullmatch(value)
+    if found is None or int(found[3]) not in _TCP_PORTS:
+        raise ValueError
+    return TcpAddress(host=found[1] or found[2], port=int(found[3]))
+
+
+def _octets(value: object) -> bytes:
+    match value:
+        case str() if value:
+            return value.encode()
+        case list() if value and all(type(item) is int and item in _OCTETS for item in value):
+            return bytes(value)
+        case _:
+            raise ValueError
+
+
+def _pattern(value: str) -> re.Pattern[bytes]:
+    if not value:
+        raise ValueError
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of re about sets that may once mean something else
+            return re.compile(value.encode())
+    except (re.error, OverflowError, RecursionError) as exc:
+        raise ValueError(str(exc)) from None
+
+
+def _pattern_of_one_group(value: str) -> re.Pattern[bytes]:
+    pattern = _pattern(value)
+    if pattern.groups != 1:
+        raise ValueError(f"it has {pattern.groups} groups")
+    return pattern
+
+
+def _step(value: str) -> SetLine | Pause:
+    found = _STEP.fullmatch(value)
+    if found is None:
+        raise ValueError
+    if found[1]:
+        return SetLine(line=found[1], on=found[2] == "1")
+    pause = seconds(found[3])
+    if pause > _LONGEST_PAUSE_S:
+        raise ValueError(f"a step waits {_LONGEST_PAUSE_S:.0f} s at most")
+    return Pause(seconds=pause)
+
+
+def _label(value: str) -> str:
+    parts = list(string.Formatter().parse(value))
+    if not value or not value.isprintable() or any(part[2] or part[3] for part in parts):
+        raise ValueError
+    strange = [part[1] for part in parts if part[1] is not None and part[1] not in LABEL_FIELDS]
+    if strange:
+        raise ValueError(f"{{{strange[0]}}} is none of them")
+    return value
+
+
+NameOfClass = Annotated[
+    ClassName,
+    text_that(
+        f"a name of lower-case words and digits joined by dashes, {_NAME_MAX} characters at most", _class_name
+    ),
+]
+AbsolutePath = Annotated[Path, text_that('an absolute path without ".."', _absolute_path)]
+SocketPath = Annotated[Path, text_that('an absolute path without ".."', _socket_path)]
+PathPattern = Annotated[
+    str,
+    text_that(
+        'an absolute path without "..", whose last part may have the wildcards *, ? and [...]', _path_pattern
+    ),
+]
+NamePattern = Annotated[str, text_that("text, which may have the wildcards *, ? and [...]", _name_pattern)]
+UsbIdText = Annotated[UsbId, text_that('vendor and product in hexadecimal, such as "04d8:000a"', _usb_id)]
+TcpText = Annotated[TcpAddress, text_that('"host:port" or "[address]:port"', _tcp_address)]
+Octets = Annotated[bytes, reader("text, or bytes as an array such as [0x55, 0xaa], not empty", _octets)]
+Pattern = Annotated[re.Pattern[bytes], text_that("a regular expression of Python", _pattern)]
+CapturingPattern = Annotated[
+    re.Pattern[bytes],
+    text_that(
+        "a regular expression of Python with one group, which holds the version", _pattern_of_one_group
+    ),
+]
+PulseStep = Annotated[SetLine | Pause, text_that('"dtr=0", "dtr=1", "rts=0", "rts=1" or "wait=50ms"', _step)]
+Label = Annotated[str, text_that("a text with the fields {class}, {serial}, {port} and {id}", _label)]
