@@ -38,8 +38,8 @@ class Here:
     """Devices whose port somebody else had a moment ago."""
     busy: AbstractSet[DeviceId]
     """Devices with an attempt or a question under way."""
-    asking_rests: Mapping[JobId, Wait]
-    """Jobs with an unknown outcome that are not asked again yet."""
+    asking_rests: Mapping[DeviceId, Wait]
+    """Devices with an unknown outcome that are not asked again yet."""
 
 
 @dataclass(slots=True)
@@ -49,6 +49,8 @@ class Agenda:
     run: list[Job] = field(default_factory=list)
     ask: list[Job] = field(default_factory=list)
     waits: dict[JobId, Wait] = field(default_factory=dict)
+    owners: dict[JobId, DeviceId] = field(default_factory=dict)
+    """The device of each job that waits."""
     desired: dict[DeviceId, Desired] = field(default_factory=dict)
     notes: list[tuple[LogEvent, dict[str, object]]] = field(default_factory=list)
     """To be logged once the transaction is on disk."""
@@ -189,6 +191,7 @@ class Planner:
             wait = wait or self._slot_wait(job, slots)
             if wait is not None:
                 agenda.waits[job.id] = wait
+                agenda.owners[job.id] = job.device
                 continue
             slots[job.device_class] += 1
             on_trial.add(job.image)
@@ -211,7 +214,7 @@ class Planner:
         """Back-off and the wear budget."""
         budgets = self.classes[job.device_class].budgets
         if job.state is JobState.UNKNOWN:
-            return here.asking_rests.get(job.id)
+            return here.asking_rests.get(job.device)
         if job.not_before is not None:
             longest = now + budgets.back_off_longest_s * (1.0 + budgets.jitter)
             until = min(job.not_before, longest)  # a stored instant may come from a clock that was ahead

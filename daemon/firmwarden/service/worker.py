@@ -223,8 +223,7 @@ class Worker:
     def _record(self, ledger: Ledger, run: Run, result: Landing | Cause) -> Conclusion:
         attempt = run.journal.attempt
         now = self._clock.wall()
-        # A question adds nothing to the counters of the attempt that it settles.
-        stats = run.driver.stats if attempt.outcome is Outcome.RUNNING else attempt.stats
+        stats = run.driver.stats
         if isinstance(result, Cause):
             return conclude.failed(
                 ledger, attempt, result, stats=stats, budgets=self._budgets(run.job), dice=self._dice(), now=now

@@ -1,0 +1,322 @@
+"""The service's loop: plan when something changed, start what may run, wait for the next change.
+
+Everything else tells it what is new (who is here, which releases lie there, what a person wants) and pokes it.
+It owns the tasks that run attempts, one for each device that is being updated, so one bad device holds up nobody
+else (invariant 6).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import structlog
+
+from firmwarden.errors import PortHeld, StoreError
+from firmwarden.events import LogEvent
+from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase, Wait, WaitKind
+from firmwarden.service.desired import ClassPolicy
+from firmwarden.service.planner import Agenda, Here, Planner
+from firmwarden.service.policy import back_off_s
+from firmwarden.service.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from firmwarden.model import Address, DeviceId, Job, Release
+    from firmwarden.service.clock import Clock
+    from firmwarden.service.conclude import Conclusion
+    from firmwarden.service.feed import Feed
+    from firmwarden.service.hooks import Hook
+    from firmwarden.service.registry import Registry
+    from firmwarden.service.worker import Images, MakeDriver
+    from firmwarden.store.ledger import Ledger
+    from firmwarden.store.store import Store
+
+log = structlog.get_logger()
+
+LONGEST_SLEEP_S: Final = 30.0
+"""The loop looks again at least so often: the wall clock may jump, and sleeping does not count suspend."""
+PORT_HELD_FIRST_S: Final = 2.0
+PORT_HELD_LONGEST_S: Final = 60.0
+"""A port that somebody else has is looked at again after a pause that doubles between these."""
+STORE_AGAIN_S: Final = 5.0
+"""Pause after a planning that the store refused."""
+LAST_COMMAND_S: Final = 12.0
+"""How long a stop waits for the answer to a command that is under way: all known clients answer within 10 s."""
+PROGRESS_EVERY_S: Final = 0.25
+"""How often progress is sampled while somebody may be watching."""
+
+
+class Warden:
+    """Plans and runs; its public attributes are what the desk shows."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        images: Images,
+        make_driver: MakeDriver,
+        feed: Feed,
+        clock: Clock,
+        dice: Callable[[], float],
+        classes: Mapping[str, ClassPolicy],
+        parallel: int,
+        hooks: Mapping[str, Hook] | None = None,
+        on_conclusion: Callable[[Conclusion, Hook | None], None] | None = None,
+    ) -> None:
+        """Take what the service is made of.
+
+        Args:
+            store: what lasts.
+            registry: who is here.
+            images: verified bytes of images.
+            make_driver: makes the driver of a class for one attempt.
+            feed: gets samples of progress.
+            clock: reads time.
+            dice: uniform in [0, 1), for the jitter.
+            classes: what the configuration says of each class.
+            parallel: updates at once.
+            hooks: commands that get the outcomes, by class.
+            on_conclusion: told of every conclusion.
+        """
+        self._store = store
+        self.registry = registry
+        self.feed = feed
+        self.clock = clock
+        self._dice = dice
+        self.configure(classes, parallel, hooks or {})
+        self._on_conclusion = on_conclusion
+        self.worker = Worker(
+            store=store,
+            images=images,
+            make_driver=make_driver,
+            budgets=lambda job: self.planner.classes[job.device_class].budgets,
+            clock=clock,
+            dice=dice,
+            concluded=self._concluded,
+        )
+        self.releases: Sequence[Release] | None = None
+        """The accepted releases; None until the first scan of the directory is done."""
+        self.agenda = Agenda()
+        """Of the latest planning."""
+        self.stopping = False
+        self.store_problem = ""
+        """Why the last planning could not be stored, or empty."""
+        self._busy: set[DeviceId] = set()
+        self._held: dict[DeviceId, tuple[int, Wait]] = {}
+        self._rests: dict[DeviceId, tuple[int, Wait]] = {}
+        self._present_s: dict[int, float] = {}
+        self._planned_at = clock.boot()
+        self._poked = anyio.Event()
+        self._idle = anyio.Event()
+
+    def configure(self, classes: Mapping[str, ClassPolicy], parallel: int, hooks: Mapping[str, Hook]) -> None:
+        """Put another configuration in force; attempts under way go on by theirs."""
+        self.planner = Planner(classes=classes, parallel=parallel)
+        self._hooks = hooks
+
+    # --- what others tell -----------------------------------------------------------------------------
+
+    def poke(self) -> None:
+        """Plan again soon: something changed."""
+        self._poked.set()
+
+    def shelve(self, releases: Sequence[Release]) -> None:
+        """Take the accepted releases of a scan."""
+        if releases != self.releases:
+            self.releases = releases
+            self.poke()
+
+    def plugged(self, devices: Sequence[DeviceId]) -> None:
+        """Take note that devices came (back): whatever was waited for may be over."""
+        for device in devices:
+            self._rests.pop(device, None)
+            self._held.pop(device, None)
+        self.poke()
+
+    def ask_soon(self, device: DeviceId) -> None:
+        """Ask a device with an unknown outcome again without waiting."""
+        self._rests.pop(device, None)
+        self.poke()
+
+    # --- the loop --------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Plan and run until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                self._poked = anyio.Event()
+                await self._plan(tasks)
+                with anyio.move_on_after(self._pause_s()):
+                    await self._poked.wait()
+
+    async def stop(self, grace_s: float) -> bool:
+        """Start nothing new, let what is running finish within ``grace_s``, then stop between commands.
+
+        Returns whether everything ended by itself; what did not is for the caller to cancel.
+        """
+        self.stopping = True
+        self.poke()
+        cause = Cause(code=CauseCode.STOPPING, detail="the daemon is stopping")
+        for run in list(self.worker.runs.values()):
+            if run.journal.attempt.phase is Phase.PROBING:
+                run.stop(cause)
+        if not await self._quiet_within(grace_s):
+            for run in list(self.worker.runs.values()):
+                run.stop(cause)
+            return await self._quiet_within(LAST_COMMAND_S)
+        return True
+
+    async def _quiet_within(self, seconds: float) -> bool:
+        with anyio.move_on_after(seconds):
+            while self._busy:
+                self._idle = anyio.Event()
+                await self._idle.wait()
+        return not self._busy
+
+    def _pause_s(self) -> float:
+        if self.store_problem:
+            return STORE_AGAIN_S
+        wake_at = self.agenda.wake_at
+        if wake_at is None:
+            return LONGEST_SLEEP_S
+        return min(max(wake_at - self.clock.wall(), 0.01), LONGEST_SLEEP_S)
+
+    async def _plan(self, tasks: TaskGroup) -> None:
+        if self.releases is None or not self.registry.scanned:
+            return
+        now = self.clock.wall()
+        self._count_presence()
+        here = self._here(now)
+        releases = self.releases
+        planner = self.planner
+        may_start = not self.stopping
+
+        def work(ledger: Ledger) -> Agenda:
+            return planner.plan(ledger, releases=releases, here=here, now=now, may_start=may_start)
+
+        try:
+            agenda = await self._store.run(work)
+        except StoreError as exc:
+            if not self.store_problem:
+                log.error(LogEvent.STORE_FAILED, detail=str(exc))
+            self.store_problem = str(exc)
+            return
+        self.store_problem = ""
+        self._log_plan(agenda)
+        self.agenda = agenda
+        if self.stopping:
+            return
+        for job in (*agenda.run, *agenda.ask):
+            address = self.registry.address(job.device)
+            if address is not None:
+                self._busy.add(job.device)
+                tasks.start_soon(self._one, job, address, name=f"job {job.id}")
+
+    def _here(self, now: float) -> Here:
+        return Here(
+            present=self.registry.plugged_at,
+            conflicts=self.registry.conflicts_of_known,
+            port_held={
+                device: wait for device, (_, wait) in self._held.items() if wait.until is None or wait.until > now
+            },
+            busy=frozenset(self._busy),
+            asking_rests={
+                device: wait for device, (_, wait) in self._rests.items() if wait.until is None or wait.until > now
+            },
+        )
+
+    def _log_plan(self, agenda: Agenda) -> None:
+        for event, keys in agenda.notes:
+            log.info(event, **keys)
+        before = self.agenda.waits
+        for job, wait in agenda.waits.items():
+            known = before.get(job)
+            if wait.kind is not WaitKind.SLOT and (known is None or known.kind is not wait.kind):
+                log.info(
+                    LogEvent.JOB_WAITING, job=job, device=agenda.owners.get(job), wait=wait.kind.value, detail=wait.detail
+                )
+
+    def _count_presence(self) -> None:
+        """Add the time since the last planning to every waiting job whose device was here."""
+        now = self.clock.boot()
+        elapsed, self._planned_at = now - self._planned_at, now
+        for job, wait in self.agenda.waits.items():
+            if wait.kind is not WaitKind.ABSENT:
+                self._present_s[job] = self._present_s.get(job, 0.0) + elapsed
+
+    # --- one attempt -----------------------------------------------------------------------------------
+
+    async def _one(self, job: Job, address: Address) -> None:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sample, job)
+                if job.state is JobState.UNKNOWN:
+                    await self.worker.ask(job, address)
+                else:
+                    await self.worker.update(job, address, self._present_s.pop(job.id, 0.0))
+                tasks.cancel_scope.cancel()
+        except* PortHeld as group:
+            self._note_held(job.device, str(group.exceptions[0]))
+        except* StoreError as group:
+            log.error(LogEvent.STORE_FAILED, detail=str(group.exceptions[0]))
+            await anyio.sleep(STORE_AGAIN_S)
+        finally:
+            self._busy.discard(job.device)
+            self._idle.set()
+            self.poke()
+
+    async def _sample(self, job: Job) -> None:
+        """Publish how far the attempt is, as long as it runs."""
+        last = None
+        while True:
+            await anyio.sleep(PROGRESS_EVERY_S)
+            run = self.worker.runs.get(job.device)
+            if run is not None and run.driver.progress != last:
+                last = run.driver.progress
+                self.feed.publish(
+                    "progress",
+                    {
+                        "device": job.device,
+                        "job": job.id,
+                        "attempt": run.journal.attempt.id,
+                        "release": job.version,
+                        "step": last.step.value,
+                        "done": last.done,
+                        "total": last.total,
+                    },
+                )
+
+    def _note_held(self, device: DeviceId, detail: str) -> None:
+        count = self._held.get(device, (0, None))[0] + 1
+        pause = min(PORT_HELD_FIRST_S * 2.0 ** min(count - 1, 10), PORT_HELD_LONGEST_S)
+        self._held[device] = (
+            count,
+            Wait(kind=WaitKind.PORT_HELD, detail=detail, until=self.clock.wall() + pause),
+        )
+
+    async def _concluded(self, conclusion: Conclusion) -> None:
+        device = conclusion.job.device
+        self._held.pop(device, None)
+        self._rests.pop(device, None) if conclusion.outcome is not Outcome.UNKNOWN else self._rest(conclusion)
+        if self._on_conclusion is not None:
+            self._on_conclusion(conclusion, self._hooks.get(conclusion.job.device_class))
+
+    def _rest(self, conclusion: Conclusion) -> None:
+        """After a question without an answer: ask again later, a bounded number of times."""
+        device = conclusion.job.device
+        budgets = self.planner.classes[conclusion.job.device_class].budgets
+        count = self._rests.get(device, (0, None))[0] + 1
+        if count >= budgets.attempts:
+            wait = Wait(
+                kind=WaitKind.BACK_OFF,
+                detail=f"asked {count} times without an answer; asked again when it is plugged anew or the daemon starts",
+            )
+        else:
+            until = self.clock.wall() + back_off_s(count, budgets, self._dice())
+            wait = Wait(kind=WaitKind.BACK_OFF, detail="the device gave no answer yet", until=until)
+        self._rests[device] = (count, wait)
