@@ -1,0 +1,163 @@
+"""A made-up machine for scans: a tree as sysfs has it, and nodes that are real character devices (ptys)."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+XHCI = "pci0000:00/0000:00:14.0/usb1"
+
+
+@dataclass(kw_only=True)
+class Machine:
+    """Built by ``machine()``; its ``sys_root`` and ``dev_root`` are handed to the scan."""
+
+    sys_root: Path
+    dev_root: Path
+    _ptys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _inodes: int = 0
+
+    def usb_serial(  # the facts of one adapter
+        self,
+        tty: str,
+        *,
+        bus: str = XHCI,
+        topology: str = "1-1",
+        interface: int = 0,
+        port_number: int = 0,
+        attributes: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Plug in a converter with a driver of the usb-serial family, e.g. an FT232R."""
+        where = f"{self._usb_interface(bus, topology, interface, attributes or FT232)}/{tty}"
+        self._file(f"{where}/port_number", f"{port_number}\n".encode())
+        self._tty(tty, where)
+
+    def cdc_acm(
+        self,
+        tty: str,
+        *,
+        bus: str = XHCI,
+        topology: str = "1-1",
+        interface: int = 0,
+        attributes: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Plug in one function of a CDC-ACM device."""
+        self._tty(tty, self._usb_interface(bus, topology, interface, attributes or FT232))
+
+    def uart(self, tty: str, device: str, *, kind: int | None = None) -> None:
+        """Have a serial port of the board itself; ``kind`` is what ``type`` says, 0 for a slot without a chip."""
+        self._tty(tty, device)
+        if kind is not None:
+            self._file(f"{device}/tty/{tty}/type", f"{kind}\n".encode())
+
+    def virtual(self, tty: str) -> None:
+        """Have a terminal without a device behind it, e.g. ``tty1``."""
+        where = f"virtual/tty/{tty}"
+        self._file(f"{where}/dev", b"4:1\n")
+        self._register(tty, where)
+
+    def unplug(self, tty: str) -> None:
+        """Take away a tty and what is below its USB device."""
+        entry = self.sys_root / "class/tty" / tty
+        real = entry.resolve()
+        entry.unlink()
+        shutil.rmtree(next((p for p in real.parents if (p / "idVendor").exists()), real), ignore_errors=True)
+        (self.dev_root / tty).unlink()
+        for descriptor in self._ptys.pop(tty):
+            os.close(descriptor)
+
+    def link(self, name: str, tty: str) -> Path:
+        """Give a node one more name below ``dev_root``."""
+        path = self.dev_root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(self.dev_root / tty)
+        return path
+
+    def node(self, name: str) -> Path:
+        """Have a pty behind a link below ``dev_root``, unknown to sysfs."""
+        path = self.dev_root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._ptys[name] = pty.openpty()
+        path.symlink_to(os.ttyname(self._ptys[name][1]))
+        return path
+
+    def attribute(self, tty: str, name: str) -> Path:
+        """The file of an attribute of the USB device that a tty belongs to."""
+        real = (self.sys_root / "class/tty" / tty).resolve()
+        return next(p for p in real.parents if (p / "idVendor").exists()) / name
+
+    def close(self) -> None:
+        """Close every pty."""
+        for pair in self._ptys.values():
+            for descriptor in pair:
+                os.close(descriptor)
+        self._ptys.clear()
+
+    def _usb_interface(self, bus: str, topology: str, interface: int, attributes: Mapping[str, bytes]) -> str:
+        number, _, ports = topology.partition("-")
+        steps = ports.split(".")
+        hubs = "/".join(f"{number}-{'.'.join(steps[: depth + 1])}" for depth in range(len(steps)))
+        device = f"{bus}/{hubs}"
+        for name, value in attributes.items():
+            self._file(f"{device}/{name}", value)
+        self._file(f"{device}/{topology}:1.{interface}/bInterfaceNumber", f"{interface:02x}\n".encode())
+        return f"{device}/{topology}:1.{interface}"
+
+    def _tty(self, tty: str, device: str) -> None:
+        where = f"{device}/tty/{tty}"
+        self._file(f"{where}/dev", b"188:0\n")
+        (self.sys_root / "devices" / where / "device").symlink_to("../..")
+        self._register(tty, where)
+        self.node(tty)
+
+    def _register(self, tty: str, where: str) -> None:
+        entry = self.sys_root / "class/tty" / tty
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        # The kernel never uses the inode number of such an entry again; a file system may do so at once,
+        # but not while something else has it.
+        self._inodes += 1
+        keep = self.sys_root.parent / f"inode-{self._inodes}"
+        keep.symlink_to(f"../../devices/{where}")
+        os.link(keep, entry, follow_symlinks=False)
+
+    def _file(self, path: str, content: bytes) -> None:
+        file = self.sys_root / "devices" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+FT232 = {
+    "idVendor": b"0403\n",
+    "idProduct": b"6001\n",
+    "serial": b"A50285BI\n",
+    "manufacturer": b"FTDI\n",
+    "product": b"FT232R USB UART\n",
+}
+WITHOUT_SERIAL = {"idVendor": b"1a86\n", "idProduct": b"7523\n", "product": b"USB Serial\n"}
+PANEL = {
+    "idVendor": b"04d8\n",
+    "idProduct": b"000a\n",
+    "serial": b"P-0017\n",
+    "manufacturer": b"Acme\n",
+    "product": b"Panel\n",
+}
+
+
+@contextmanager
+def machine(directory: Path) -> Iterator[Machine]:
+    """Make a machine without any port below ``directory``."""
+    made = Machine(sys_root=directory / "sys", dev_root=directory / "dev")
+    (made.sys_root / "class/tty").mkdir(parents=True)
+    made.dev_root.mkdir()
+    try:
+        yield made
+    finally:
+        made.close()
