@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from firmwarden.service.views import FeedItem
 
@@ -41,13 +41,15 @@ class Feed:
         self._closed = True
         self._wake()
 
-    async def read(self, after: int | None = None) -> AsyncIterator[FeedItem]:
+    async def read(self, after: int | None = None) -> AsyncGenerator[FeedItem, None]:
         """Yield items as they come.
 
         Args:
-            after: the id that the reader saw last; None starts with the next item to come.
+            after: the id that the reader saw last; None starts with the next item to come, and one that was never
+                given out (by an earlier run) starts with the oldest item.
         """
-        last = self._next_id - 1 if after is None else min(after, self._next_id - 1)
+        newest = self._next_id - 1
+        last = newest if after is None else after if after <= newest else 0
         while True:
             arrival = self._arrival
             for item in [item for item in self._items if item["id"] > last]:

@@ -1,0 +1,89 @@
+"""The sentences of ``why``: what should it run, what does it run, what comes next, what would change it.  Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmwarden.model import CauseCode, JobState, LatchScope, WaitKind
+from firmwarden.service.telling import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firmwarden.model import Device, Job, Latch, Wait
+    from firmwarden.service.desired import Desired
+
+
+def should_run(wanted: Desired | None) -> str:
+    """What should it run, and why."""
+    if wanted is None:
+        return "Not decided yet: the first scans are not done, or its class is no longer in the configuration."
+    if wanted.release is None:
+        text = "What it runs now" if wanted.settled else "Nothing new"
+        return f"{text}: {wanted.reason}."
+    return f"{wanted.release.version}: {wanted.reason}."
+
+
+def runs(device: Device, job: Job | None) -> str:
+    """What does it run, and how do we know."""
+    if job is not None and job.state is JobState.UNKNOWN:
+        return (
+            f"{job.version} or nothing, not known: the image is on the device and it called it valid, "
+            "but whether it was started could not be seen."
+        )
+    known = f"{device.running_version} ({device.running_evidence})" if device.running_version else ""
+    if device.complete is False:
+        before = f"; before that {known}" if known else ""
+        return f"No complete image: an erase was begun and no update was finished since{before}."
+    if known:
+        return f"{known}."
+    return "Not known: Firmwarden has not updated it yet, and a port is opened only for a job."
+
+
+def next_step(job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]) -> str:
+    """What will happen next and when."""
+    if job is not None and job.state is JobState.RUNNING:
+        return f"Job {job.id} is writing {job.version} now."
+    if job is not None and job.state is JobState.UNKNOWN:
+        if wait is None:
+            return f"The device is asked what became of job {job.id}; then the record is settled."
+        return f"Job {job.id} has an unknown outcome; the device is asked again{_when(wait)}: {wait.detail}."
+    if job is not None and job.state is JobState.QUEUED:
+        if wait is None:
+            return f"Job {job.id} starts as soon as the planner comes by."
+        return f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
+    if latches:
+        return "Nothing, until a person lifts the latch or another image is released."
+    if wanted is not None and wanted.settled:
+        return "Nothing: the device runs what it should."
+    if job is not None and job.state in (JobState.FAILED, JobState.CANCELLED) and wanted is not None and wanted.release:
+        if job.cause is not None and job.cause.code is CauseCode.TRANSPORT_EXHAUSTED:
+            return "Nothing, until it is plugged anew, the pause after a used-up budget ends, or a person retries."
+        return f"Nothing by itself: job {job.id} ended {job.state.value}. A new release or a retry starts another."
+    return "Nothing, until there is something to do."
+
+
+def commands(device: Device, job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]) -> list[str]:
+    """The exact commands that would change it."""
+    found: list[str] = []
+    for latch in latches:
+        target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else device.id
+        found.append(f"firmwarden clear {target}")
+    if wait is not None and wait.kind is WaitKind.HOLD:
+        held_alone = wait.detail.startswith("the device")
+        found.append(f"firmwarden unhold {device.id}" if held_alone else "firmwarden unhold all")
+    if wait is not None and wait.kind is WaitKind.IDENTITY:
+        found.append(f"firmwarden adopt {device.id} OLD")
+    if job is not None and job.state is JobState.QUEUED:
+        found.append(f"firmwarden cancel {job.id}")
+    if job is not None and job.state in (JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN) and not latches:
+        found.append(f"firmwarden retry {device.id}")
+    if device.running_version is None and wanted is not None and wanted.release is None and not latches:
+        found.append(f"firmwarden adopt {device.id} --running VERSION")
+    if device.pinned is not None:
+        found.append(f"firmwarden pin {device.id} none")
+    return list(dict.fromkeys(found))
+
+
+def _when(wait: Wait) -> str:
+    return "" if wait.until is None else f" until {instant(wait.until)}"

@@ -1,0 +1,136 @@
+"""Turns what the model holds into the plain data of ``views``.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from firmwarden.model import LatchScope
+from firmwarden.service.policy import MEANINGS
+
+if TYPE_CHECKING:
+    from firmwarden.drivers.base import Progress
+    from firmwarden.model import Action, Attempt, Cause, Job, Latch, Wait, Wear
+    from firmwarden.service.policy import Budgets
+    from firmwarden.service.views import (
+        ActionView,
+        AttemptView,
+        CauseView,
+        JobView,
+        LatchView,
+        ProgressView,
+        WaitView,
+        WearView,
+    )
+
+_LAST_INSTANT = 253_402_300_799.0
+"""9999-12-31T23:59:59Z: a wild clock must not make an answer impossible."""
+
+
+def instant(seconds: float) -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    told = datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_INSTANT), tz=UTC)
+    return told.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def instant_or_none(seconds: float | None) -> str | None:
+    """Like ``instant``, where there may be none."""
+    return None if seconds is None else instant(seconds)
+
+
+def cause_view(cause: Cause) -> CauseView:
+    """Tell a cause."""
+    return {
+        "code": cause.code.value,
+        "detail": cause.detail,
+        "meaning": MEANINGS[cause.code],
+        "raw": cause.raw.hex(),
+        "offset": cause.offset,
+        "chunk": cause.chunk,
+        "sequence": cause.sequence,
+    }
+
+
+def wait_view(wait: Wait) -> WaitView:
+    """Tell a wait."""
+    return {"kind": wait.kind.value, "detail": wait.detail, "until": instant_or_none(wait.until)}
+
+
+def progress_view(progress: Progress) -> ProgressView:
+    """Tell a sample of progress."""
+    return {"step": progress.step.value, "done": progress.done, "total": progress.total}
+
+
+def job_view(job: Job, *, budgets: Budgets, wait: Wait | None = None, progress: Progress | None = None) -> JobView:
+    """Tell a job."""
+    return {
+        "id": job.id,
+        "device": job.device,
+        "device_class": job.device_class,
+        "version": job.version,
+        "image": job.image,
+        "state": job.state.value,
+        "created_at": instant(job.created_at),
+        "updated_at": instant(job.updated_at),
+        "attempts": job.attempts,
+        "attempts_budget": budgets.attempts,
+        "wait": None if wait is None else wait_view(wait),
+        "progress": None if progress is None else progress_view(progress),
+        "cause": None if job.cause is None else cause_view(job.cause),
+    }
+
+
+def attempt_view(attempt: Attempt) -> AttemptView:
+    """Tell an attempt."""
+    return {
+        "id": attempt.id,
+        "job": attempt.job,
+        "device": attempt.device,
+        "number": attempt.number,
+        "version": attempt.version,
+        "image": attempt.image,
+        "started_at": instant(attempt.started_at),
+        "ended_at": instant_or_none(attempt.ended_at),
+        "phase": attempt.phase.value,
+        "outcome": attempt.outcome.value,
+        "cause": None if attempt.cause is None else cause_view(attempt.cause),
+        "evidence": attempt.evidence,
+        "erase_starts": attempt.erase_starts,
+        "stats": asdict(attempt.stats),
+    }
+
+
+def latch_view(latch: Latch) -> LatchView:
+    """Tell a latch, with the command that lifts it."""
+    target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else latch.device
+    return {
+        "id": latch.id,
+        "scope": latch.scope.value,
+        "device": latch.device,
+        "image": latch.image,
+        "cause": cause_view(latch.cause),
+        "set_at": instant(latch.set_at),
+        "clear": f"firmwarden clear {target}",
+    }
+
+
+def wear_view(wear: Wear, budgets: Budgets) -> WearView:
+    """Tell wear beside its budget."""
+    return {
+        "today": wear.today,
+        "today_budget": budgets.erases_a_day,
+        "life": wear.life,
+        "life_budget": budgets.erases_a_life,
+    }
+
+
+def action_view(action: Action) -> ActionView:
+    """Tell what a person did."""
+    return {
+        "at": instant(action.at),
+        "who": action.who,
+        "what": action.what,
+        "target": action.target,
+        "detail": action.detail,
+    }
