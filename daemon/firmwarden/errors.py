@@ -71,3 +71,11 @@ class StoreError(FirmwardenError):
 
 class Refused(FirmwardenError):
     """A person's request cannot be carried out; the message says why and what to do instead."""
+
+
+class NotFound(Refused):
+    """A person named something that does not exist; the message says what was looked for."""
+
+
+class SocketUnavailable(FirmwardenError):
+    """The control socket cannot be opened: another daemon listens on it, or the place cannot be used."""

@@ -1,0 +1,83 @@
+"""What the API needs of the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from firmwarden.service.views import (
+        DeviceView,
+        FeedItem,
+        HistoryView,
+        JobView,
+        PlanView,
+        ReleaseView,
+        StatusView,
+        WhyView,
+    )
+
+
+class Desk(Protocol):
+    """Answers questions about the service and takes a person's wishes.
+
+    A device is named by its id, by an unambiguous beginning of it, or by its label.  Every method that takes a name
+    raises ``NotFound`` when nothing has it and ``Refused`` when several have it; the message names them.
+
+    An action is done as a whole or not at all.  It returns one sentence: what was done and what follows.  It
+    raises ``Refused`` with what to do instead.
+    """
+
+    async def status(self) -> StatusView:
+        """Say how the service is as a whole."""
+
+    async def devices(self) -> list[DeviceView]:
+        """List every known device."""
+
+    async def releases(self) -> list[ReleaseView]:
+        """List every manifest in the firmware directory, refused ones with the reason."""
+
+    async def jobs(self, limit: int) -> list[JobView]:
+        """List the newest jobs, newest first."""
+
+    async def history(self, device: str | None, limit: int) -> HistoryView:
+        """List the newest attempts and actions, of one device or of all, newest first."""
+
+    async def why(self, device: str) -> WhyView:
+        """Tell everything known about one device's state of affairs."""
+
+    async def plan(self) -> list[PlanView]:
+        """Say for each device what would happen now, and why not."""
+
+    async def retry(self, device: str, *, who: str) -> str:
+        """Try again now.  Afterwards ``why(device)["device"]["job"]`` is the job that is meant."""
+
+    async def clear(self, target: str, *, who: str) -> str:
+        """Lift the latches of a device, or those on an image (named by its hash or the beginning of it)."""
+
+    async def cancel(self, job: int, *, who: str) -> str:
+        """Cancel a job, unless an erase has begun."""
+
+    async def hold(self, device: str | None, *, reason: str, who: str) -> str:
+        """Start nothing more on one device, or on any."""
+
+    async def unhold(self, device: str | None, *, who: str) -> str:
+        """Lift a hold."""
+
+    async def pin(self, device: str, version: str | None, *, who: str) -> str:
+        """Make this version the desired one; None: the newest again."""
+
+    async def adopt(self, device: str, *, old: str | None, running: str | None, who: str) -> str:
+        """Take a device for a known one (``old``), or record what it runs (``running``); exactly one is given."""
+
+    async def forget(self, device: str, *, who: str) -> str:
+        """Drop a device that is gone for good."""
+
+    def feed(self, after: int | None) -> AsyncGenerator[FeedItem, None]:
+        """Yield events as they happen, first those newer than ``after`` that are still remembered.
+
+        Ids rise by one from item to item, so that a reader sees from a gap that it missed something.  ``after``
+        None begins now; an id that was never given out (by an earlier run of the daemon) begins with the oldest.
+        Memory does not grow with a reader that does not keep up: it finds a gap.
+        """

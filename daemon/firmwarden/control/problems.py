@@ -1,0 +1,70 @@
+"""Errors as problem documents (RFC 9457): what a caller did wrong, or we did, in JSON with a sentence for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from firmwarden.errors import FirmwardenError, NotFound, Refused, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+TITLES: Final[Mapping[int, str]] = {
+    400: "Bad request",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Refused",
+    413: "Too large",
+    500: "Defect",
+    503: "Unavailable",
+}
+"""Not the phrases of ``http.HTTPStatus``: those change between Pythons, and scripts match on ``type``."""
+
+
+class BadRequest(FirmwardenError):
+    """A request that does not say what it must, or says more than it may."""
+
+    def __init__(self, detail: str, status: int = 400) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+async def answer(request: Request, exc: Exception) -> JSONResponse:
+    """Answer a request that ended with ``exc``."""
+    match exc:
+        case BadRequest():
+            return _problem(exc.status, str(exc))
+        case NotFound():
+            return _problem(404, str(exc))
+        case Refused():
+            return _problem(409, str(exc))
+        case StoreError():
+            return _problem(503, f"The state database cannot be used now: {exc}")
+        case HTTPException(status_code=405, headers={"Allow": allowed}):
+            detail = f"{request.url.path} does not take {request.method}, but {allowed}."
+            return _problem(405, detail, exc.headers)
+        case HTTPException():
+            return _problem(404, f"{request.method} {request.url.path} is not something this API knows.")
+        case _:
+            # The traceback goes to the log: starlette raises the exception again once this is sent.
+            detail = f"A defect in Firmwarden ({type(exc).__name__}); the daemon's log has the traceback."
+            return _problem(500, detail)
+
+
+HANDLED: Final = (BadRequest, Refused, StoreError, HTTPException, Exception)
+"""What starlette must be told that ``answer`` answers; it includes subclasses."""
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    title = TITLES[status]
+    return JSONResponse(
+        {"type": title.lower().replace(" ", "-"), "title": title, "status": status, "detail": detail},
+        status_code=status,
+        headers=headers,
+        media_type="application/problem+json",
+    )

@@ -1,0 +1,102 @@
+"""Strict reading of what a request carries: bounded, no unknown keys, no guessing (invariant 8)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.control.problems import BadRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+
+BODY_LIMIT: Final = 64 * 1024
+"""Bytes; the longest honest body is a reason of a few hundred characters."""
+
+TEXT_LIMIT: Final = 500
+"""Characters of one value: a reason is a sentence or two, and is shown in tables."""
+
+
+async def read_object(request: Request, *keys: str) -> dict[str, object]:
+    """Return the body, a JSON object with no other than these keys; no body is an empty object.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    raw = await _read_bounded(request)
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as exc:  # bad JSON, bad UTF-8; thousands of brackets
+        raise BadRequest(f"The body is not JSON: {exc}.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.")
+    _refuse_unknown("key", [str(key) for key in body], keys)
+    return body
+
+
+def text(body: dict[str, object], key: str) -> str:
+    """Return a value that must be there and be printable text.
+
+    Raises:
+        BadRequest: it is not.
+    """
+    value = body.get(key)
+    if not isinstance(value, str):
+        raise BadRequest(
+            f"`{key}` is missing; it must be text." if value is None else f"`{key}` must be text."
+        )
+    if not value.strip() or len(value) > TEXT_LIMIT or not value.isprintable():
+        # Control characters would reach the terminal of whoever asks later.
+        raise BadRequest(f"`{key}` must be one line of 1 to {TEXT_LIMIT} printable characters.")
+    return value.strip()
+
+
+def query(request: Request, *names: str) -> dict[str, str]:
+    """Return the query's parameters: no other than these, each at most once.
+
+    Raises:
+        BadRequest: it has others.
+    """
+    found = request.query_params.multi_items()
+    _refuse_unknown("parameter", [name for name, _ in found], names)
+    if len({name for name, _ in found}) < len(found):
+        raise BadRequest("A parameter is given twice.")
+    return dict(found)
+
+
+def number(value: str, name: str, *, lowest: int, highest: int) -> int:
+    """Return a parameter as a number within bounds.
+
+    Raises:
+        BadRequest: it is not one.
+    """
+    if not (value.isascii() and value.isdecimal() and lowest <= int(value[:20]) <= highest):
+        raise BadRequest(f"`{name}` must be a number from {lowest} to {highest}.")
+    return int(value)
+
+
+async def _read_bounded(request: Request) -> bytes:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_LIMIT:
+            raise BadRequest(f"The body is longer than {BODY_LIMIT} bytes.", status=413)
+    return bytes(body)
+
+
+def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _refuse_unknown(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        expected = f"known here: {', '.join(known)}" if known else "none is expected here"
+        raise BadRequest(f"Unknown {what} `{unknown[0][:TEXT_LIMIT]}`; {expected}.")

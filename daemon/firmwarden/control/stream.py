@@ -1,0 +1,88 @@
+"""Server-sent events (WHATWG HTML, 9.2) for readers of any speed.
+
+A reader that takes nothing for ``STALL_S`` is cut; it comes back with ``Last-Event-ID`` and finds what the desk still
+remembers.  So nothing here queues: what one reader costs is what the kernel and the transport buffer for it.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+import anyio
+from starlette.responses import StreamingResponse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from firmwarden.service.views import FeedItem
+
+HEARTBEAT_S: Final = 15.0
+"""What the HTML standard recommends against proxies that drop silent connections."""
+
+STALL_S: Final = 10.0
+"""A reader on the same machine that is alive takes microseconds; a stopped one would never take anything."""
+
+_FAREWELL_S: Final = 0.2
+"""The clean end of a stream may wait so long for a reader; the stop of the daemon waits for it."""
+
+
+class EventStream(StreamingResponse):
+    """One reader's stream; ends when the reader leaves, when it stalls, and when the daemon stops."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, feed: AsyncGenerator[FeedItem, None], *, stopping: anyio.Event, abort: Callable[[], None]
+    ) -> None:
+        super().__init__((), headers={"cache-control": "no-store"})
+        self._feed = feed
+        self._stopping = stopping
+        self._abort = abort
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run until one of the reasons to end comes true."""
+        del scope
+
+        async def until_the_feed_ends() -> None:
+            async for item in self._feed:
+                await self._write(send, _encode(item))
+
+        async def until_it_stalls() -> None:
+            while True:
+                await anyio.sleep(HEARTBEAT_S)
+                await self._write(send, b": still here\n\n")
+
+        async def until_the_reader_leaves() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        async with aclosing(self._feed), anyio.create_task_group() as group:
+
+            async def first(reason: Callable[[], Awaitable[object]]) -> None:
+                await reason()
+                group.cancel_scope.cancel()
+
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            for reason in (
+                until_the_feed_ends,
+                until_it_stalls,
+                until_the_reader_leaves,
+                self._stopping.wait,
+            ):
+                group.start_soon(first, reason)
+        await self._write(send, b"", last=True)
+
+    async def _write(self, send: Send, body: bytes, *, last: bool = False) -> None:
+        with anyio.move_on_after(_FAREWELL_S if last else STALL_S) as limit:
+            await send({"type": "http.response.body", "body": body, "more_body": not last})
+        if limit.cancelled_caught:
+            self._abort()
+
+
+def _encode(item: FeedItem) -> bytes:
+    data = json.dumps(item["data"], ensure_ascii=False, separators=(",", ":"))
+    return f"id: {item['id']}\nevent: {item['kind']}\ndata: {data}\n\n".encode()

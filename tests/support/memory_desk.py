@@ -1,0 +1,353 @@
+"""A desk that keeps everything in memory: a small fleet whose state the actions really change."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+
+from firmwarden.errors import NotFound, Refused, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from firmwarden.service.views import (
+        ActionView,
+        AttemptView,
+        CauseView,
+        DeviceView,
+        FeedItem,
+        HistoryView,
+        JobView,
+        LatchView,
+        PlanView,
+        ReleaseView,
+        StatusView,
+        WhyView,
+    )
+
+NOW = "2026-03-01T12:00:00Z"
+EARLIER = "2026-03-01T11:57:00Z"
+SEVERAL_DAYS_AGO = "2026-02-25T09:00:00Z"
+IMAGE_A = "aa" * 32
+IMAGE_B = "bb" * 32
+
+WRONG_DEVICE: CauseView = {
+    "code": "wrong-device-id",
+    "detail": "abort cause 2 in answer to chunk 0",
+    "meaning": "the device says that the file is for another device",
+    "raw": "4a0502",
+    "offset": 0,
+    "chunk": 0,
+    "sequence": 3,
+}
+LINK_LOST: CauseView = {
+    "code": "link-lost",
+    "detail": "/dev/ttyACM3 vanished",
+    "meaning": "the port or the connection went away in the middle",
+    "raw": "",
+    "offset": 65_536,
+    "chunk": 128,
+    "sequence": 12,
+}
+EXHAUSTED: CauseView = {**LINK_LOST, "code": "transport-exhausted", "meaning": "the budget is used up"}
+
+
+def a_job(**changes: object) -> JobView:
+    job: JobView = {
+        "id": 7,
+        "device": "panel-1",
+        "device_class": "front-panel",
+        "version": "2.4.0",
+        "image": IMAGE_B,
+        "state": "queued",
+        "created_at": EARLIER,
+        "updated_at": EARLIER,
+        "attempts": 0,
+        "attempts_budget": 5,
+        "wait": None,
+        "progress": None,
+        "cause": None,
+    }
+    job.update(changes)  # type: ignore[typeddict-item]
+    return job
+
+
+def an_attempt(**changes: object) -> AttemptView:
+    attempt: AttemptView = {
+        "id": 21,
+        "job": 7,
+        "device": "panel-1",
+        "number": 1,
+        "version": "2.4.0",
+        "image": IMAGE_B,
+        "started_at": EARLIER,
+        "ended_at": "2026-03-01T11:57:12Z",
+        "phase": "writing",
+        "outcome": "failed",
+        "cause": LINK_LOST,
+        "evidence": "",
+        "erase_starts": 1,
+        "stats": {"commands": 130, "resends": 3, "timeouts": 3, "damaged": 0, "strays": 1},
+    }
+    attempt.update(changes)  # type: ignore[typeddict-item]
+    return attempt
+
+
+def a_device(**changes: object) -> DeviceView:
+    device: DeviceView = {
+        "id": "panel-1",
+        "label": "",
+        "device_class": "front-panel",
+        "identity": "port:1-1.4:0",
+        "port": "/dev/serial/by-id/usb-Acme_Panel_1-if00",
+        "serial": "",
+        "present": True,
+        "conflict": None,
+        "running_version": "2.3.1",
+        "running_image": IMAGE_A,
+        "running_evidence": "the device acknowledged its end",
+        "complete": True,
+        "desired_version": "2.4.0",
+        "desired_reason": "it is the newest release of its class",
+        "pinned": None,
+        "held": None,
+        "latched": False,
+        "job": None,
+        "wear": {"today": 1, "today_budget": 10, "life": 12, "life_budget": 1000},
+        "first_seen": SEVERAL_DAYS_AGO,
+        "last_seen": NOW,
+    }
+    device.update(changes)  # type: ignore[typeddict-item]
+    return device
+
+
+class MemoryDesk:
+    """Implements ``firmwarden.control.desk.Desk``."""
+
+    RING = 100
+
+    def __init__(self, *devices: DeviceView) -> None:
+        self.fleet = {device["id"]: device for device in devices or (a_device(),)}
+        self.shelf: list[ReleaseView] = [
+            {
+                "manifest": "front-panel-2.4.0.toml",
+                "state": "accepted",
+                "device_class": "front-panel",
+                "version": "2.4.0",
+                "sequence": None,
+                "image": IMAGE_B,
+                "size": 131_072,
+                "reason": None,
+                "latched": False,
+            },
+            {
+                "manifest": "front-panel-2.5.0.toml",
+                "state": "refused",
+                "device_class": "front-panel",
+                "version": "2.5.0",
+                "sequence": None,
+                "image": None,
+                "size": None,
+                "reason": "the image has 1000 bytes, the manifest says 131072: is it still being copied?",
+                "latched": False,
+            },
+        ]
+        self.log: list[JobView] = []
+        self.attempts: list[AttemptView] = []
+        self.actions: list[ActionView] = []
+        self.latches: list[LatchView] = []
+        self.held: str | None = None
+        self.store_problem = ""
+        self.defect = False
+        self.readers = 0
+        self._ring: deque[FeedItem] = deque(maxlen=self.RING)
+        self._given = 0
+        self._news = anyio.Event()
+
+    # --- questions ---
+
+    async def status(self) -> StatusView:
+        await anyio.lowlevel.checkpoint()
+        if self.store_problem:
+            raise StoreError(self.store_problem)
+        if self.defect:
+            raise ZeroDivisionError
+        jobs = [job for device in self.fleet.values() if (job := device["job"])]
+        return {
+            "version": "0.1.0",
+            "started_at": SEVERAL_DAYS_AGO,
+            "state": "ready",
+            "devices": len(self.fleet),
+            "present": sum(device["present"] for device in self.fleet.values()),
+            "conflicts": [
+                {"ports": [device["port"]], "detail": device["conflict"]}
+                for device in self.fleet.values()
+                if device["conflict"]
+            ],
+            "running": sum(job["state"] == "running" for job in jobs),
+            "waiting": sum(job["state"] == "queued" for job in jobs),
+            "unknown": sum(job["state"] == "unknown" for job in jobs),
+            "latches": len(self.latches),
+            "held": self.held,
+            "releases": sum(each["state"] == "accepted" for each in self.shelf),
+            "refused_releases": sum(each["state"] == "refused" for each in self.shelf),
+            "problems": [],
+        }
+
+    async def devices(self) -> list[DeviceView]:
+        await anyio.lowlevel.checkpoint()
+        return list(self.fleet.values())
+
+    async def releases(self) -> list[ReleaseView]:
+        await anyio.lowlevel.checkpoint()
+        return self.shelf
+
+    async def jobs(self, limit: int) -> list[JobView]:
+        await anyio.lowlevel.checkpoint()
+        return self.log[:limit]
+
+    async def history(self, device: str | None, limit: int) -> HistoryView:
+        await anyio.lowlevel.checkpoint()
+        wanted = self._device(device)["id"] if device is not None else None
+        return {
+            "attempts": [each for each in self.attempts if wanted in (None, each["device"])][:limit],
+            "actions": [each for each in self.actions if wanted in (None, each["target"])][:limit],
+        }
+
+    async def why(self, device: str) -> WhyView:
+        await anyio.lowlevel.checkpoint()
+        found = self._device(device)
+        return {
+            "device": found,
+            "should_run": f"{found['desired_version']}: {found['desired_reason']}.",
+            "runs": f"{found['running_version']}: {found['running_evidence']}.",
+            "latches": [latch for latch in self.latches if latch["device"] == found["id"]],
+            "attempts": [each for each in self.attempts if each["device"] == found["id"]],
+            "next": "Nothing, until the latch is cleared." if found["latched"] else "It is updated now.",
+            "commands": [f"firmwarden clear {found['id']}"] if found["latched"] else [],
+        }
+
+    async def plan(self) -> list[PlanView]:
+        await anyio.lowlevel.checkpoint()
+        return [
+            {
+                "device": device["id"],
+                "label": device["label"],
+                "decision": "stopped" if device["latched"] else "update",
+                "version": device["desired_version"],
+                "reason": device["desired_reason"],
+            }
+            for device in self.fleet.values()
+        ]
+
+    # --- wishes ---
+
+    async def retry(self, device: str, *, who: str) -> str:
+        found = self._device(device)
+        if found["latched"]:
+            raise Refused(
+                f"{found['id']} is stopped by its own verdict. Clear it first: firmwarden clear {found['id']}"
+            )
+        await self._act(who, "retry", found["id"])
+        found["job"] = a_job(id=8, device=found["id"])
+        return f"Job 8 for {found['id']} is tried now."
+
+    async def clear(self, target: str, *, who: str) -> str:
+        lifted = [latch for latch in self.latches if target in (latch["device"], latch["image"])]
+        if not lifted:
+            raise NotFound(f"No latch concerns {target!r}.")
+        await self._act(who, "clear", target)
+        self.latches = [latch for latch in self.latches if latch not in lifted]
+        return f"{len(lifted)} latch lifted."
+
+    async def cancel(self, job: int, *, who: str) -> str:
+        for device in self.fleet.values():
+            if device["job"] and device["job"]["id"] == job:
+                if device["job"]["state"] == "running":
+                    raise Refused(f"Job {job} cannot be cancelled: the erase has begun.")
+                await self._act(who, "cancel", str(job))
+                device["job"]["state"] = "cancelled"
+                return f"Job {job} is cancelled."
+        raise NotFound(f"There is no job {job}.")
+
+    async def hold(self, device: str | None, *, reason: str, who: str) -> str:
+        target = "all" if device is None else self._device(device)["id"]
+        await self._act(who, "hold", target, reason)
+        if device is None:
+            self.held = reason
+        else:
+            self.fleet[target]["held"] = reason
+        return f"Nothing more is started on {target}."
+
+    async def unhold(self, device: str | None, *, who: str) -> str:
+        target = "all" if device is None else self._device(device)["id"]
+        await self._act(who, "unhold", target)
+        if device is None:
+            self.held = None
+        else:
+            self.fleet[target]["held"] = None
+        return f"Updates of {target} go on."
+
+    async def pin(self, device: str, version: str | None, *, who: str) -> str:
+        found = self._device(device)
+        await self._act(who, "pin", found["id"], str(version))
+        found["pinned"] = version
+        return f"{found['id']} is to run {version or 'the newest release'}."
+
+    async def adopt(self, device: str, *, old: str | None, running: str | None, who: str) -> str:
+        found = self._device(device)
+        await self._act(who, "adopt", found["id"], f"old={old} running={running}")
+        if old is not None:
+            gone = self._device(old)
+            found["first_seen"] = gone["first_seen"]
+            del self.fleet[gone["id"]]
+        else:
+            found["running_version"] = running
+        return f"{found['id']} is recorded so."
+
+    async def forget(self, device: str, *, who: str) -> str:
+        found = self._device(device)
+        await self._act(who, "forget", found["id"])
+        del self.fleet[found["id"]]
+        return f"{found['id']} is forgotten."
+
+    # --- the feed ---
+
+    def publish(self, kind: Literal["log", "progress"], **data: object) -> None:
+        self._given += 1
+        self._ring.append({"id": self._given, "kind": kind, "data": data})
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def feed(self, after: int | None) -> AsyncGenerator[FeedItem, None]:
+        self.readers += 1
+        try:
+            last = self._given if after is None else after if after <= self._given else 0
+            while True:
+                news = self._news
+                for item in [item for item in self._ring if item["id"] > last]:
+                    last = item["id"]
+                    yield item
+                if not news.is_set():
+                    await news.wait()
+        finally:
+            self.readers -= 1
+
+    def _device(self, name: str) -> DeviceView:
+        found = [
+            device
+            for device in self.fleet.values()
+            if name == device["label"] or (name and device["id"].startswith(name))
+        ]
+        exact = [device for device in found if device["id"] == name]
+        if len(exact or found) > 1:
+            raise Refused(f"{name!r} may be {' or '.join(device['id'] for device in found)}.")
+        if not found:
+            raise NotFound(f"No device is called {name!r}. `firmwarden devices` shows them.")
+        return (exact or found)[0]
+
+    async def _act(self, who: str, what: str, target: str, detail: str = "") -> None:
+        await anyio.lowlevel.checkpoint()
+        self.actions.insert(0, {"at": NOW, "who": who, "what": what, "target": target, "detail": detail})
