@@ -1,0 +1,242 @@
+"""Links over serial ports; the only module that knows pyserial and pyserial-asyncio.
+
+What these libraries do in the event loop is too dangerous for one loop with many devices, and is kept out of it:
+
+* A port is opened and closed in a thread of its own; either can block for seconds.
+* pyserial-asyncio is handed a ``_Handle`` instead of the port, which reads and writes by one system call that cannot
+  block.  Its ``flush`` does nothing: waiting for the output to drain would stop the loop.
+* A write is tried at once; waiting for the port to become writable first costs a third of the time of a chunk.
+* Closing is an abort, and drops what the driver still holds: a kernel can wait 30 s for it otherwise.
+
+*Exclusive*: by flock, which pyserial's users honour, and by TIOCEXCL, which refuses every later open except root's.
+
+*Control lines*: Linux raises DTR and RTS with every opening, which nothing can prevent; boards with a capacitor from
+DTR to reset notice only when they were low before.  So HUPCL is taken off: closing leaves them as they are, and a
+later opening, to confirm an update, does not reset the board.  Nothing here moves them unless asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import grp
+import os
+import struct
+import termios
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import serial
+import serial_asyncio
+
+from firmwarden.errors import LinkError, OpenFailed, PortHeld
+from firmwarden.transport.channel import Channel
+from firmwarden.transport.holders import who_holds
+from firmwarden.transport.threads import in_own_thread, start_thread
+
+if TYPE_CHECKING:
+    from firmwarden.model import SerialAddress
+
+_MARGIN_S: Final = 0.05
+"""USB adapters hand over what they received every 16 ms unless told otherwise, and a host is late at times."""
+
+_BAUD_TOLERANCE: Final = 0.03
+"""A UART samples its tenth bit rightly while both rates differ by less than about 5 %; the device errs too."""
+
+_HELD: Final = frozenset({errno.EBUSY, errno.EAGAIN})
+"""TIOCEXCL and flock of somebody else."""
+
+# From linux/asm-generic/ioctls.h; Python's termios lacks them.
+_TIOCGEXCL: Final = 0x80045440
+_TCGETS2: Final = 0x802C542A
+_TERMIOS2_OUTPUT_SPEED: Final = 10
+"""Index of c_ospeed in struct termios2, counted in ints."""
+
+
+async def open_serial(address: SerialAddress) -> Channel:
+    """Open a port.
+
+    Raises:
+        PortHeld: somebody else has it.
+        OpenFailed: it is not there, not permitted, no serial port, or cannot do the baud rate.
+    """
+    port = await in_own_thread(lambda: _open_port(address), discard=_close_port)
+    handle = _Handle(port)
+    channel = _SerialChannel(address, port, handle)
+    # Hands over without waiting for anything, so nothing can come between that would lose the port.
+    transport, _channel = await serial_asyncio.connection_for_serial(
+        asyncio.get_running_loop(), lambda: channel, handle
+    )
+    channel.connection_made(transport)
+    return channel
+
+
+class _Handle:
+    """What pyserial-asyncio's transport needs of a port."""
+
+    def __init__(self, port: serial.Serial) -> None:
+        self.timeout: float | None = 0
+        self.write_timeout: float | None = 0
+        self.closed = asyncio.Event()
+        self._port = port
+        self._descriptor = port.fileno()
+        self._broken = False
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def read(self, size: int) -> bytes:
+        """Return what is there; raises SerialException on a hang-up."""
+        try:
+            data = os.read(self._descriptor, size)
+        except BlockingIOError:
+            return b""
+        except OSError as exc:
+            self._broken = True
+            raise serial.SerialException(exc.errno, os.strerror(exc.errno or 0)) from exc
+        if not data:
+            self._broken = True
+            raise serial.SerialException(errno.EIO, "the port hung up")
+        return data
+
+    def write(self, data: bytes) -> int:
+        """Write what the driver takes, for the transport.
+
+        A broken port swallows everything: the transport would otherwise go on trying, and reading tells the news.
+        """
+        try:
+            return len(data) if self._broken else self.write_now(data)
+        except OSError:
+            self._broken = True
+            return len(data)
+
+    def write_now(self, data: bytes) -> int:
+        """Write what the driver takes; raises OSError."""
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:
+            return 0
+
+    def flush(self) -> None:
+        """Do nothing; see the module's text."""
+
+    def close(self) -> None:
+        """Close the port in a thread; ``closed`` tells when it is done."""
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            _close_port(self._port)
+            with contextlib.suppress(RuntimeError):  # the loop is closed, at the end of the process
+                loop.call_soon_threadsafe(self.closed.set)
+
+        start_thread(work)
+
+
+class _SerialChannel(Channel):
+    def __init__(self, address: SerialAddress, port: serial.Serial, handle: _Handle) -> None:
+        super().__init__(address.path, baud=address.baud, margin_s=_MARGIN_S)
+        self._port = port
+        self._handle = handle
+        self._closed = handle.closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # The port itself is closed a little later, in its thread, which sets `_closed`.
+        self._lose(exc)
+
+    async def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        self._check()
+
+        def work() -> None:
+            if dtr is not None:
+                self._port.dtr = dtr
+            if rts is not None:
+                self._port.rts = rts
+
+        try:
+            await in_own_thread(work)
+        except (OSError, termios.error) as exc:
+            raise LinkError(f"{self.name}: the control lines cannot be set: {exc}") from exc
+
+    def _put(self, transport: asyncio.Transport, data: bytes) -> None:
+        sent = 0
+        if not transport.get_write_buffer_size():
+            try:
+                sent = self._handle.write_now(data)
+            except OSError as exc:
+                self._lose(exc)
+                transport.abort()
+                self._check()
+        if sent < len(data):
+            transport.write(data[sent:])
+
+
+def _open_port(address: SerialAddress) -> serial.Serial:
+    path, baud = address.path, address.baud
+    try:
+        port = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
+        try:
+            _take(port, baud)
+        except BaseException:
+            _close_port(port)
+            raise
+    except ValueError as exc:  # pyserial's word for a rate that the driver refuses
+        raise OpenFailed(f"{path}: {baud} baud is refused: {exc}") from exc
+    except (OSError, termios.error) as exc:
+        code = exc.errno if isinstance(exc, OSError) else exc.args[0]
+        if code in _HELD:
+            raise PortHeld(path, who_holds(path)) from exc
+        if code == errno.EACCES:
+            raise OpenFailed(f"{path}: permission denied{_group_hint(path)}") from exc
+        raise OpenFailed(f"{path}: {os.strerror(code) if code else exc}") from exc
+    return port
+
+
+def _take(port: serial.Serial, baud: int) -> None:
+    descriptor = port.fileno()
+    if struct.unpack("i", fcntl.ioctl(descriptor, _TIOCGEXCL, bytes(4)))[0]:
+        # Only root gets as far as this.
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+    fcntl.ioctl(descriptor, termios.TIOCEXCL)
+
+    attributes = termios.tcgetattr(descriptor)
+    attributes[2] &= ~termios.HUPCL
+    # With pyserial's 0 an idle port would read as empty, which is what a port that hung up does.
+    attributes[6][termios.VMIN] = 1
+    termios.tcsetattr(descriptor, termios.TCSANOW, attributes)
+
+    given = _actual_baud(descriptor)
+    if given is not None and abs(given - baud) > baud * _BAUD_TOLERANCE:
+        raise ValueError(f"the port would run at {given}")
+    with contextlib.suppress(ValueError):  # few drivers have it
+        port.set_low_latency_mode(True)
+
+
+def _actual_baud(descriptor: int) -> int | None:
+    """Return the rate that the driver settled on, where it tells."""
+    try:
+        answer = fcntl.ioctl(descriptor, _TCGETS2, bytes(64))
+    except OSError:
+        return None
+    speed: int = struct.unpack("16i", answer)[_TERMIOS2_OUTPUT_SPEED]
+    return speed or None
+
+
+def _close_port(port: serial.Serial) -> None:
+    # A port that is gone refuses all of it.
+    with contextlib.suppress(OSError, termios.error):
+        fcntl.ioctl(port.fileno(), termios.TIOCNXCL)
+    with contextlib.suppress(OSError, termios.error):
+        port.reset_output_buffer()
+    with contextlib.suppress(OSError):
+        port.close()
+
+
+def _group_hint(path: str) -> str:
+    """Name the group that may use a port; joining it is the usual cure."""
+    try:
+        group = grp.getgrgid(Path(path).stat().st_gid).gr_name
+    except (OSError, KeyError):
+        return ""
+    return f"; members of the group {group} may open it"
