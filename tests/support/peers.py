@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pty
 import socket
+import struct
 import tty
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
-from anyio.abc import SocketStream
+from anyio.abc import SocketAttribute, SocketStream
 
 from firmwarden.model import SerialAddress, TcpAddress
 
@@ -88,6 +90,11 @@ class TcpPeer:
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             return b""
 
+    def reset_on_close(self) -> None:
+        self._stream.extra(SocketAttribute.raw_socket).setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+
     async def hang_up(self) -> None:
         await self._stream.aclose()
 
@@ -112,3 +119,15 @@ def tcp_listener() -> Generator[TcpListener]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         yield TcpListener(server)
+
+
+def open_descriptors() -> int:
+    """Count what this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+async def settle_descriptors(count: int) -> None:
+    """Wait until so many are open; ports are closed in threads."""
+    with anyio.fail_after(2):
+        while open_descriptors() != count:  # noqa: ASYNC110  (no event tells)
+            await anyio.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -46,8 +47,11 @@ async def open_tcp(address: TcpAddress) -> Channel:
             return await _connect(address)
     except TimeoutError as exc:
         raise OpenFailed(f"{address}: no connection within {CONNECT_TIMEOUT_S:.0f} s") from exc
+    except socket.gaierror as exc:
+        raise OpenFailed(f"{address}: {exc.strerror}") from exc
     except OSError as exc:
-        raise OpenFailed(f"{address}: {exc.strerror or exc}") from exc
+        # asyncio puts its own text in the place of the system's.
+        raise OpenFailed(f"{address}: {os.strerror(exc.errno) if exc.errno else exc}") from exc
 
 
 async def _connect(address: TcpAddress) -> Channel:
