@@ -1,0 +1,289 @@
+"""Which unit is behind each port, and where that cannot be said.  Pure.
+
+A class knows its units by the serial number or by the port, as its ``identity`` says; there is no falling back
+from one to the other, and no first one found.  What is ambiguous is a conflict: nothing is written there until
+the plugs or the configuration say more (invariant 4).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.model import SerialAddress, TcpAddress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from firmwarden.model import ClassName, Device, DeviceId, Sighting
+
+_RELOAD: Final = "then `systemctl reload firmwarden`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRule:
+    """How units of a class are recognised and told apart; what is given must all hold, ``tcp`` stands alone."""
+
+    name: ClassName
+    by_serial: bool = False
+    path: str | None = None
+    """Only the last part may have wildcards."""
+    usb: tuple[int, int] | None = None
+    """Vendor and product."""
+    serial: str | None = None
+    """May have wildcards."""
+    interface: int | None = None
+    tcp: tuple[TcpAddress, ...] = ()
+    baud: int = 115_200
+
+    def matches(self, sighting: Sighting) -> bool:
+        """Tell whether a port is one of this class."""
+        if isinstance(sighting.address, TcpAddress):
+            return sighting.address in self.tcp
+        if self.path is not None and not self.names(sighting):
+            return False
+        if self.usb is None and self.serial is None and self.interface is None:
+            return self.path is not None
+        usb = sighting.usb
+        return (
+            usb is not None
+            and self.usb in {None, (usb.vendor_id, usb.product_id)}
+            and self.interface in {None, usb.interface}
+            and (self.serial is None or fnmatchcase(usb.serial or "", self.serial))
+        )
+
+    def names(self, sighting: Sighting) -> list[str]:
+        """The names of a port that the path pattern finds, sorted."""
+        if self.path is None:
+            return []
+        directory, _, pattern = self.path.rpartition("/")
+        found = []
+        for name in (str(sighting.address), *sighting.links):
+            where, _, last = name.rpartition("/")
+            if where == directory and fnmatchcase(last, pattern):
+                found.append(name)
+        return sorted(found)
+
+    def port(self, sighting: Sighting) -> str:
+        """Name a port so that the name is the same after a restart."""
+        if isinstance(sighting.address, TcpAddress):
+            return f"tcp-{sighting.address}"
+        if sighting.usb is not None:
+            return usb_port(sighting)
+        return next(iter(self.names(sighting)), sighting.address.path)
+
+    def key(self, sighting: Sighting) -> str | None:
+        """The identity of the unit behind a port; None where the class goes by a serial number and there is none."""
+        if not self.by_serial:
+            return f"port:{self.port(sighting)}"
+        serial = serial_number(sighting)
+        return f"serial:{serial}" if serial else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Presence:
+    """A unit that is here, without doubt about which."""
+
+    device_class: ClassName
+    key: str
+    sighting: Sighting
+    """Its address has the class's rate."""
+    port: str
+    """To be kept as ``Device.port``: where the unit was is compared with it when the unit turns up elsewhere."""
+    serial: str
+    """Of the unit or only of its cable, may be empty."""
+    known: DeviceId | None
+    """None: seen for the first time."""
+    moved_from: str | None = None
+    """The port where the unit was before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """Ports of which it cannot be said which unit is behind them."""
+
+    ports: tuple[str, ...]
+    """As they are opened, sorted."""
+    classes: tuple[ClassName, ...]
+    devices: tuple[DeviceId, ...]
+    """Known devices that may be meant, sorted."""
+    detail: str
+    """Between what, and what settles it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roll:
+    """Who is here; ports that no class matches are in neither list."""
+
+    present: tuple[Presence, ...]
+    conflicts: tuple[Conflict, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A port that exactly one class matches."""
+
+    rule: ClassRule
+    sighting: Sighting
+    key: str
+
+
+def roll(rules: Sequence[ClassRule], sightings: Iterable[Sighting], known: Iterable[Device]) -> Roll:
+    """Say which units are here.
+
+    Neither the order of the sightings nor that of the known devices matters.
+
+    Args:
+        rules: of every class.
+        sightings: all that one scan found.
+        known: every device of the store; ``port`` is where it was last present, as ``Presence.port`` named it.
+    """
+    devices = {(device.device_class, device.key): device for device in known}
+    occupied: defaultdict[str, list[Sighting]] = defaultdict(list)
+    alike: defaultdict[tuple[ClassName, str], list[_Candidate]] = defaultdict(list)
+    present: list[Presence] = []
+    conflicts: list[Conflict] = []
+
+    for sighting in sightings:
+        matching = [rule for rule in rules if rule.matches(sighting)]
+        key = matching[0].key(sighting) if matching else None
+        if sighting.usb is not None:
+            occupied[usb_port(sighting)].append(sighting)
+        if len(matching) == 1 and key is not None:
+            alike[matching[0].name, key].append(_Candidate(matching[0], sighting, key))
+        elif matching:
+            detail = (
+                _no_serial(sighting, matching[0])
+                if len(matching) == 1
+                else _several_classes(sighting, matching)
+            )
+            concerned = {device for rule in matching for device in _concerned(rule, sighting, devices)}
+            conflicts.append(_conflict([sighting], matching, concerned, detail))
+
+    told_apart = {
+        candidate.sighting
+        for candidates in alike.values()
+        for candidate in candidates
+        if candidate.rule.by_serial
+    }
+    for identity, candidates in alike.items():
+        first, device = candidates[0], devices.get(identity)
+        if len(candidates) > 1:
+            doubles = [candidate.sighting for candidate in candidates]
+            concerned = set() if device is None else {device.id}
+            conflicts.append(_conflict(doubles, [first.rule], concerned, _same_key(first, doubles)))
+            continue
+        presence = _presence(first, device)
+        in_its_place = [
+            other
+            for other in occupied.get(presence.moved_from or "", [])
+            if other not in told_apart or serial_number(other) == presence.serial
+        ]
+        if device is not None and in_its_place:
+            detail = _old_port_occupied(presence, device.id, in_its_place)
+            conflicts.append(_conflict([first.sighting], [first.rule], {device.id}, detail))
+        else:
+            present.append(presence)
+
+    return Roll(
+        present=tuple(sorted(present, key=lambda presence: (presence.device_class, presence.key))),
+        conflicts=tuple(sorted(conflicts, key=lambda conflict: (conflict.ports, conflict.detail))),
+    )
+
+
+def usb_port(sighting: Sighting) -> str:
+    """Name the port of a USB device, the interface included; empty for other ports."""
+    usb = sighting.usb
+    if usb is None:
+        return ""
+    return usb.port or f"usb-{usb.topology}-if{usb.interface}"
+
+
+def serial_number(sighting: Sighting) -> str:
+    """The serial number that a USB device shows, empty where there is none."""
+    return "" if sighting.usb is None else sighting.usb.serial or ""
+
+
+def _presence(candidate: _Candidate, device: Device | None) -> Presence:
+    rule, sighting = candidate.rule, candidate.sighting
+    if isinstance(sighting.address, SerialAddress):
+        sighting = replace(sighting, address=replace(sighting.address, baud=rule.baud))
+    port = rule.port(sighting)
+    moved = rule.by_serial and device is not None and device.port not in {"", port}
+    return Presence(
+        device_class=rule.name,
+        key=candidate.key,
+        sighting=sighting,
+        port=port,
+        serial=serial_number(sighting),
+        known=None if device is None else device.id,
+        moved_from=device.port if moved and device is not None else None,
+    )
+
+
+def _concerned(
+    rule: ClassRule, sighting: Sighting, devices: Mapping[tuple[ClassName, str], Device]
+) -> set[DeviceId]:
+    """The known devices of a class that may be behind a port."""
+    key = rule.key(sighting)
+    if key is not None:
+        return {devices[rule.name, key].id} if (rule.name, key) in devices else set()
+    # A loader may hide the serial number that the application shows: whoever was there last is meant.
+    port = rule.port(sighting)
+    return {
+        device.id for device in devices.values() if (device.device_class, device.port) == (rule.name, port)
+    }
+
+
+def _conflict(
+    sightings: Sequence[Sighting], rules: Sequence[ClassRule], concerned: set[DeviceId], detail: str
+) -> Conflict:
+    return Conflict(
+        ports=_ports(sightings),
+        classes=tuple(sorted(rule.name for rule in rules)),
+        devices=tuple(sorted(concerned)),
+        detail=detail,
+    )
+
+
+def _ports(sightings: Iterable[Sighting]) -> tuple[str, ...]:
+    return tuple(sorted(str(sighting.address) for sighting in sightings))
+
+
+def _several_classes(sighting: Sighting, rules: Sequence[ClassRule]) -> str:
+    return (
+        f"{sighting.address} matches the classes {_and(sorted(rule.name for rule in rules))}: narrow `match` of all "
+        f"but one, by path, usb, serial or interface, {_RELOAD}"
+    )
+
+
+def _no_serial(sighting: Sighting, rule: ClassRule) -> str:
+    return (
+        f"{sighting.address} has no serial number, and class {rule.name} knows its units by it: give the class "
+        f'`identity = "port"` or narrow its `match`, {_RELOAD}'
+    )
+
+
+def _same_key(candidate: _Candidate, sightings: Sequence[Sighting]) -> str:
+    ports = _and(_ports(sightings))
+    if not candidate.rule.by_serial:
+        return f"{ports} go by the same name of a port, {candidate.key.removeprefix('port:')}: unplug all but one"
+    return (
+        f"{ports} show the same serial number {serial_number(candidate.sighting)}, and class {candidate.rule.name} "
+        f"knows its units by it: unplug all but one, or tell them apart by `interface` in `match` or by "
+        f'`identity = "port"`, {_RELOAD}'
+    )
+
+
+def _old_port_occupied(presence: Presence, device: DeviceId, there: Sequence[Sighting]) -> str:
+    return (
+        f"serial number {presence.serial}, which is {device}, was at {presence.moved_from} and is now at "
+        f"{presence.sighting.address}, while {_and(_ports(there))} is at the old place and may be the same unit: "
+        f"unplug one of them for some seconds, or `firmwarden forget {device}` to begin anew at the new place"
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    return " and ".join((", ".join(words[:-1]), words[-1])) if len(words) > 1 else words[0]
