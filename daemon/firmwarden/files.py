@@ -1,70 +1,83 @@
-"""Opening files that others made: regular files only, without waiting for anybody.
+"""Reading files that others made: regular files only, without waiting for anybody, and whole or not at all.
 
-A name in a directory that others can write to may be a pipe that nobody feeds, a device, a link to anywhere
-or a file without end.  None of these may hold the service or be read as what it is not.
+A name in a directory that others write to may be a pipe that nobody feeds, a device, a link to anywhere, a
+file without end or one that is being written right now.  None of these may hold the service or be read as what
+it is not.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmwarden.errors import FirmwardenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
-class NotAFile(FirmwardenError):
-    """There is something by that name which is not a regular file, or is too large; the message says what."""
+class Unusable(FirmwardenError):
+    """There is something by that name, but not a file to be read; the message goes on from the name."""
 
 
-@contextmanager
-def regular_file(path: Path, *, follow: bool) -> Iterator[int]:
-    """Open ``path`` for reading; yields the descriptor and closes it.
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What changes when a file does; two equal ones mean the same content, given a moment between writes."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Signature:
+        """Take it from a ``stat``."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def read_file(path: Path, limit: int, *, follow: bool = False) -> tuple[bytes, Signature]:
+    """Read a regular file whole; also returns the signature of what was read.
 
     Args:
-        path: what to open.
-        follow: whether the last part may be a symbolic link.
+        path: the file.
+        limit: the largest size that is read.
+        follow: whether the last part of ``path`` may be a symbolic link.
 
     Raises:
-        NotAFile: it is a link, directory, pipe, socket or device.
-        OSError: it cannot be opened.
-    """
-    # O_NONBLOCK: opening a pipe does not wait for a writer. O_NOCTTY: a terminal does not become ours.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
-    # Looked at first as well: opening a tty may reset the board behind it, and opening others may act too.
-    _refuse_special(path.stat(follow_symlinks=follow).st_mode)
-    descriptor = os.open(path, flags)
-    try:
-        _refuse_special(os.fstat(descriptor).st_mode)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def read_file(path: Path, limit: int, *, follow: bool) -> bytes:
-    """Read a regular file of at most ``limit`` bytes.
-
-    Raises:
-        NotAFile: it is not a regular file, or larger.
+        Unusable: it is not a regular file, is larger than ``limit``, or changed meanwhile.
         OSError: it cannot be read.
     """
-    with regular_file(path, follow=follow) as descriptor:
+    # Looked at before it is opened: to open a tty may reset the board behind it.
+    refuse_special(path.stat(follow_symlinks=follow))
+    # O_NONBLOCK: a pipe is not waited for.  O_NOCTTY: a terminal does not become ours.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        before = os.fstat(descriptor)
+        refuse_special(before)
+        if before.st_size > limit:
+            raise Unusable(f"is larger than {limit} bytes")
         content = bytearray()
-        while len(content) <= limit:
-            block = os.read(descriptor, limit + 1 - len(content))
+        # One byte more than there should be shows a file that grows.
+        while len(content) <= before.st_size:
+            block = os.read(descriptor, before.st_size + 1 - len(content))
             if not block:
-                return bytes(content)
+                break
             content += block
-    raise NotAFile(f"is larger than {limit} bytes")
+        signature = Signature.of(before)
+        if len(content) != before.st_size or signature != Signature.of(os.fstat(descriptor)):
+            raise Unusable("changed while it was read")
+    finally:
+        os.close(descriptor)
+    return bytes(content), signature
 
 
-def _refuse_special(mode: int) -> None:
-    if stat.S_ISREG(mode):
+def refuse_special(status: os.stat_result) -> None:
+    """Raise ``Unusable`` unless ``status`` is that of a regular file."""
+    if stat.S_ISREG(status.st_mode):
         return
     kinds = {
         stat.S_IFLNK: "a symbolic link",
@@ -72,4 +85,4 @@ def _refuse_special(mode: int) -> None:
         stat.S_IFIFO: "a pipe",
         stat.S_IFSOCK: "a socket",
     }
-    raise NotAFile(f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
+    raise Unusable(f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a regular file")

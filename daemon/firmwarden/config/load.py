@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from firmwarden.config.faults import faults_of_class, faults_of_retry, faults_of_settings, why_both_match
 from firmwarden.config.tree import Config, DeviceClass, Retry, Settings, WearLimits
 from firmwarden.errors import BadConfig
-from firmwarden.files import NotAFile, read_file
+from firmwarden.files import Unusable, read_file
 from firmwarden.toml.document import BadToml, Document, read_toml
 from firmwarden.toml.keys import Table
 
@@ -104,11 +104,12 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
 
 def _read(path: Path) -> Document:
     try:
-        return read_toml(read_file(path, _LARGEST_FILE, follow=True), str(path))
+        content, _ = read_file(path, _LARGEST_FILE, follow=True)
     except OSError as exc:
         raise BadToml(f"{path}: cannot be read: {exc.strerror}") from exc
-    except NotAFile as exc:
+    except Unusable as exc:
         raise BadToml(f"{path}: {exc}") from exc
+    return read_toml(content, str(path))
 
 
 def _device_files(directory: Path, problems: list[str]) -> list[Path]:

@@ -17,7 +17,6 @@ from firmwarden.config.values import (
     AbsolutePath,
     CapturingPattern,
     Label,
-    NameOfClass,
     NamePattern,
     Octets,
     PathPattern,
@@ -29,7 +28,7 @@ from firmwarden.config.values import (
 )
 from firmwarden.images.formats import ImageFormat
 from firmwarden.toml.keys import Table
-from firmwarden.toml.values import Flag, PositiveSeconds, Seconds, Text, choice, whole
+from firmwarden.toml.values import Flag, NameOfClass, PositiveSeconds, Seconds, Text, choice, whole
 
 
 @unique

@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
-from firmwarden.model import ClassName, TcpAddress
+from firmwarden.model import TcpAddress
 from firmwarden.toml.values import reader, seconds, text_that
 
 LABEL_FIELDS: Final = ("class", "serial", "port", "id")
 _WILDCARDS: Final = frozenset("*?[")
 _SUN_PATH_MAX: Final = 107
 """Bytes in the name of a unix socket, without the closing zero: unix(7)."""
-_NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
-_NAME_MAX: Final = 64
 _USB_ID: Final = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})", re.ASCII)
 _TCP: Final = re.compile(r"(?:\[([0-9a-zA-Z:.%]+)\]|([^\s:/\[\]@]+)):([0-9]{1,5})", re.ASCII)
 _TCP_PORTS: Final = range(1, 0x10000)
@@ -57,12 +55,6 @@ class Pause:
 def has_wildcard(pattern: str) -> bool:
     """Tell a pattern from a fixed name."""
     return not _WILDCARDS.isdisjoint(pattern)
-
-
-def _class_name(value: str) -> ClassName:
-    if not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
-        raise ValueError
-    return ClassName(value)
 
 
 def _absolute_path(value: str) -> Path:
@@ -159,12 +151,6 @@ def _label(value: str) -> str:
     return value
 
 
-NameOfClass = Annotated[
-    ClassName,
-    text_that(
-        f"a name of lower-case words and digits joined by dashes, {_NAME_MAX} characters at most", _class_name
-    ),
-]
 AbsolutePath = Annotated[Path, text_that('an absolute path without ".."', _absolute_path)]
 SocketPath = Annotated[Path, text_that('an absolute path without ".."', _socket_path)]
 PathPattern = Annotated[

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator
 
+from firmwarden.model import ClassName
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from enum import StrEnum
@@ -24,6 +26,8 @@ LONGEST_S: Final = 366 * 86_400.0
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|min|h|d)", re.ASCII)
+_NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
+_NAME_MAX: Final = 64
 _LONGEST_SHOWN: Final = 60
 _LARGEST_SHOWN: Final = 64
 
@@ -139,8 +143,18 @@ def _some_text(value: str) -> str:
     return value
 
 
+def _class_name(value: str) -> ClassName:
+    if not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
+        raise ValueError
+    return ClassName(value)
+
+
 _DURATIONS: Final = 'a duration such as "500ms", "2s", "15min", "24h" or "2d", or a number of seconds'
 
+NameOfClass = Annotated[
+    ClassName,
+    text_that(f"lower-case words and digits joined by dashes, {_NAME_MAX} characters at most", _class_name),
+]
 Flag = Annotated[bool, reader("true or false", _flag)]
 Seconds = Annotated[float, reader(_DURATIONS, seconds)]
 """A duration in seconds, 0 or more."""

@@ -1,0 +1,97 @@
+"""A release's manifest: ``NAME.toml`` beside its image.
+
+What a manifest says of itself is checked here; whether the image beside it is what it says is for the intake.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from firmwarden.errors import BadManifest
+from firmwarden.model import ImageHash
+from firmwarden.toml.document import BadToml, read_toml
+from firmwarden.toml.keys import Table
+from firmwarden.toml.values import NameOfClass, text_that, whole
+from firmwarden.versions import is_semantic
+
+LARGEST_IMAGE: Final = 64 << 20
+"""The largest image in bytes.  Microcontrollers hold a few MiB; with external flash, tens.  An image is held in
+memory while it is checked and while it is sent, so there has to be an end."""
+
+LARGEST_MANIFEST: Final = 64 << 10
+"""Room for five lines and any amount of comment; whatever is larger is something else."""
+
+_VERSION_MAX: Final = 64
+_NAME_MAX: Final = 255
+"""Bytes in a file name: NAME_MAX of Linux."""
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+
+
+def _version(value: str) -> str:
+    if not value or not value.isprintable() or value != value.strip() or len(value) > _VERSION_MAX:
+        raise ValueError
+    return value
+
+
+def _plain_name(value: str) -> str:
+    if not value or not value.isprintable() or len(value.encode()) > _NAME_MAX:
+        raise ValueError
+    if "/" in value:
+        raise ValueError("it must lie in the directory of the manifest")
+    if value.startswith("."):
+        raise ValueError("hidden files are left to the programs that copy")
+    if value.endswith(".toml"):
+        raise ValueError("that is the name of a manifest")
+    return value
+
+
+def _sha256(value: str) -> ImageHash:
+    if not _SHA256.fullmatch(value):
+        raise ValueError
+    return ImageHash(value.lower())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest(Table):
+    """The ``[release]`` table."""
+
+    device: NameOfClass
+    """The device class that it is for."""
+    version: Annotated[str, text_that(f"printable text of 1 to {_VERSION_MAX} characters", _version)]
+    """SemVer, or any text where there is a ``sequence``."""
+    image: Annotated[str, text_that("the plain name of a file beside the manifest", _plain_name)]
+    sha256: Annotated[ImageHash, text_that("64 hexadecimal digits", _sha256)]
+    """Of the image file."""
+    size: Annotated[int, whole(1, LARGEST_IMAGE)]
+    """Of the image file, in bytes."""
+    sequence: Annotated[int, whole(0, 2**63 - 1)] | None = None
+    """Decides which release is newer; needed by all releases of a class or by none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFile(Table):
+    """The whole file."""
+
+    release: Manifest
+
+
+def parse_manifest(raw: bytes, name: str) -> Manifest:
+    """Read a manifest that is called ``name`` in messages.
+
+    Raises:
+        BadManifest: with every fault, each with line and key.
+    """
+    try:
+        document = read_toml(raw, name)
+        manifest = document.check(ManifestFile, document.data).release
+    except BadToml as exc:
+        raise BadManifest("; ".join(exc.problems)) from exc
+    if manifest.sequence is None and not is_semantic(manifest.version):
+        raise BadManifest(
+            document.problem(
+                ("release", "version"), f'expected SemVer, or a sequence beside it, got "{manifest.version}"'
+            )
+        )
+    return manifest
