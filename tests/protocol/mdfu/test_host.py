@@ -570,6 +570,14 @@ def test_line_noise_before_an_answer_does_no_harm() -> None:
     assert _stats(wire) == {}
 
 
+def test_a_frame_that_began_before_the_line_fell_quiet_is_forgotten() -> None:
+    # Else the first end byte after it would make a damaged frame of the two, and cost another resend.
+    wire, _ = _update(
+        *_STARTED, (_FIRST, b"\x56\x02\x01"), (_FIRST, b"\xfd\x9e", (0.1, _answer(2))), *_FINISH
+    )
+    assert _stats(wire) == {"resends": 1, "timeouts": 1}
+
+
 def test_bytes_that_come_before_anything_was_sent_are_nobodys_answer() -> None:
     host = MdfuHost(_IMAGE)
     host.receive(_answer(0) + _damaged(_answer(0)) + b"\x56\x00")

@@ -239,8 +239,9 @@ class Exchange:
     def receive(self, data: bytes) -> None:
         """Take bytes from the wire."""
         self._received_bytes += len(data)
-        # Nearly all that is ever received: the one frame that lets an update go on, in one piece.
-        if data == self._plain_success and self._state is _State.WAITING and self._decoder.idle:
+        # Nearly all that is ever received: the one frame that lets an update go on, in one piece.  Its start byte
+        # ends whatever the decoder holds, so there is no need to ask.
+        if data == self._plain_success and self._state is _State.WAITING:
             self._accept(_SUCCESSES[self._sequence])
             return
         for found in self._decoder.feed(data):
@@ -288,12 +289,12 @@ class Exchange:
             self._note_damage(Observation.DAMAGED, found.packet)
             return
         observation = self._classify(response)
-        if self._state is not _State.WAITING or observation is Observation.STRAY:
+        if observation is Observation.STRAY or self._state is not _State.WAITING:
             self._strays += 1
-            return
-        self._raw = found.packet
-        self._response = response
-        self._react(observation)
+        if self._state is _State.WAITING:
+            self._raw = found.packet
+            self._response = response
+            self._react(observation)
 
     def _note_damage(self, observation: Observation, raw: bytes) -> None:
         self._damaged += 1

@@ -106,11 +106,6 @@ class FrameDecoder:
         self._body = bytearray()
         self._inside = False
 
-    @property
-    def idle(self) -> bool:
-        """True outside a frame."""
-        return not self._inside
-
     def clear(self) -> None:
         """Forget a frame that has begun."""
         self._inside = False
