@@ -27,7 +27,7 @@ class LogEvent(StrEnum):
     DAEMON_STOPPED = "daemon-stopped"
     CONFIG_RELOADED = "config-reloaded"
     CONFIG_REFUSED = "config-refused"
-    HOTPLUG_UNAVAILABLE = "hotplug-unavailable"
+    HINTS_UNAVAILABLE = "hints-unavailable"
     SCAN_FAILED = "scan-failed"
     DIRECTORY_UNREADABLE = "directory-unreadable"
     DEVICE_APPEARED = "device-appeared"
@@ -73,68 +73,163 @@ class Entry:
 _NOBODY: Final = "nobody"
 
 CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
-    LogEvent.DAEMON_STARTING: Entry("info", ("version", "config"), "The daemon read its configuration and starts.", _NOBODY),
+    LogEvent.DAEMON_STARTING: Entry(
+        "info", ("version", "config"), "The daemon read its configuration and starts.", _NOBODY
+    ),
     LogEvent.DAEMON_READY: Entry(
         "info", ("devices", "releases", "startup_s"), "The first scans are done; updates may start.", _NOBODY
     ),
     LogEvent.DAEMON_STOPPING: Entry(
-        "info", ("signal", "running", "grace_s"), "Asked to stop; running transfers may finish within the grace time.", _NOBODY
+        "info",
+        ("signal", "running", "grace_s"),
+        "Asked to stop; running transfers may finish within the grace time.",
+        _NOBODY,
     ),
     LogEvent.DAEMON_STOPPED: Entry("info", ("clean",), "Stopped; nothing is left claimed.", _NOBODY),
-    LogEvent.CONFIG_RELOADED: Entry("info", ("config", "classes"), "A new configuration is in force.", _NOBODY),
+    LogEvent.CONFIG_RELOADED: Entry(
+        "info", ("config", "classes"), "A new configuration is in force.", _NOBODY
+    ),
     LogEvent.CONFIG_REFUSED: Entry(
         "error",
         ("config", "problems"),
         "A configuration was refused whole; the old one stays in force.",
         "mend the file, `firmwarden check`, reload",
     ),
-    LogEvent.HOTPLUG_UNAVAILABLE: Entry(
-        "warning", ("detail",), "Hot-plug events cannot be had; scans find devices a little later.", "install libudev to react faster"
+    LogEvent.HINTS_UNAVAILABLE: Entry(
+        "warning",
+        ("detail",),
+        "Events of a kind cannot be had; scans find changes a little later.",
+        "mend what the detail says, to react faster",
     ),
-    LogEvent.SCAN_FAILED: Entry("warning", ("what", "detail"), "A scan failed and will be repeated.", "look at the detail if it stays"),
+    LogEvent.SCAN_FAILED: Entry(
+        "warning", ("what", "detail"), "A scan failed and will be repeated.", "look at the detail if it stays"
+    ),
     LogEvent.DIRECTORY_UNREADABLE: Entry(
-        "error", ("path", "detail"), "The firmware directory cannot be read; known releases stay.", "mend the directory or its rights"
+        "error",
+        ("path", "detail"),
+        "The firmware directory cannot be read; known releases stay.",
+        "mend the directory or its rights",
     ),
     LogEvent.DEVICE_APPEARED: Entry("info", ("device", "device_class", "port"), "A device is here.", _NOBODY),
-    LogEvent.DEVICE_GONE: Entry("info", ("device", "device_class", "port"), "A device is no longer here.", _NOBODY),
-    LogEvent.DEVICE_ENROLLED: Entry("info", ("device", "device_class", "port", "identity"), "A device was seen for the first time.", _NOBODY),
+    LogEvent.DEVICE_GONE: Entry(
+        "info", ("device", "device_class", "port"), "A device is no longer here.", _NOBODY
+    ),
+    LogEvent.DEVICE_ENROLLED: Entry(
+        "info",
+        ("device", "device_class", "port", "identity"),
+        "A device was seen for the first time.",
+        _NOBODY,
+    ),
     LogEvent.DEVICE_CONFLICT: Entry(
-        "warning", ("port", "detail"), "It is not clear which unit this is; nothing is written to it.", "follow the detail, or `firmwarden adopt`"
+        "warning",
+        ("port", "detail"),
+        "It is not clear which unit this is; nothing is written to it.",
+        "follow the detail, or `firmwarden adopt`",
     ),
     LogEvent.CONFLICT_SETTLED: Entry("info", ("port",), "A conflict of identities is over.", _NOBODY),
-    LogEvent.RELEASE_ACCEPTED: Entry("info", ("release", "device_class", "version", "image", "size"), "A release was checked and taken.", _NOBODY),
-    LogEvent.RELEASE_REFUSED: Entry(
-        "warning", ("release", "reason"), "A release was refused and left where it lies.", "mend the release; `firmwarden releases` shows the reason"
+    LogEvent.RELEASE_ACCEPTED: Entry(
+        "info",
+        ("release", "device_class", "version", "image", "size"),
+        "A release was checked and taken.",
+        _NOBODY,
     ),
-    LogEvent.RELEASE_WITHDRAWN: Entry("info", ("release", "device_class", "version"), "A release is no longer in the directory.", _NOBODY),
-    LogEvent.IMAGES_DISCARDED: Entry("debug", ("count",), "Stored images that nothing needs were removed.", _NOBODY),
-    LogEvent.JOB_CREATED: Entry("info", ("device", "job", "release", "image"), "A device should run a release; an update is queued.", _NOBODY),
-    LogEvent.JOB_SUPERSEDED: Entry("info", ("device", "job", "release", "by"), "A newer release took the place of a waiting job.", _NOBODY),
-    LogEvent.JOB_CANCELLED: Entry("info", ("device", "job", "release", "detail"), "A job was cancelled.", _NOBODY),
-    LogEvent.JOB_WAITING: Entry("info", ("device", "job", "wait", "detail", "until"), "A job waits, and for what.", "see the detail"),
-    LogEvent.ATTEMPT_STARTED: Entry("info", ("device", "job", "attempt", "release", "port"), "An attempt begins.", _NOBODY),
+    LogEvent.RELEASE_REFUSED: Entry(
+        "warning",
+        ("release", "reason"),
+        "A release was refused and left where it lies.",
+        "mend the release; `firmwarden releases` shows the reason",
+    ),
+    LogEvent.RELEASE_WITHDRAWN: Entry(
+        "info", ("release", "device_class", "version"), "A release is no longer in the directory.", _NOBODY
+    ),
+    LogEvent.IMAGES_DISCARDED: Entry(
+        "debug", ("count",), "Stored images that nothing needs were removed.", _NOBODY
+    ),
+    LogEvent.JOB_CREATED: Entry(
+        "info",
+        ("device", "job", "release", "image"),
+        "A device should run a release; an update is queued.",
+        _NOBODY,
+    ),
+    LogEvent.JOB_SUPERSEDED: Entry(
+        "info",
+        ("device", "job", "release", "by"),
+        "A newer release took the place of a waiting job.",
+        _NOBODY,
+    ),
+    LogEvent.JOB_CANCELLED: Entry(
+        "info", ("device", "job", "release", "detail"), "A job was cancelled.", _NOBODY
+    ),
+    LogEvent.JOB_WAITING: Entry(
+        "info", ("device", "job", "wait", "detail", "until"), "A job waits, and for what.", "see the detail"
+    ),
+    LogEvent.ATTEMPT_STARTED: Entry(
+        "info", ("device", "job", "attempt", "release", "port"), "An attempt begins.", _NOBODY
+    ),
     LogEvent.ATTEMPT_FAILED: Entry(
-        "warning", ("device", "job", "attempt", "release", "cause", "detail", "next", "retry_in_s"), "An attempt failed; `next` says what follows.", _NOBODY
+        "warning",
+        ("device", "job", "attempt", "release", "cause", "detail", "next", "retry_in_s"),
+        "An attempt failed; `next` says what follows.",
+        _NOBODY,
     ),
     LogEvent.ATTEMPT_INTERRUPTED: Entry(
-        "warning", ("device", "job", "attempt", "release", "phase"), "An attempt was found running at start: the daemon had died.", _NOBODY
+        "warning",
+        ("device", "job", "attempt", "release", "phase"),
+        "An attempt was found running at start: the daemon had died.",
+        _NOBODY,
     ),
-    LogEvent.UPDATE_SUCCEEDED: Entry("info", ("device", "job", "attempt", "release", "evidence", "seconds"), "The device runs the release.", _NOBODY),
+    LogEvent.UPDATE_SUCCEEDED: Entry(
+        "info",
+        ("device", "job", "attempt", "release", "evidence", "seconds"),
+        "The device runs the release.",
+        _NOBODY,
+    ),
     LogEvent.UPDATE_FAILED: Entry(
-        "error", ("device", "job", "attempt", "release", "cause", "detail"), "A job ended without success.", "`firmwarden why DEVICE` says what would change it"
+        "error",
+        ("device", "job", "attempt", "release", "cause", "detail"),
+        "A job ended without success.",
+        "`firmwarden why DEVICE` says what would change it",
     ),
     LogEvent.UPDATE_UNKNOWN: Entry(
-        "warning", ("device", "job", "attempt", "release", "detail"), "The link died in the last step; the device will be asked again.", _NOBODY
+        "warning",
+        ("device", "job", "attempt", "release", "detail"),
+        "The link died in the last step; the device will be asked again.",
+        _NOBODY,
     ),
-    LogEvent.UPDATE_SETTLED: Entry("info", ("device", "job", "attempt", "release", "outcome", "evidence"), "An unknown outcome became known.", _NOBODY),
+    LogEvent.UPDATE_SETTLED: Entry(
+        "info",
+        ("device", "job", "attempt", "release", "outcome", "evidence"),
+        "An unknown outcome became known.",
+        _NOBODY,
+    ),
     LogEvent.LATCH_SET: Entry(
-        "error", ("device", "image", "scope", "cause", "detail"), "The device's own verdict stops further tries.", "find the reason, then `firmwarden clear`"
+        "error",
+        ("device", "image", "scope", "cause", "detail"),
+        "The device's own verdict stops further tries.",
+        "find the reason, then `firmwarden clear`",
     ),
-    LogEvent.LATCH_LIFTED: Entry("info", ("device", "image", "scope", "who"), "A person lifted a latch.", _NOBODY),
-    LogEvent.HOOK_FAILED: Entry("warning", ("device", "hook", "detail"), "A hook of the operator failed or took too long.", "mend the hook"),
-    LogEvent.ACTION_TAKEN: Entry("info", ("who", "action", "target", "detail"), "A person asked for something.", _NOBODY),
-    LogEvent.STORE_FAILED: Entry("error", ("detail",), "The state database cannot be written; no update starts.", "make room or mend the disk"),
+    LogEvent.LATCH_LIFTED: Entry(
+        "info", ("device", "image", "scope", "who"), "A person lifted a latch.", _NOBODY
+    ),
+    LogEvent.HOOK_FAILED: Entry(
+        "warning",
+        ("device", "hook", "detail"),
+        "A hook of the operator failed or took too long.",
+        "mend the hook",
+    ),
+    LogEvent.ACTION_TAKEN: Entry(
+        "info", ("who", "action", "target", "detail"), "A person asked for something.", _NOBODY
+    ),
+    LogEvent.STORE_FAILED: Entry(
+        "error",
+        ("detail",),
+        "The state database cannot be written; no update starts.",
+        "make room or mend the disk",
+    ),
     LogEvent.WORKER_CRASHED: Entry(
-        "error", ("device", "job", "attempt", "detail"), "A defect in Firmwarden ended an attempt; other devices go on.", "please report it with the traceback"
+        "error",
+        ("device", "job", "attempt", "detail"),
+        "A defect in Firmwarden ended an attempt; other devices go on.",
+        "please report it with the traceback",
     ),
 }

@@ -53,6 +53,25 @@ def configure(
     )
 
 
+def publish_only(publish: Callable[[dict[str, object]], None]) -> None:
+    """Configure structlog for a command that shows events itself: nothing is written."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _Publisher(publish),
+            _drop,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:
+    raise structlog.DropEvent
+
+
 class _Publisher:
     """Hands a copy of each event on, without the traceback, which is for the log alone."""
 

@@ -191,6 +191,8 @@ class Latch:
 
 @unique
 class JobState(StrEnum):
+    """Where a job stands."""
+
     QUEUED = "queued"
     RUNNING = "running"
     UNKNOWN = "unknown"

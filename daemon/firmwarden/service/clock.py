@@ -25,7 +25,9 @@ class SystemClock:
     """The clocks of this machine."""
 
     def wall(self) -> float:
+        """CLOCK_REALTIME."""
         return time.time()
 
     def boot(self) -> float:
+        """CLOCK_BOOTTIME."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)

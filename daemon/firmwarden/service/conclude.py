@@ -44,136 +44,167 @@ class Conclusion:
     latches: tuple[Latch, ...] = ()
 
 
-def landed(
-    ledger: Ledger, attempt: Attempt, landing: Landing, *, stats: LinkStats, now: float
-) -> Conclusion:
-    """Record an attempt, or the question after one, that did not fail."""
-    job = _job(ledger, attempt)
-    if landing.confirmed:
-        ledger.finish(attempt.id, Outcome.SUCCEEDED, now=now, evidence=landing.evidence, stats=stats)
-        ledger.set_running(
-            attempt.device,
+class Concluding:
+    """The end of one attempt, or of one question after it, inside one transaction."""
+
+    def __init__(self, ledger: Ledger, attempt: Attempt, *, stats: LinkStats, now: float) -> None:
+        """Take what is concluded.
+
+        Args:
+            ledger: of the open transaction.
+            attempt: as it stands on disk, with its phase.
+            stats: counters of the wire, to be added to the attempt's.
+            now: wall clock.
+        """
+        job = ledger.job(attempt.job)
+        if job is None:
+            raise AssertionError(f"attempt {attempt.id} belongs to no job")
+        self._ledger = ledger
+        self._attempt = attempt
+        self._job = job
+        self._stats = stats
+        self._now = now
+
+    def landed(self, landing: Landing) -> Conclusion:
+        """Record that it did not fail: a success with its evidence, or an unknown outcome."""
+        if not landing.confirmed:
+            cause = landing.cause or Cause(code=CauseCode.END_UNANSWERED, detail=landing.evidence)
+            return self._unknown(cause, landing.evidence)
+        job = self._job
+        self._finish(Outcome.SUCCEEDED, None, landing.evidence)
+        self._ledger.set_running(
+            job.device,
             version=job.version,
             sequence=job.sequence,
             image=job.image,
             evidence=landing.evidence,
-            now=now,
+            now=self._now,
         )
-        job = ledger.move(job.id, JobState.SUCCEEDED, now=now)
-        return Conclusion(job=job, attempt=attempt, outcome=Outcome.SUCCEEDED, evidence=landing.evidence)
-    cause = landing.cause or Cause(code=CauseCode.END_UNANSWERED, detail=landing.evidence)
-    return _unknown(ledger, job, attempt, cause, landing.evidence, stats, now)
+        return self._concluded(
+            Outcome.SUCCEEDED, self._move(JobState.SUCCEEDED), None, None, landing.evidence
+        )
 
+    def failed(self, cause: Cause, *, budgets: Budgets, dice: float) -> Conclusion:
+        """Record that it ended for ``cause``, and what the policy says of that."""
+        decision = decide(
+            cause,
+            phase=self._attempt.phase,
+            history=self._history(cause),
+            budgets=budgets,
+            dice=dice,
+        )
+        match decision:
+            case AskAgain():
+                return self._unknown(cause)
+            case Retry(delay_s=delay_s):
+                self._finish(Outcome.FAILED, cause)
+                job = self._move(JobState.QUEUED, cause, not_before=self._now + delay_s)
+                return self._concluded(Outcome.FAILED, job, decision, cause)
+            case Fail():
+                return self._fail(cause, decision)
+            case Release():
+                cancelled = cause.code is CauseCode.CANCELLED
+                outcome = Outcome.CANCELLED if cancelled else Outcome.INTERRUPTED
+                self._finish(outcome, cause)
+                job = self._move(JobState.CANCELLED if cancelled else JobState.QUEUED, cause)
+                return self._concluded(outcome, job, decision, cause)
 
-def failed(
-    ledger: Ledger,
-    attempt: Attempt,
-    cause: Cause,
-    *,
-    stats: LinkStats,
-    budgets: Budgets,
-    dice: float,
-    now: float,
-) -> Conclusion:
-    """Record an attempt that failed; ``attempt`` must carry the phase that stands on disk."""
-    job = _job(ledger, attempt)
-    decision = decide(
-        cause, phase=attempt.phase, history=_history(ledger, job, attempt, cause), budgets=budgets, dice=dice
-    )
-    match decision:
-        case AskAgain():
-            return _unknown(ledger, job, attempt, cause, "", stats, now)
-        case Retry(delay_s=delay_s):
-            ledger.finish(attempt.id, Outcome.FAILED, now=now, cause=cause, stats=stats)
-            job = ledger.move(job.id, JobState.QUEUED, now=now, cause=cause, not_before=now + delay_s)
-            return Conclusion(job=job, attempt=attempt, outcome=Outcome.FAILED, decision=decision, cause=cause)
-        case Fail(code=code, latches=scopes):
-            ledger.finish(attempt.id, Outcome.FAILED, now=now, cause=cause, stats=stats)
-            latches = tuple(_latch(ledger, scope, attempt, cause, now) for scope in scopes)
-            _take_back_erasure(ledger, attempt, cause)
-            verdict = cause if code is cause.code else Cause(code=code, detail=f"last: {cause.detail or cause.code.value}")
-            job = ledger.move(job.id, JobState.FAILED, now=now, cause=verdict)
-            return Conclusion(
-                job=job, attempt=attempt, outcome=Outcome.FAILED, decision=decision, cause=cause, latches=latches
-            )
-        case Release():
-            return released(ledger, attempt, cause, stats=stats, now=now)
+    def _fail(self, cause: Cause, decision: Fail) -> Conclusion:
+        self._finish(Outcome.FAILED, cause)
+        latches = tuple(self._latch(scope, cause) for scope in decision.latches)
+        self._take_back_erasure(cause)
+        of_job = cause
+        if decision.code is not cause.code:
+            of_job = Cause(code=decision.code, detail=f"the last attempt: {cause.detail or cause.code.value}")
+        job = self._move(JobState.FAILED, of_job)
+        return self._concluded(Outcome.FAILED, job, decision, cause, latches=latches)
 
+    def _unknown(self, cause: Cause, evidence: str = "") -> Conclusion:
+        self._finish(Outcome.UNKNOWN, cause, evidence)
+        self._ledger.set_complete(self._attempt.device, None)
+        job = self._job if self._job.state is JobState.UNKNOWN else self._move(JobState.UNKNOWN, cause)
+        return self._concluded(Outcome.UNKNOWN, job, AskAgain(), cause, evidence)
 
-def released(ledger: Ledger, attempt: Attempt, cause: Cause, *, stats: LinkStats, now: float) -> Conclusion:
-    """Record an attempt that was given up without a verdict: cancelled, or stopped with the daemon."""
-    job = _job(ledger, attempt)
-    if cause.code is CauseCode.CANCELLED:
-        ledger.finish(attempt.id, Outcome.CANCELLED, now=now, cause=cause, stats=stats)
-        job = ledger.move(job.id, JobState.CANCELLED, now=now, cause=cause)
-        return Conclusion(job=job, attempt=attempt, outcome=Outcome.CANCELLED, decision=Release(), cause=cause)
-    ledger.finish(attempt.id, Outcome.INTERRUPTED, now=now, cause=cause, stats=stats)
-    job = ledger.move(job.id, JobState.QUEUED, now=now, cause=cause)
-    return Conclusion(job=job, attempt=attempt, outcome=Outcome.INTERRUPTED, decision=Release(), cause=cause)
+    # --- recording
 
+    def _finish(self, outcome: Outcome, cause: Cause | None, evidence: str = "") -> None:
+        self._ledger.finish(
+            self._attempt.id, outcome, now=self._now, cause=cause, evidence=evidence, stats=self._stats
+        )
 
-def _unknown(
-    ledger: Ledger, job: Job, attempt: Attempt, cause: Cause, evidence: str, stats: LinkStats, now: float
-) -> Conclusion:
-    ledger.finish(attempt.id, Outcome.UNKNOWN, now=now, cause=cause, evidence=evidence, stats=stats)
-    ledger.set_complete(attempt.device, None)
-    if job.state is not JobState.UNKNOWN:
-        job = ledger.move(job.id, JobState.UNKNOWN, now=now, cause=cause)
-    return Conclusion(
-        job=job, attempt=attempt, outcome=Outcome.UNKNOWN, decision=AskAgain(), cause=cause, evidence=evidence
-    )
+    def _move(self, state: JobState, cause: Cause | None = None, *, not_before: float | None = None) -> Job:
+        return self._ledger.move(self._job.id, state, now=self._now, cause=cause, not_before=not_before)
 
+    def _latch(self, scope: LatchScope, cause: Cause) -> Latch:
+        return self._ledger.latch(
+            scope,
+            device=None if scope is LatchScope.IMAGE else self._attempt.device,
+            image=None if scope is LatchScope.DEVICE else self._attempt.image,
+            cause=cause,
+            attempt=self._attempt.id,
+            now=self._now,
+        )
 
-def _history(ledger: Ledger, job: Job, attempt: Attempt, cause: Cause) -> History:
-    """What the policy weighs.  Interrupted attempts are no transport trouble: they count against wear only."""
-    before = [entry for entry in ledger.job_attempts(job.id) if entry.id != attempt.id]
-    failures = [entry for entry in before if entry.outcome is Outcome.FAILED]
-    others: set[str] = set()
-    if DISPOSITIONS[cause.code] is Disposition.SUSPECT:
-        others = {
-            latch.device
-            for latch in ledger.pair_latches(job.image)
-            if latch.device not in (None, attempt.device)
-            and DISPOSITIONS[latch.cause.code] is Disposition.SUSPECT
-            and latch.device is not None
-        }
-    return History(
-        attempts=len(failures) + 1,
-        present_s=job.present_s,
-        stray_verdicts=sum(1 for entry in failures if entry.cause is not None and may_be_stray(entry.cause)),
-        other_suspects=len(others),
-    )
+    def _take_back_erasure(self, cause: Cause) -> None:
+        """Take back "holds no complete image" where the device refused before it took any of the image.
 
-
-def _latch(ledger: Ledger, scope: LatchScope, attempt: Attempt, cause: Cause, now: float) -> Latch:
-    return ledger.latch(
-        scope,
-        device=None if scope is LatchScope.IMAGE else attempt.device,
-        image=None if scope is LatchScope.DEVICE else attempt.image,
-        cause=cause,
-        attempt=attempt.id,
-        now=now,
-    )
-
-
-def _take_back_erasure(ledger: Ledger, attempt: Attempt, cause: Cause) -> None:
-    """Take back "holds no complete image" where the device refused before it took any of the image.
-
-    Whether such a device had erased by then depends on its family, so afterwards it is not known either way;
-    unless an earlier attempt since the last success had begun to erase as well.
-    """
-    if attempt.erase_starts == 0 or cause.offset:
-        return
-    for earlier in ledger.attempts(attempt.device, limit=1_000):
-        if earlier.outcome is Outcome.SUCCEEDED:
-            break
-        if earlier.id != attempt.id and earlier.erase_starts:
+        Whether such a device had erased by then depends on its family, so afterwards it is not known either way;
+        unless an earlier attempt since the last success had begun to erase as well.
+        """
+        if self._attempt.erase_starts == 0 or cause.offset:
             return
-    ledger.set_complete(attempt.device, None)
+        for earlier in self._ledger.attempts(self._attempt.device, limit=1_000):
+            if earlier.outcome is Outcome.SUCCEEDED:
+                break
+            if earlier.id != self._attempt.id and earlier.erase_starts:
+                return
+        self._ledger.set_complete(self._attempt.device, None)
 
+    def _concluded(
+        self,
+        outcome: Outcome,
+        job: Job,
+        decision: Decision | None,
+        cause: Cause | None,
+        evidence: str = "",
+        *,
+        latches: tuple[Latch, ...] = (),
+    ) -> Conclusion:
+        return Conclusion(
+            job=job,
+            attempt=self._attempt,
+            outcome=outcome,
+            decision=decision,
+            cause=cause,
+            evidence=evidence,
+            latches=latches,
+        )
 
-def _job(ledger: Ledger, attempt: Attempt) -> Job:
-    job = ledger.job(attempt.job)
-    if job is None:
-        raise AssertionError(f"attempt {attempt.id} belongs to no job")
-    return job
+    # --- gathering
+
+    def _history(self, cause: Cause) -> History:
+        """What the policy weighs.  Interrupted attempts are no transport trouble: they count against wear only."""
+        failures = [
+            entry
+            for entry in self._ledger.job_attempts(self._job.id)
+            if entry.id != self._attempt.id and entry.outcome is Outcome.FAILED
+        ]
+        return History(
+            attempts=len(failures) + 1,
+            present_s=self._job.present_s,
+            stray_verdicts=sum(
+                1 for entry in failures if entry.cause is not None and may_be_stray(entry.cause)
+            ),
+            other_suspects=self._other_suspects() if DISPOSITIONS[cause.code] is Disposition.SUSPECT else 0,
+        )
+
+    def _other_suspects(self) -> int:
+        """Other units that gave a suspect verdict on this image."""
+        return len(
+            {
+                latch.device
+                for latch in self._ledger.pair_latches(self._job.image)
+                if latch.device != self._attempt.device
+                and DISPOSITIONS[latch.cause.code] is Disposition.SUSPECT
+            }
+        )

@@ -44,7 +44,11 @@ def tag(release: Release) -> VersionTag:
 
 def newest_first(releases: Iterable[Release]) -> list[Release]:
     """Order the releases of one class; intake admits only releases that can be compared."""
-    return sorted(releases, key=cmp_to_key(lambda a, b: -(compare(tag(a), tag(b)) or 0)))
+    return sorted(releases, key=cmp_to_key(_order), reverse=True)
+
+
+def _order(one: Release, other: Release) -> int:
+    return compare(tag(one), tag(other)) or 0
 
 
 def latched_on(device: Device, latches: Iterable[Latch]) -> list[Latch]:
@@ -74,7 +78,9 @@ def desired(
     return _against_running(device, release, why, policy)
 
 
-def _pick(device: Device, releases: Sequence[Release], latches: Sequence[Latch]) -> tuple[Release | None, str]:
+def _pick(
+    device: Device, releases: Sequence[Release], latches: Sequence[Latch]
+) -> tuple[Release | None, str]:
     """The release that is wanted, before looking at what the device runs."""
     if device.pinned is not None:
         pinned = [release for release in releases if release.version == device.pinned]
@@ -94,7 +100,9 @@ def _pick(device: Device, releases: Sequence[Release], latches: Sequence[Latch])
 def _is_latched(device: Device, release: Release, latches: Sequence[Latch]) -> bool:
     return any(
         latch.image == release.image
-        and (latch.scope is LatchScope.IMAGE or (latch.scope is LatchScope.PAIR and latch.device == device.id))
+        and (
+            latch.scope is LatchScope.IMAGE or (latch.scope is LatchScope.PAIR and latch.device == device.id)
+        )
         for latch in latches
     )
 
@@ -116,6 +124,7 @@ def _against_running(device: Device, release: Release, why: str, policy: ClassPo
         return Desired(None, f"{why}, and the device runs that version", settled=True)
     if order < 0 and not policy.allow_downgrade:
         return Desired(
-            None, f"{release.version} is older than the running {device.running_version}, and its class allows no downgrade"
+            None,
+            f"{release.version} is older than the running {device.running_version}, and its class allows no downgrade",
         )
     return Desired(release, why)

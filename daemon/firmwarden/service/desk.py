@@ -8,7 +8,7 @@ what follows from it is left to the next planning.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
@@ -31,8 +31,8 @@ from firmwarden.service.telling import (
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from firmwarden.model import Device, DeviceId, Hold, Job, Latch, Release
-    from firmwarden.service.intake import Shelf
+    from firmwarden.model import ClassName, Device, DeviceId, Hold, Job, Latch, Release
+    from firmwarden.service.shelf import Shelf
     from firmwarden.service.views import (
         DeviceView,
         FeedItem,
@@ -68,7 +68,14 @@ class _Facts:
 class Desk:
     """The service's counter."""
 
-    def __init__(self, *, store: Store, warden: Warden, shelf: Callable[[], Shelf], problems: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        warden: Warden,
+        shelf: Callable[[], Shelf],
+        problems: Callable[[], Sequence[str]],
+    ) -> None:
         """Take what is asked about.
 
         Args:
@@ -102,13 +109,16 @@ class Desk:
             "devices": len(facts.devices),
             "present": len(warden.registry.plugged_at),
             "conflicts": [
-                {"ports": list(conflict.ports), "detail": conflict.detail} for conflict in warden.registry.conflicts
+                {"ports": list(conflict.ports), "detail": conflict.detail}
+                for conflict in warden.registry.conflicts
             ],
             "running": sum(job.state is JobState.RUNNING for job in open_jobs),
             "waiting": sum(job.state is JobState.QUEUED for job in open_jobs),
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
             "latches": len(facts.latches),
-            "held": next((f"{hold.owner}: {hold.reason}" for hold in facts.holds if hold.device is None), None),
+            "held": next(
+                (f"{hold.owner}: {hold.reason}" for hold in facts.holds if hold.device is None), None
+            ),
             "releases": len(shelf.releases),
             "refused_releases": len(shelf.refused),
             "problems": problems,
@@ -117,12 +127,20 @@ class Desk:
     async def devices(self) -> list[DeviceView]:
         """Tell every device."""
         return await self._store.run(
-            lambda ledger: [self._device_view(ledger, device, facts) for facts in (self._facts(ledger),) for device in facts.devices]
+            lambda ledger: [
+                self._device_view(ledger, device, facts)
+                for facts in (self._facts(ledger),)
+                for device in facts.devices
+            ]
         )
 
     async def releases(self) -> list[ReleaseView]:
         """Tell every release in the directory, with the reasons for refusals."""
-        latched = {latch.image for latch in await self._store.run(lambda ledger: ledger.latches()) if latch.scope is LatchScope.IMAGE}
+        latched = {
+            latch.image
+            for latch in await self._store.run(lambda ledger: ledger.latches())
+            if latch.scope is LatchScope.IMAGE
+        }
         shelf = self._shelf()
         accepted: list[ReleaseView] = [
             {
@@ -142,8 +160,8 @@ class Desk:
             {
                 "manifest": refusal.manifest,
                 "state": "refused",
-                "device_class": None,
-                "version": None,
+                "device_class": refusal.device_class,
+                "version": refusal.version,
                 "sequence": None,
                 "image": None,
                 "size": None,
@@ -212,7 +230,7 @@ class Desk:
 
         def work(ledger: Ledger) -> str:
             found = _find(ledger, device)
-            _record(ledger, self._now(), who, "retry", found.id)
+            self._record(ledger, who, "retry", found.id)
             job = self._facts(ledger).jobs.get(found.id)
             if job is not None and job.state is JobState.RUNNING:
                 raise Refused(f"{found.id} is being updated right now (job {job.id})")
@@ -238,8 +256,14 @@ class Desk:
                 raise NotFound(f"no latch concerns {target!r}; `firmwarden devices` shows what is latched")
             for latch in lifted:
                 ledger.lift(latch.id, who, now)
-                log.info(LogEvent.LATCH_LIFTED, device=latch.device, image=latch.image, scope=latch.scope.value, who=who)
-            _record(ledger, now, who, "clear", lifted[0].device or target, f"{len(lifted)} latch(es)")
+                log.info(
+                    LogEvent.LATCH_LIFTED,
+                    device=latch.device,
+                    image=latch.image,
+                    scope=latch.scope.value,
+                    who=who,
+                )
+            self._record(ledger, who, "clear", lifted[0].device or target, f"{len(lifted)} latch(es)")
             again = sorted({latch.device for latch in lifted if latch.device is not None})
             text = f"{len(lifted)} latch{'es' if len(lifted) > 1 else ''} lifted"
             return text + (f"; `firmwarden retry {again[0]}` tries the image again" if again else "")
@@ -256,7 +280,7 @@ class Desk:
                 raise NotFound(f"there is no job {job}; `firmwarden jobs` lists them")
             if found.state.final:
                 raise Refused(f"job {job} has ended already: {found.state.value}")
-            _record(ledger, self._now(), who, "cancel", found.device, f"job {job}")
+            self._record(ledger, who, "cancel", found.device, f"job {job}")
             if found.state is JobState.RUNNING:
                 return found
             return ledger.move(found.id, JobState.CANCELLED, now=self._now(), cause=cause)
@@ -284,7 +308,7 @@ class Desk:
         def work(ledger: Ledger) -> str:
             found = None if device is None else _find(ledger, device).id
             ledger.hold(found, reason, who, self._now())
-            _record(ledger, self._now(), who, "hold", found or "all", reason)
+            self._record(ledger, who, "hold", found or "all", reason)
             return f"{found or 'everything'} is held; what runs now goes on to its end"
 
         return await self._wish(work, "hold", device or "all", who)
@@ -296,7 +320,7 @@ class Desk:
             found = None if device is None else _find(ledger, device).id
             if not ledger.unhold(found):
                 raise Refused(f"{found or 'everything'} is not held")
-            _record(ledger, self._now(), who, "unhold", found or "all")
+            self._record(ledger, who, "unhold", found or "all")
             left = [hold for hold in ledger.holds() if hold.device is None]
             more = "; everything is still held: `firmwarden unhold all`" if left and found else ""
             return f"{found or 'everything'} is no longer held{more}"
@@ -309,7 +333,7 @@ class Desk:
         def work(ledger: Ledger) -> str:
             found = _find(ledger, device)
             ledger.pin(found.id, version)
-            _record(ledger, self._now(), who, "pin", found.id, version or "none")
+            self._record(ledger, who, "pin", found.id, version or "none")
             if version is None:
                 return f"{found.id} follows the newest release of its class again"
             there = any(release.version == version for release in self._of_class(found))
@@ -325,7 +349,7 @@ class Desk:
             found = _find(ledger, device)
             if old is not None:
                 kept = ledger.adopt(found.id, _find(ledger, old).id)
-                _record(ledger, self._now(), who, "adopt", kept.id, f"was {found.id}")
+                self._record(ledger, who, "adopt", kept.id, f"was {found.id}")
                 return f"{found.id} is {kept.id}: its history, wear and latches go on under that id"
             if running is None:
                 raise Refused("say which device it was, or what it runs")
@@ -338,7 +362,7 @@ class Desk:
                 evidence=f"told by {who}",
                 now=self._now(),
             )
-            _record(ledger, self._now(), who, "adopt", found.id, f"running {running}")
+            self._record(ledger, who, "adopt", found.id, f"running {running}")
             return f"{found.id} is recorded as running {running}"
 
         text = await self._wish(work, "adopt", device, who)
@@ -351,9 +375,11 @@ class Desk:
         def work(ledger: Ledger) -> str:
             found = _find(ledger, device)
             if found.id in self._warden.registry.plugged_at:
-                raise Refused(f"{found.id} is here, at {found.port}: unplug it or take it out of the configuration first")
+                raise Refused(
+                    f"{found.id} is here, at {found.port}: unplug it or take it out of the configuration first"
+                )
             ledger.forget(found.id)
-            _record(ledger, self._now(), who, "forget", found.id)
+            self._record(ledger, who, "forget", found.id)
             return f"{found.id} is forgotten; its wear and latches are kept should it ever come back"
 
         text = await self._wish(work, "forget", device, who)
@@ -371,15 +397,20 @@ class Desk:
         log.info(LogEvent.ACTION_TAKEN, who=who, action=what, target=target, detail=text)
         self._warden.poke()
 
+    def _record(self, ledger: Ledger, who: str, what: str, target: str, detail: str = "") -> None:
+        ledger.record(Action(at=self._now(), who=who, what=what, target=target, detail=detail))
+
     def _now(self) -> float:
         return self._warden.clock.wall()
 
-    def _budgets(self, device_class: str) -> Budgets:
+    def _budgets(self, device_class: ClassName) -> Budgets:
         policy = self._warden.planner.classes.get(device_class)
         return Budgets() if policy is None else policy.budgets
 
     def _of_class(self, device: Device) -> list[Release]:
-        return [release for release in self._warden.releases or () if release.device_class == device.device_class]
+        return [
+            release for release in self._warden.releases or () if release.device_class == device.device_class
+        ]
 
     def _wanted(self, ledger: Ledger, device: Device) -> Release:
         policy = self._warden.planner.classes.get(device.device_class)
@@ -449,22 +480,31 @@ class Desk:
         wanted = self._warden.agenda.desired.get(device.id)
         job = facts.jobs.get(device.id)
         wait = self._wait(job)
-        view: PlanView = {"device": device.id, "label": device.label, "decision": "nothing", "version": None, "reason": ""}
-        if job is not None and job.state is JobState.RUNNING:
-            view.update(decision="running", version=job.version, reason=f"job {job.id} is under way")
-        elif job is not None and not job.state.final and wait is not None:
-            view.update(decision="wait", version=job.version, reason=wait.detail)
-        elif job is not None and not job.state.final:
-            view.update(decision="update", version=job.version, reason=f"job {job.id} starts next")
+        decision: Literal["update", "nothing", "wait", "stopped", "running"] = "nothing"
+        version = None
+        if job is not None and not job.state.final:
+            version = job.version
+            if job.state is JobState.RUNNING:
+                decision, reason = "running", f"job {job.id} is under way"
+            elif wait is not None:
+                decision, reason = "wait", wait.detail
+            else:
+                decision, reason = "update", f"job {job.id} starts next"
         elif wanted is None:
-            view["reason"] = "not decided yet"
+            reason = "not decided yet"
         elif wanted.release is not None:
-            ended = "" if job is None else f"; job {job.id} ended {job.state.value}"
-            view.update(decision="stopped", version=wanted.release.version, reason=wanted.reason + ended)
+            decision, version = "stopped", wanted.release.version
+            reason = wanted.reason + ("" if job is None else f"; job {job.id} ended {job.state.value}")
         else:
-            latched = bool(_concerning(device, job, facts.latches))
-            view.update(decision="stopped" if latched else "nothing", reason=wanted.reason)
-        return view
+            decision = "stopped" if _concerning(device, job, facts.latches) else "nothing"
+            reason = wanted.reason
+        return {
+            "device": device.id,
+            "label": device.label,
+            "decision": decision,
+            "version": version,
+            "reason": reason,
+        }
 
 
 def _find(ledger: Ledger, name: str) -> Device:
@@ -503,7 +543,3 @@ def _names(ledger: Ledger, target: str, latch: Latch) -> bool:
         return _find(ledger, target).id == latch.device
     except NotFound:
         return False
-
-
-def _record(ledger: Ledger, now: float, who: str, what: str, target: str, detail: str = "") -> None:
-    ledger.record(Action(at=now, who=who, what=what, target=target, detail=detail))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from firmwarden.model import Device, DeviceId, Hold, Job, JobId, Latch, Release
+    from firmwarden.model import ClassName, Device, DeviceId, Hold, Job, JobId, Latch, Release
     from firmwarden.store.ledger import Ledger
 
 DAY_S: Final = 86_400.0
@@ -65,7 +65,7 @@ class Agenda:
 class Planner:
     """What the configuration says of planning."""
 
-    classes: Mapping[str, ClassPolicy]
+    classes: Mapping[ClassName, ClassPolicy]
     parallel: int
     """Updates at once, over all classes."""
 
@@ -81,163 +81,158 @@ class Planner:
             now: wall clock.
             may_start: False while the service stops: jobs are kept in line, none is started.
         """
-        agenda = Agenda()
-        latches = ledger.latches()
-        holds = ledger.holds()
-        by_class: dict[str, list[Release]] = {}
+        planning = _Planning(rules=self, ledger=ledger, here=here, now=now)
+        jobs = planning.line_up(releases)
+        if may_start:
+            planning.start(jobs)
+        return planning.agenda
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planning:
+    """One planning: what it looks at, and what comes of it."""
+
+    rules: Planner
+    ledger: Ledger
+    here: Here
+    now: float
+    agenda: Agenda = field(default_factory=Agenda)
+
+    # --- which jobs there should be
+
+    def line_up(self, releases: Sequence[Release]) -> list[Job]:
+        """Make, keep and end jobs; return those that are open afterwards."""
+        by_class: dict[ClassName, list[Release]] = {}
         for release in releases:
             by_class.setdefault(release.device_class, []).append(release)
-        open_jobs = {job.device: job for job in ledger.open_jobs()}
-        for device in ledger.devices():
-            policy = self.classes.get(device.device_class)
+        latches = self.ledger.latches()
+        open_jobs = {job.device: job for job in self.ledger.open_jobs()}
+        lined_up = []
+        for device in self.ledger.devices():
+            policy = self.rules.classes.get(device.device_class)
             if policy is None:
                 continue  # its class left the configuration: what is known of it stays, nothing is planned
             wanted = desired(device, by_class.get(device.device_class, ()), latches, policy)
-            agenda.desired[device.id] = wanted
-            job = self._line_up(ledger, device, wanted, open_jobs.get(device.id), here, policy, now, agenda)
+            self.agenda.desired[device.id] = wanted
+            job = self._job_for(device, wanted, open_jobs.get(device.id))
             if job is not None:
-                open_jobs[device.id] = job
-            else:
-                open_jobs.pop(device.id, None)
-        if may_start:
-            self._start(ledger, list(open_jobs.values()), latches, holds, here, now, agenda)
-        return agenda
+                lined_up.append(job)
+        return lined_up
 
-    def _line_up(
-        self,
-        ledger: Ledger,
-        device: Device,
-        wanted: Desired,
-        job: Job | None,
-        here: Here,
-        policy: ClassPolicy,
-        now: float,
-        agenda: Agenda,
-    ) -> Job | None:
-        """Make, keep or end the job of one device; return the one that is open afterwards."""
-        if job is not None and (job.state is JobState.RUNNING or device.id in here.busy):
+    def _job_for(self, device: Device, wanted: Desired, job: Job | None) -> Job | None:
+        """Make, keep or end the job of one device."""
+        if job is not None and (job.state is JobState.RUNNING or device.id in self.here.busy):
             return job  # a running attempt is never broken off for a newer release
         release = wanted.release
         if job is not None and (release is None or release.image != job.image):
             if job.state is JobState.UNKNOWN and release is None:
                 return job  # whatever became of the wish, what happened is still to be found out
-            job = self._end(ledger, job, wanted, now, agenda)
-        if job is not None or release is None:
+            self._end(job, wanted)
+            job = None
+        if job is not None or release is None or not self._again(device, release):
             return job
-        if not self._again(ledger, device, release, here, policy, now):
-            return None
-        job = ledger.create_job(device.id, release, now)
-        agenda.notes.append(
-            (
-                LogEvent.JOB_CREATED,
-                {"device": device.id, "job": job.id, "release": release.version, "image": release.image, "detail": wanted.reason},
-            )
-        )
+        job = self.ledger.create_job(device.id, release, self.now)
+        self._note(LogEvent.JOB_CREATED, job, image=release.image, detail=wanted.reason)
         return job
 
-    @staticmethod
-    def _end(ledger: Ledger, job: Job, wanted: Desired, now: float, agenda: Agenda) -> None:
+    def _end(self, job: Job, wanted: Desired) -> None:
         """End a waiting job that nobody wants any more."""
-        note: dict[str, object] = {"device": job.device, "job": job.id, "release": job.version}
         if wanted.release is not None:
-            ledger.move(job.id, JobState.SUPERSEDED, now=now)
-            agenda.notes.append((LogEvent.JOB_SUPERSEDED, {**note, "by": wanted.release.version}))
-            return
-        cause = Cause(code=CauseCode.WITHDRAWN, detail=wanted.reason)
-        ledger.move(job.id, JobState.CANCELLED, now=now, cause=cause)
-        agenda.notes.append((LogEvent.JOB_CANCELLED, {**note, "detail": cause.detail}))
+            self.ledger.move(job.id, JobState.SUPERSEDED, now=self.now)
+            self._note(LogEvent.JOB_SUPERSEDED, job, by=wanted.release.version)
+        else:
+            cause = Cause(code=CauseCode.WITHDRAWN, detail=wanted.reason)
+            self.ledger.move(job.id, JobState.CANCELLED, now=self.now, cause=cause)
+            self._note(LogEvent.JOB_CANCELLED, job, cause=cause.code.value, detail=cause.detail)
 
-    @staticmethod
-    def _again(
-        ledger: Ledger, device: Device, release: Release, here: Here, policy: ClassPolicy, now: float
-    ) -> bool:
+    def _again(self, device: Device, release: Release) -> bool:
         """Whether a job for this pair may be made, given how its last one ended."""
-        last = ledger.last_job(device.id, release.image)
-        if last is None or last.state not in (JobState.FAILED, JobState.CANCELLED):
+        last = self.ledger.last_job(device.id, release.image)
+        if last is None or last.state not in {JobState.FAILED, JobState.CANCELLED}:
             return True
         code = None if last.cause is None else last.cause.code
         if code is CauseCode.WITHDRAWN:
             return True  # dropping the release again is a new wish
         if code is not CauseCode.TRANSPORT_EXHAUSTED:
             return False
-        ended_at = min(last.updated_at, now)  # a clock that was ahead must not hold it for years
-        plugged_at = here.present.get(device.id, 0.0)
-        return plugged_at > ended_at or now - ended_at >= policy.budgets.again_after_s
+        ended_at = min(last.updated_at, self.now)  # a clock that was ahead must not hold it for years
+        plugged_at = self.here.present.get(device.id, 0.0)
+        again_after_s = self.rules.classes[device.device_class].budgets.again_after_s
+        return plugged_at > ended_at or self.now - ended_at >= again_after_s
 
-    def _start(
-        self,
-        ledger: Ledger,
-        jobs: Sequence[Job],
-        latches: Sequence[Latch],
-        holds: Sequence[Hold],
-        here: Here,
-        now: float,
-        agenda: Agenda,
-    ) -> None:
+    def _note(self, event: LogEvent, job: Job, **more: object) -> None:
+        self.agenda.notes.append(
+            (event, {"device": job.device, "job": job.id, "release": job.version, **more})
+        )
+
+    # --- which of them may run
+
+    def start(self, jobs: Sequence[Job]) -> None:
         """Sort the open jobs into those that run, those that ask and those that wait."""
-        busy = [job for job in jobs if job.state is JobState.RUNNING or job.device in here.busy]
-        slots = Counter(job.device_class for job in busy)
-        on_trial = {job.image for job in busy}
-        suspects = _suspect_images(latches)
+        under_way = [job for job in jobs if job.state is JobState.RUNNING or job.device in self.here.busy]
+        slots = Counter(job.device_class for job in under_way)
+        on_trial = {job.image for job in under_way}
+        suspects = _suspect_images(self.ledger.latches())
+        holds = self.ledger.holds()
         for job in sorted(jobs, key=lambda job: job.id):
-            if job.state is JobState.RUNNING or job.device in here.busy:
+            if job in under_way:
                 continue
-            wait = self._outside_wait(job, holds, here) or self._time_wait(ledger, job, here, now)
+            wait = self._outside_wait(job, holds) or self._time_wait(job)
             if wait is None and job.state is JobState.QUEUED and job.image in suspects & on_trial:
                 wait = Wait(
                     kind=WaitKind.CANARY,
-                    detail="another device refused this image; one device at a time tries it, and another one does now",
+                    detail="another device refused this image, so one device at a time tries it, and one does now",
                 )
             wait = wait or self._slot_wait(job, slots)
             if wait is not None:
-                agenda.waits[job.id] = wait
-                agenda.owners[job.id] = job.device
+                self.agenda.waits[job.id] = wait
+                self.agenda.owners[job.id] = job.device
                 continue
             slots[job.device_class] += 1
             on_trial.add(job.image)
-            (agenda.run if job.state is JobState.QUEUED else agenda.ask).append(job)
+            (self.agenda.run if job.state is JobState.QUEUED else self.agenda.ask).append(job)
 
-    @staticmethod
-    def _outside_wait(job: Job, holds: Sequence[Hold], here: Here) -> Wait | None:
+    def _outside_wait(self, job: Job, holds: Sequence[Hold]) -> Wait | None:
         """What lies outside the job: the device, its identity, a person, another process."""
-        if job.device in here.conflicts:
-            return Wait(kind=WaitKind.IDENTITY, detail=here.conflicts[job.device])
-        if job.device not in here.present:
+        if job.device in self.here.conflicts:
+            return Wait(kind=WaitKind.IDENTITY, detail=self.here.conflicts[job.device])
+        if job.device not in self.here.present:
             return Wait(kind=WaitKind.ABSENT, detail="the device is not here")
         for hold in holds:
-            if hold.device is None or hold.device == job.device:
+            if hold.device in {None, job.device}:
                 what = "everything is" if hold.device is None else "the device is"
                 return Wait(kind=WaitKind.HOLD, detail=f"{what} held by {hold.owner}: {hold.reason}")
-        return here.port_held.get(job.device)
+        return self.here.port_held.get(job.device)
 
-    def _time_wait(self, ledger: Ledger, job: Job, here: Here, now: float) -> Wait | None:
+    def _time_wait(self, job: Job) -> Wait | None:
         """Back-off and the wear budget."""
-        budgets = self.classes[job.device_class].budgets
         if job.state is JobState.UNKNOWN:
-            return here.asking_rests.get(job.device)
+            return self.here.asking_rests.get(job.device)
+        budgets = self.rules.classes[job.device_class].budgets
         if job.not_before is not None:
-            longest = now + budgets.back_off_longest_s * (1.0 + budgets.jitter)
+            longest = self.now + budgets.back_off_longest_s * (1.0 + budgets.jitter)
             until = min(job.not_before, longest)  # a stored instant may come from a clock that was ahead
-            if until > now:
-                return Wait(kind=WaitKind.BACK_OFF, detail="the last attempt failed in transport", until=until)
-        wear = ledger.wear(job.device, now)
+            if until > self.now:
+                return Wait(
+                    kind=WaitKind.BACK_OFF, detail="the last attempt failed in transport", until=until
+                )
+        wear = self.ledger.wear(job.device, self.now)
         if wear.life >= budgets.erases_a_life:
-            return Wait(
-                kind=WaitKind.WEAR,
-                detail=f"{wear.life} erases were started in its life; the budget of the class is {budgets.erases_a_life}",
+            spent = (
+                f"{wear.life} erases were started in its life, and its class allows {budgets.erases_a_life}"
             )
+            return Wait(kind=WaitKind.WEAR, detail=spent)
         if wear.today >= budgets.erases_a_day:
-            return Wait(
-                kind=WaitKind.WEAR,
-                detail=f"{wear.today} erases were started today; the budget of the class is {budgets.erases_a_day} a day",
-                until=(now // DAY_S + 1) * DAY_S,
+            spent = (
+                f"{wear.today} erases were started today, and its class allows {budgets.erases_a_day} a day"
             )
+            return Wait(kind=WaitKind.WEAR, detail=spent, until=(self.now // DAY_S + 1) * DAY_S)
         return None
 
-    def _slot_wait(self, job: Job, slots: Counter[str]) -> Wait | None:
-        limit = self.classes[job.device_class].parallel
-        if slots.total() >= self.parallel:
-            return Wait(kind=WaitKind.SLOT, detail=f"{self.parallel} updates run at once")
+    def _slot_wait(self, job: Job, slots: Counter[ClassName]) -> Wait | None:
+        limit = self.rules.classes[job.device_class].parallel
+        if slots.total() >= self.rules.parallel:
+            return Wait(kind=WaitKind.SLOT, detail=f"{self.rules.parallel} updates run at once")
         if limit is not None and slots[job.device_class] >= limit:
             return Wait(kind=WaitKind.SLOT, detail=f"{limit} updates of its class run at once")
         return None

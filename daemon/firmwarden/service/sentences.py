@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def should_run(wanted: Desired | None) -> str:
     """What should it run, and why."""
     if wanted is None:
-        return "Not decided yet: the first scans are not done, or its class is no longer in the configuration."
+        return (
+            "Not decided yet: the first scans are not done, or its class is no longer in the configuration."
+        )
     if wanted.release is None:
         text = "What it runs now" if wanted.settled else "Nothing new"
         return f"{text}: {wanted.reason}."
@@ -56,14 +58,21 @@ def next_step(job: Job | None, wait: Wait | None, wanted: Desired | None, latche
         return "Nothing, until a person lifts the latch or another image is released."
     if wanted is not None and wanted.settled:
         return "Nothing: the device runs what it should."
-    if job is not None and job.state in (JobState.FAILED, JobState.CANCELLED) and wanted is not None and wanted.release:
+    if (
+        job is not None
+        and job.state in (JobState.FAILED, JobState.CANCELLED)
+        and wanted is not None
+        and wanted.release
+    ):
         if job.cause is not None and job.cause.code is CauseCode.TRANSPORT_EXHAUSTED:
             return "Nothing, until it is plugged anew, the pause after a used-up budget ends, or a person retries."
         return f"Nothing by itself: job {job.id} ended {job.state.value}. A new release or a retry starts another."
     return "Nothing, until there is something to do."
 
 
-def commands(device: Device, job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]) -> list[str]:
+def commands(
+    device: Device, job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]
+) -> list[str]:
     """The exact commands that would change it."""
     found: list[str] = []
     for latch in latches:
@@ -76,7 +85,11 @@ def commands(device: Device, job: Job | None, wait: Wait | None, wanted: Desired
         found.append(f"firmwarden adopt {device.id} OLD")
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
-    if job is not None and job.state in (JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN) and not latches:
+    if (
+        job is not None
+        and job.state in (JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN)
+        and not latches
+    ):
         found.append(f"firmwarden retry {device.id}")
     if device.running_version is None and wanted is not None and wanted.release is None and not latches:
         found.append(f"firmwarden adopt {device.id} --running VERSION")

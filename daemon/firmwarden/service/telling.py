@@ -62,7 +62,9 @@ def progress_view(progress: Progress) -> ProgressView:
     return {"step": progress.step.value, "done": progress.done, "total": progress.total}
 
 
-def job_view(job: Job, *, budgets: Budgets, wait: Wait | None = None, progress: Progress | None = None) -> JobView:
+def job_view(
+    job: Job, *, budgets: Budgets, wait: Wait | None = None, progress: Progress | None = None
+) -> JobView:
     """Tell a job."""
     return {
         "id": job.id,

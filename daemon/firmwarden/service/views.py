@@ -10,6 +10,8 @@ from typing import Literal, TypedDict
 
 
 class CauseView(TypedDict):
+    """Why an attempt or a job ended."""
+
     code: str
     detail: str
     meaning: str
@@ -21,18 +23,24 @@ class CauseView(TypedDict):
 
 
 class WaitView(TypedDict):
+    """Why a job does not run now."""
+
     kind: str
     detail: str
     until: str | None
 
 
 class ProgressView(TypedDict):
+    """How far an attempt is."""
+
     step: str
     done: int
     total: int
 
 
 class WearView(TypedDict):
+    """Starts of an erase beside their budgets."""
+
     today: int
     today_budget: int
     life: int
@@ -40,6 +48,8 @@ class WearView(TypedDict):
 
 
 class LatchView(TypedDict):
+    """A stop that a person lifts."""
+
     id: int
     scope: str
     device: str | None
@@ -51,6 +61,8 @@ class LatchView(TypedDict):
 
 
 class JobView(TypedDict):
+    """One release for one device."""
+
     id: int
     device: str
     device_class: str
@@ -67,6 +79,8 @@ class JobView(TypedDict):
 
 
 class AttemptView(TypedDict):
+    """One try at a job."""
+
     id: int
     job: int
     device: str
@@ -84,6 +98,8 @@ class AttemptView(TypedDict):
 
 
 class DeviceView(TypedDict):
+    """One unit and its state of affairs."""
+
     id: str
     label: str
     device_class: str
@@ -111,11 +127,15 @@ class DeviceView(TypedDict):
 
 
 class ConflictView(TypedDict):
+    """Ports of which it cannot be said which unit is behind them."""
+
     ports: list[str]
     detail: str
 
 
 class ReleaseView(TypedDict):
+    """One manifest in the firmware directory."""
+
     manifest: str
     state: Literal["accepted", "refused"]
     device_class: str | None
@@ -129,6 +149,8 @@ class ReleaseView(TypedDict):
 
 
 class StatusView(TypedDict):
+    """The whole in numbers."""
+
     version: str
     started_at: str
     state: Literal["starting", "ready", "stopping"]
@@ -175,6 +197,8 @@ class WhyView(TypedDict):
 
 
 class ActionView(TypedDict):
+    """What a person did."""
+
     at: str
     who: str
     what: str
@@ -183,6 +207,8 @@ class ActionView(TypedDict):
 
 
 class HistoryView(TypedDict):
+    """Attempts and actions, newest first."""
+
     attempts: list[AttemptView]
     actions: list[ActionView]
 

@@ -15,7 +15,6 @@ import structlog
 from firmwarden.errors import PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase, Wait, WaitKind
-from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.planner import Agenda, Here, Planner
 from firmwarden.service.policy import back_off_s
 from firmwarden.service.worker import Worker
@@ -25,9 +24,10 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from firmwarden.model import Address, DeviceId, Job, Release
+    from firmwarden.model import Address, ClassName, DeviceId, Job, JobId, Release
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
+    from firmwarden.service.desired import ClassPolicy
     from firmwarden.service.feed import Feed
     from firmwarden.service.hooks import Hook
     from firmwarden.service.registry import Registry
@@ -63,9 +63,9 @@ class Warden:
         feed: Feed,
         clock: Clock,
         dice: Callable[[], float],
-        classes: Mapping[str, ClassPolicy],
+        classes: Mapping[ClassName, ClassPolicy],
         parallel: int,
-        hooks: Mapping[str, Hook] | None = None,
+        hooks: Mapping[ClassName, Hook] | None = None,
         on_conclusion: Callable[[Conclusion, Hook | None], None] | None = None,
     ) -> None:
         """Take what the service is made of.
@@ -109,12 +109,15 @@ class Warden:
         self._busy: set[DeviceId] = set()
         self._held: dict[DeviceId, tuple[int, Wait]] = {}
         self._rests: dict[DeviceId, tuple[int, Wait]] = {}
-        self._present_s: dict[int, float] = {}
+        self._present_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
         self._poked = anyio.Event()
         self._idle = anyio.Event()
+        self._hurried = anyio.Event()
 
-    def configure(self, classes: Mapping[str, ClassPolicy], parallel: int, hooks: Mapping[str, Hook]) -> None:
+    def configure(
+        self, classes: Mapping[ClassName, ClassPolicy], parallel: int, hooks: Mapping[ClassName, Hook]
+    ) -> None:
         """Put another configuration in force; attempts under way go on by theirs."""
         self.planner = Planner(classes=classes, parallel=parallel)
         self._hooks = hooks
@@ -165,18 +168,30 @@ class Warden:
         for run in list(self.worker.runs.values()):
             if run.journal.attempt.phase is Phase.PROBING:
                 run.stop(cause)
-        if not await self._quiet_within(grace_s):
-            for run in list(self.worker.runs.values()):
-                run.stop(cause)
-            return await self._quiet_within(LAST_COMMAND_S)
-        return True
-
-    async def _quiet_within(self, seconds: float) -> bool:
-        with anyio.move_on_after(seconds):
-            while self._busy:
-                self._idle = anyio.Event()
-                await self._idle.wait()
+        with anyio.move_on_after(grace_s):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._impatience, tasks)
+                await self._quiet()
+                tasks.cancel_scope.cancel()
+        for run in list(self.worker.runs.values()):
+            run.stop(cause)
+        with anyio.move_on_after(LAST_COMMAND_S):
+            await self._quiet()
         return not self._busy
+
+    def hurry_stop(self) -> None:
+        """Let a stop that is under way not wait for its grace."""
+        self._hurried.set()
+
+    async def _impatience(self, tasks: TaskGroup) -> None:
+        await self._hurried.wait()
+        tasks.cancel_scope.cancel()
+
+    async def _quiet(self) -> None:
+        """Wait until nothing runs."""
+        while self._busy:
+            self._idle = anyio.Event()
+            await self._idle.wait()
 
     def _pause_s(self) -> float:
         if self.store_problem:
@@ -222,11 +237,15 @@ class Warden:
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
             port_held={
-                device: wait for device, (_, wait) in self._held.items() if wait.until is None or wait.until > now
+                device: wait
+                for device, (_, wait) in self._held.items()
+                if wait.until is None or wait.until > now
             },
             busy=frozenset(self._busy),
             asking_rests={
-                device: wait for device, (_, wait) in self._rests.items() if wait.until is None or wait.until > now
+                device: wait
+                for device, (_, wait) in self._rests.items()
+                if wait.until is None or wait.until > now
             },
         )
 
@@ -238,7 +257,11 @@ class Warden:
             known = before.get(job)
             if wait.kind is not WaitKind.SLOT and (known is None or known.kind is not wait.kind):
                 log.info(
-                    LogEvent.JOB_WAITING, job=job, device=agenda.owners.get(job), wait=wait.kind.value, detail=wait.detail
+                    LogEvent.JOB_WAITING,
+                    job=job,
+                    device=agenda.owners.get(job),
+                    wait=wait.kind.value,
+                    detail=wait.detail,
                 )
 
     def _count_presence(self) -> None:
@@ -314,7 +337,7 @@ class Warden:
         if count >= budgets.attempts:
             wait = Wait(
                 kind=WaitKind.BACK_OFF,
-                detail=f"asked {count} times without an answer; asked again when it is plugged anew or the daemon starts",
+                detail=f"asked {count} times without an answer; asked again when it is plugged anew or at a start",
             )
         else:
             until = self.clock.wall() + back_off_s(count, budgets, self._dice())

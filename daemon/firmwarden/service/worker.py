@@ -17,14 +17,14 @@ from structlog.contextvars import bound_contextvars
 from firmwarden.errors import AttemptFailed, BadImage, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, Outcome, Phase
-from firmwarden.service import conclude
-from firmwarden.service.policy import AskAgain, Fail, Release, Retry
+from firmwarden.service.chronicle import tell
+from firmwarden.service.conclude import Concluding
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from firmwarden.drivers.base import Driver, Journal, Landing
-    from firmwarden.model import Address, Attempt, AttemptId, DeviceId, ImageHash, Job
+    from firmwarden.model import Address, Attempt, DeviceId, ImageHash, Job
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
     from firmwarden.service.policy import Budgets
@@ -55,7 +55,8 @@ class Images(Protocol):
 class MakeDriver(Protocol):
     """Makes the driver of a class for one attempt; only ``app`` knows which."""
 
-    def __call__(self, job: Job, address: Address, journal: Journal) -> Driver: ...
+    def __call__(self, job: Job, address: Address, journal: Journal) -> Driver:
+        """Make it; touches nothing."""
 
 
 class AttemptJournal:
@@ -70,14 +71,14 @@ class AttemptJournal:
         """Set by who wants the attempt to stop before an erase begins."""
 
     async def erase_starting(self) -> None:
+        """Record that an erase is about to start, unless somebody cancelled."""
         if self.cancelled is not None:
             raise AttemptFailed(self.cancelled)
         await self._store.run(lambda ledger: ledger.erase_starting(self.attempt.id, self._clock.wall()))
-        self.attempt = replace(
-            self.attempt, phase=Phase.WRITING, erase_starts=self.attempt.erase_starts + 1
-        )
+        self.attempt = replace(self.attempt, phase=Phase.WRITING, erase_starts=self.attempt.erase_starts + 1)
 
     async def ending(self) -> None:
+        """Record that the device is about to be told to start the image."""
         await self._store.run(lambda ledger: ledger.ending(self.attempt.id, self._clock.wall()))
         self.attempt = replace(self.attempt, phase=Phase.ENDING)
 
@@ -209,58 +210,23 @@ class Worker:
             return Cause(code=CauseCode.DEFECT, detail=repr(exc))
 
     async def _conclude(self, run: Run, result: Landing | Cause) -> None:
-        while True:
+        conclusion = None
+        while conclusion is None:
             try:
                 conclusion = await self._store.run(lambda ledger: self._record(ledger, run, result))
             except StoreError as exc:
                 log.error(LogEvent.STORE_FAILED, detail=str(exc))
                 await anyio.sleep(STORE_AGAIN_S)
-            else:
-                break
-        _log_conclusion(conclusion, self._clock.boot() - run.started, run.journal.attempt.outcome)
+        tell(conclusion, self._clock.boot() - run.started, before=run.journal.attempt.outcome)
         await self._concluded(conclusion)
 
     def _record(self, ledger: Ledger, run: Run, result: Landing | Cause) -> Conclusion:
-        attempt = run.journal.attempt
-        now = self._clock.wall()
-        stats = run.driver.stats
+        concluding = Concluding(ledger, run.journal.attempt, stats=run.driver.stats, now=self._clock.wall())
         if isinstance(result, Cause):
-            return conclude.failed(
-                ledger, attempt, result, stats=stats, budgets=self._budgets(run.job), dice=self._dice(), now=now
-            )
-        return conclude.landed(ledger, attempt, result, stats=stats, now=now)
+            return concluding.failed(result, budgets=self._budgets(run.job), dice=self._dice())
+        return concluding.landed(result)
 
 
 def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> Attempt:
     ledger.add_presence(job.id, present_s)
     return ledger.claim(job.id, now)
-
-
-def _log_conclusion(conclusion: Conclusion, seconds: float, before: Outcome) -> None:
-    """Tell the log what was recorded; ``before`` is the attempt's outcome until now."""
-    cause = conclusion.cause
-    told: dict[str, object] = {} if cause is None else {"cause": cause.code.value, "detail": cause.detail}
-    if cause is not None and cause.offset is not None:
-        told["offset"] = cause.offset
-    if before is Outcome.UNKNOWN and conclusion.outcome is not Outcome.UNKNOWN:
-        log.info(LogEvent.UPDATE_SETTLED, outcome=conclusion.outcome.value, evidence=conclusion.evidence)
-    if conclusion.outcome is Outcome.SUCCEEDED:
-        if before is not Outcome.UNKNOWN:
-            log.info(LogEvent.UPDATE_SUCCEEDED, evidence=conclusion.evidence, seconds=round(seconds, 3))
-        return
-    match conclusion.decision:
-        case Retry(delay_s=delay_s):
-            log.warning(LogEvent.ATTEMPT_FAILED, **told, next="retry", retry_in_s=round(delay_s, 1))
-        case Fail(code=code):
-            log.warning(LogEvent.ATTEMPT_FAILED, **told, next="none")
-            log.error(LogEvent.UPDATE_FAILED, **{**told, "cause": code.value})
-        case AskAgain() if before is Outcome.UNKNOWN:
-            log.debug(LogEvent.UPDATE_UNKNOWN, **told)
-        case AskAgain():
-            log.warning(LogEvent.UPDATE_UNKNOWN, **told)
-        case Release() if cause is not None and cause.code is CauseCode.CANCELLED:
-            log.info(LogEvent.JOB_CANCELLED, **told)
-        case Release() | None:
-            log.warning(LogEvent.ATTEMPT_FAILED, **told, next="queued")
-    for latch in conclusion.latches:
-        log.error(LogEvent.LATCH_SET, scope=latch.scope.value, image=latch.image, **told)

@@ -1,0 +1,239 @@
+"""The daemon: reads the configuration, builds the service, runs it until a signal, and takes it down in order.
+
+The order of starting: the store (what a kill left open is closed first), the control socket, then the watchers;
+nothing is planned before the first scans of devices and releases are done.  The order of stopping: nothing new is
+started, running transfers get their grace, then the watchers, the event streams and the store.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import structlog
+from anyio import to_thread
+
+from firmwarden import __version__, config, log
+from firmwarden.app import wiring
+from firmwarden.app.watching import Watching
+from firmwarden.control.server import serve
+from firmwarden.errors import BadConfig, SocketUnavailable, StoreError
+from firmwarden.events import LogEvent
+from firmwarden.images.cas import ImageStore
+from firmwarden.service.clock import SystemClock
+from firmwarden.service.desk import Desk
+from firmwarden.service.feed import Feed
+from firmwarden.service.hooks import Hook, run_hook
+from firmwarden.service.intake import Intake
+from firmwarden.service.outcome import outcome_message
+from firmwarden.service.recovery import log_recovered, recover
+from firmwarden.service.registry import Registry
+from firmwarden.service.warden import Warden
+from firmwarden.store.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from firmwarden.model import ImageHash
+    from firmwarden.service.conclude import Conclusion
+
+logger = structlog.get_logger()
+
+STATE_FILE: Final = "firmwarden.db"
+IMAGES_DIR: Final = "images"
+
+
+def run_daemon(config_path: Path) -> int:
+    """Run the daemon until a signal; returns its exit status."""
+    try:
+        settings = config.load(config_path)
+    except BadConfig as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    feed = Feed()
+    log.configure(settings.settings.log_level.value, publish=lambda event: feed.publish("log", event))
+    try:
+        return anyio.run(Daemon(config_path, settings, feed).run)
+    except* (StoreError, SocketUnavailable) as group:
+        for leaf in _leaves(group):
+            sys.stderr.write(f"firmwarden: {leaf}\n")
+    return 1
+
+
+class StoredImages:
+    """Reads images off the event loop, with places of its own so that nothing else waits for the disk."""
+
+    def __init__(self, images: ImageStore) -> None:
+        self._images = images
+        self._limiter = anyio.CapacityLimiter(2)
+
+    async def load(self, image: ImageHash) -> bytes:
+        """Read and verify; see ``ImageStore.load``."""
+        return await to_thread.run_sync(self._images.load, image, limiter=self._limiter)
+
+
+class Daemon:
+    """Everything that runs, and what a reload changes."""
+
+    def __init__(self, config_path: Path, settings: config.Config, feed: Feed) -> None:
+        self._config_path = config_path
+        self._config = settings
+        self._feed = feed
+        self._classes = {each.name: each for each in settings.devices}
+        self._config_problem = ""
+        self._clock = SystemClock()
+        self._started = self._clock.boot()
+
+    async def run(self) -> int:
+        """Run until a signal.
+
+        Raises:
+            StoreError: the state cannot be used.
+            SocketUnavailable: the control socket cannot be opened.
+        """
+        settings = self._config.settings
+        logger.info(LogEvent.DAEMON_STARTING, version=__version__, config=str(self._config_path))
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            images = ImageStore(settings.state_dir / IMAGES_DIR)
+            await to_thread.run_sync(_prepare, settings, images)
+            store = await Store.open(settings.state_dir / STATE_FILE)
+            try:
+                clock = self._clock
+                log_recovered(await store.run(lambda ledger: recover(ledger, clock.wall())))
+                async with anyio.create_task_group() as tasks:
+                    self._build(tasks, store, images)
+                    await tasks.start(serve, self._desk, settings.socket)
+                    self._watching.start(tasks)
+                    tasks.start_soon(self._warden.run)
+                    tasks.start_soon(self._tell_ready)
+                    async for number in signals:
+                        if number == signal.SIGHUP:
+                            await self._reload()
+                        else:
+                            break
+                    await self._stop(signal.Signals(number), tasks, signals)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await store.aclose()
+        logger.info(LogEvent.DAEMON_STOPPED)
+        return 0
+
+    def _build(self, tasks: TaskGroup, store: Store, images: ImageStore) -> None:
+        settings = self._config.settings
+        registry = Registry(
+            store=store,
+            clock=self._clock,
+            rules=wiring.rules(self._config),
+            labels=wiring.labels(self._config),
+        )
+        self._warden = Warden(
+            store=store,
+            registry=registry,
+            images=StoredImages(images),
+            make_driver=wiring.driver_maker(lambda: self._classes),
+            feed=self._feed,
+            clock=self._clock,
+            dice=random.random,
+            classes=wiring.policies(self._config),
+            parallel=settings.parallel,
+            hooks=wiring.hooks(self._config),
+            on_conclusion=lambda conclusion, hook: _call_hook(tasks, conclusion, hook),
+        )
+        intake = Intake(settings.firmware_dir, images, wiring.image_rules(self._config), self._clock)
+        self._watching = Watching(
+            self._config, registry=registry, warden=self._warden, intake=intake, images=images, store=store
+        )
+        self._desk = Desk(
+            store=store, warden=self._warden, shelf=lambda: self._watching.shelf, problems=self._problems
+        )
+
+    def _problems(self) -> list[str]:
+        return [problem for problem in (self._config_problem, *self._watching.problems()) if problem]
+
+    async def _tell_ready(self) -> None:
+        await self._watching.first_scans.wait()
+        logger.info(
+            LogEvent.DAEMON_READY,
+            devices=len(self._warden.registry.plugged_at),
+            releases=len(self._watching.shelf.releases),
+            startup_s=round(self._clock.boot() - self._started, 3),
+        )
+
+    async def _reload(self) -> None:
+        """Put another configuration in force; a bad one changes nothing and is reported."""
+        try:
+            new = await to_thread.run_sync(config.load, self._config_path)
+        except BadConfig as exc:
+            self._config_problem = f"the configuration was refused at the last reload: {exc}"
+            logger.error(LogEvent.CONFIG_REFUSED, config=str(self._config_path), problems=list(exc.problems))
+            return
+        fixed = config.needs_restart(self._config, new)
+        if fixed:
+            self._config_problem = (
+                f"a restart is needed for a change of {', '.join(fixed)}; nothing was changed"
+            )
+            logger.error(
+                LogEvent.CONFIG_REFUSED, config=str(self._config_path), problems=[self._config_problem]
+            )
+            return
+        self._config_problem = ""
+        self._config = new
+        self._classes = {each.name: each for each in new.devices}
+        log.configure(new.settings.log_level.value, publish=lambda event: self._feed.publish("log", event))
+        self._warden.configure(wiring.policies(new), new.settings.parallel, wiring.hooks(new))
+        self._watching.configure(new)
+        logger.info(LogEvent.CONFIG_RELOADED, config=str(self._config_path), classes=len(new.devices))
+
+    async def _stop(self, number: signal.Signals, tasks: TaskGroup, signals: object) -> None:
+        """Stop in order; a second signal shortens the grace to nothing."""
+        grace = self._config.settings.grace
+        logger.info(
+            LogEvent.DAEMON_STOPPING, signal=number.name, running=len(self._warden.worker.runs), grace_s=grace
+        )
+        async with anyio.create_task_group() as impatience:
+            impatience.start_soon(self._hear_again, signals)
+            clean = await self._warden.stop(grace)
+            impatience.cancel_scope.cancel()
+        if not clean:
+            logger.warning(
+                LogEvent.DAEMON_STOPPING, detail="a command is still under way; its link is closed now"
+            )
+        self._feed.close()
+        tasks.cancel_scope.cancel()
+
+    async def _hear_again(self, signals: object) -> None:
+        async for number in signals:  # type: ignore[attr-defined]  # anyio's receiver has no public name
+            if number != signal.SIGHUP:
+                self._warden.hurry_stop()
+
+
+def _prepare(settings: config.Settings, images: ImageStore) -> None:
+    """Make the directories of the state.
+
+    Raises:
+        StoreError: they cannot be made.
+    """
+    try:
+        settings.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        images.open()
+    except OSError as exc:
+        raise StoreError(f"the state directory {settings.state_dir} cannot be used: {exc.strerror}") from exc
+
+
+def _call_hook(tasks: TaskGroup, conclusion: Conclusion, hook: Hook | None) -> None:
+    """Start the operator's command for an outcome; a retry is none."""
+    message = outcome_message(conclusion)
+    if hook is not None and message is not None:
+        tasks.start_soon(lambda: run_hook(hook, message, device=conclusion.job.device))
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for each in group.exceptions:
+        leaves += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return leaves

@@ -1,0 +1,162 @@
+"""Turns the configuration into the plain arguments that each component takes.
+
+Only this package reads the configuration's tree, and only it knows the concrete drivers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from firmwarden import config as cfg
+from firmwarden.drivers import entry
+from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
+from firmwarden.images.formats import ImageRules
+from firmwarden.model import SerialAddress
+from firmwarden.protocol.mdfu.host import Settings as HostSettings
+from firmwarden.service.desired import ClassPolicy
+from firmwarden.service.hooks import Hook
+from firmwarden.service.identity import ClassRule
+from firmwarden.service.policy import Budgets
+from firmwarden.transport.opening import open_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from firmwarden.drivers.base import Driver, Journal
+    from firmwarden.model import Address, ClassName, Job
+    from firmwarden.service.worker import MakeDriver
+
+
+def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
+    """What planning needs of each class."""
+    return {
+        device_class.name: ClassPolicy(
+            name=device_class.name,
+            parallel=device_class.parallel,
+            allow_downgrade=device_class.allow_downgrade,
+            unknown=device_class.unknown.value,
+            budgets=Budgets(
+                attempts=device_class.retry.attempts,
+                back_off_s=device_class.retry.back_off,
+                back_off_longest_s=device_class.retry.back_off_max,
+                presence_s=device_class.retry.presence,
+                again_after_s=device_class.retry.again_after,
+                erases_a_day=device_class.wear.per_day,
+                erases_a_life=device_class.wear.per_life,
+            ),
+        )
+        for device_class in config.devices
+    }
+
+
+def rules(config: cfg.Config) -> list[ClassRule]:
+    """How units of each class are recognised."""
+    return [
+        ClassRule(
+            name=device_class.name,
+            by_serial=device_class.identity is cfg.Identity.SERIAL,
+            path=device_class.match.path,
+            usb=None
+            if device_class.match.usb is None
+            else (device_class.match.usb.vendor_id, device_class.match.usb.product_id),
+            serial=device_class.match.serial,
+            interface=device_class.match.interface,
+            tcp=device_class.match.tcp,
+            baud=device_class.baud,
+        )
+        for device_class in config.devices
+    ]
+
+
+def labels(config: cfg.Config) -> dict[ClassName, str]:
+    """The templates of labels, by class."""
+    return {
+        device_class.name: device_class.label
+        for device_class in config.devices
+        if device_class.label is not None
+    }
+
+
+def image_rules(config: cfg.Config) -> dict[ClassName, ImageRules]:
+    """What the images of each class must be."""
+    return {
+        device_class.name: ImageRules(format=device_class.image_format, fill=device_class.image_fill)
+        for device_class in config.devices
+    }
+
+
+def hooks(config: cfg.Config) -> dict[ClassName, Hook]:
+    """The outcome hooks, by class."""
+    return {
+        device_class.name: Hook(command=device_class.on_outcome, timeout_s=device_class.on_outcome_timeout)
+        for device_class in config.devices
+        if device_class.on_outcome
+    }
+
+
+def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]]) -> MakeDriver:
+    """Make drivers by the configuration that is in force when an attempt starts."""
+
+    def make(job: Job, address: Address, journal: Journal) -> Driver:
+        device_class = classes()[job.device_class]
+        if isinstance(address, SerialAddress):
+            address = SerialAddress(path=address.path, baud=device_class.baud)
+        match device_class.driver:
+            case cfg.DriverName.MDFU:
+                return MdfuDriver(
+                    mdfu_settings(device_class),
+                    address,
+                    journal,
+                    open_link=open_link,
+                    expected_version=job.version,
+                )
+            case unreachable:
+                assert_never(unreachable)
+
+    return make
+
+
+def mdfu_settings(device_class: cfg.DeviceClass) -> MdfuSettings:
+    """What the MDFU driver needs of a class."""
+    query = device_class.version_query
+    return MdfuSettings(
+        enter=_enter(device_class.enter),
+        settle_s=device_class.settle,
+        boot_delay_s=device_class.boot_delay,
+        version_query=None
+        if query is None
+        else VersionQuery(send=query.send, expect=query.expect, timeout_s=query.timeout, baud=query.baud),
+        image_format=device_class.image_format,
+        host=HostSettings(
+            retries=device_class.mdfu.retries,
+            discovery_s=device_class.mdfu.discovery,
+            accept_newer=device_class.mdfu.accept_newer,
+            honour_delay=device_class.mdfu.honour_delay,
+        ),
+    )
+
+
+def _enter(way: cfg.Enter) -> entry.Enter:
+    match way:
+        case cfg.EnterNone():
+            return entry.EnterNone()
+        case cfg.EnterPulse(steps=steps):
+            return entry.EnterPulse(steps=tuple(_step(step) for step in steps))
+        case cfg.EnterTouch1200(wait=wait):
+            return entry.EnterTouch(wait_s=wait)
+        case cfg.EnterSend(send=send, expect=expect, timeout=timeout, baud=baud):
+            return entry.EnterSend(data=send, expect=expect, timeout_s=timeout, baud=baud)
+        case cfg.EnterCommand(argv=argv, timeout=timeout):
+            return entry.EnterCommand(argv=argv, timeout_s=timeout)
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _step(step: cfg.SetLine | cfg.Pause) -> entry.SetLine | entry.Pause:
+    match step:
+        case cfg.SetLine(line=line, on=on):
+            return entry.SetLine("dtr" if line == "dtr" else "rts", on)
+        case cfg.Pause(seconds=seconds):
+            return entry.Pause(seconds)
+        case unreachable:
+            assert_never(unreachable)

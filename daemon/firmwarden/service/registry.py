@@ -1,0 +1,174 @@
+"""Who is here: the roll of the last scan, matched with the devices that the store knows.
+
+A scan is the truth and replaces what was believed before (invariant 7).  New units are recorded, known ones get
+their port and the instant at which they came noted; what is ambiguous stays a conflict until the ports or the
+configuration say more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import structlog
+
+from firmwarden.events import LogEvent
+from firmwarden.service.identity import Conflict, Presence, Roll, roll
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from firmwarden.model import Address, ClassName, Device, DeviceId, Sighting
+    from firmwarden.service.clock import Clock
+    from firmwarden.service.identity import ClassRule
+    from firmwarden.store.ledger import Ledger
+    from firmwarden.store.store import Store
+
+log = structlog.get_logger()
+
+
+class Registry:
+    """The devices that are here now."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        rules: Sequence[ClassRule],
+        labels: Mapping[ClassName, str] | None = None,
+    ) -> None:
+        """Start with nobody here.
+
+        Args:
+            store: what is known of devices.
+            clock: dates comings.
+            rules: how units of each class are recognised.
+            labels: by class, the template of its units' labels with the fields class, serial, port and id.
+        """
+        self._store = store
+        self._clock = clock
+        self._rules = rules
+        self._labels = labels or {}
+        self.scanned = False
+        """True once a scan was taken."""
+        self.plugged_at: dict[DeviceId, float] = {}
+        """Devices that are here, each with the instant at which it came, or 0 when it was there at the start."""
+        self.conflicts: tuple[Conflict, ...] = ()
+        self._here: dict[DeviceId, Presence] = {}
+        self._sightings: tuple[Sighting, ...] | None = None
+        self._wanted = anyio.Event()
+
+    def configure(self, rules: Sequence[ClassRule], labels: Mapping[ClassName, str]) -> None:
+        """Put other rules in force with the next scan."""
+        self._rules = rules
+        self._labels = labels
+        self.look_again()
+
+    @property
+    def conflicts_of_known(self) -> dict[DeviceId, str]:
+        """Known devices that may be meant by a conflict, each with the conflict in words."""
+        return {device: conflict.detail for conflict in self.conflicts for device in conflict.devices}
+
+    def address(self, device: DeviceId) -> Address | None:
+        """Where a device is, or None when it is not here."""
+        presence = self._here.get(device)
+        return None if presence is None else presence.sighting.address
+
+    def look_again(self) -> None:
+        """Take the next scan even if it looks like the last."""
+        self._sightings = None
+        self._wanted.set()
+
+    async def wanted(self) -> None:
+        """Wait until somebody wants a scan before its time."""
+        await self._wanted.wait()
+        self._wanted = anyio.Event()
+
+    async def take(self, sightings: tuple[Sighting, ...]) -> list[DeviceId] | None:
+        """Take a scan; returns the devices that came, or None when nothing changed.
+
+        Raises:
+            StoreError: it could not be recorded; nothing changed.
+        """
+        if sightings == self._sightings:
+            return None
+        now = self._clock.wall()
+        taken, here = await self._store.run(lambda ledger: self._record(ledger, sightings, now))
+        self._sightings = sightings
+        came = [device for device in here if device not in self._here]
+        for device, presence in self._here.items():
+            if device not in here:
+                log.info(
+                    LogEvent.DEVICE_GONE,
+                    device=device,
+                    device_class=presence.device_class,
+                    port=str(presence.sighting.address),
+                )
+        for device in came:
+            presence = here[device]
+            event = LogEvent.DEVICE_APPEARED if presence.known is not None else LogEvent.DEVICE_ENROLLED
+            log.info(
+                event,
+                device=device,
+                device_class=presence.device_class,
+                port=str(presence.sighting.address),
+                identity=presence.key,
+            )
+        self._tell_conflicts(taken.conflicts)
+        came_at = now if self.scanned else 0.0
+        self.plugged_at = {device: self.plugged_at.get(device, came_at) for device in here}
+        self.conflicts = taken.conflicts
+        self._here = here
+        self.scanned = True
+        return came
+
+    def _record(
+        self, ledger: Ledger, sightings: tuple[Sighting, ...], now: float
+    ) -> tuple[Roll, dict[DeviceId, Presence]]:
+        known = {device.id: device for device in ledger.devices()}
+        taken = roll(self._rules, sightings, known.values())
+        here: dict[DeviceId, Presence] = {}
+        for presence in taken.present:
+            if presence.known is None:
+                device = ledger.enroll(
+                    presence.device_class,
+                    presence.key,
+                    label="",
+                    port=presence.port,
+                    serial=presence.serial,
+                    now=now,
+                )
+            else:
+                device = known[presence.known]
+            label = self._label(device, presence)
+            if presence.known not in self._here or label != device.label or presence.port != device.port:
+                ledger.seen(device.id, port=presence.port, serial=presence.serial, label=label, now=now)
+            here[device.id] = presence
+        for device_id in self._here.keys() - here.keys():
+            if device_id in known:
+                gone = known[device_id]
+                ledger.seen(device_id, port=gone.port, serial=gone.serial, label=gone.label, now=now)
+        return taken, here
+
+    def _label(self, device: Device, presence: Presence) -> str:
+        template = self._labels.get(presence.device_class)
+        if template is None:
+            return ""
+        return template.format(
+            **{
+                "class": presence.device_class,
+                "serial": presence.serial,
+                "port": presence.port,
+                "id": device.id,
+            }
+        )
+
+    def _tell_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        for conflict in conflicts:
+            if conflict not in self.conflicts:
+                log.warning(LogEvent.DEVICE_CONFLICT, port=", ".join(conflict.ports), detail=conflict.detail)
+        ports = {conflict.ports for conflict in conflicts}
+        for conflict in self.conflicts:
+            if conflict.ports not in ports:
+                log.info(LogEvent.CONFLICT_SETTLED, port=", ".join(conflict.ports))
