@@ -44,7 +44,7 @@ def configure(
     if stream.isatty():
         processors.append(structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24))
     else:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        processors += [structlog.processors.format_exc_info, _common_first, structlog.processors.JSONRenderer()]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -66,6 +66,11 @@ def publish_only(publish: Callable[[dict[str, object]], None]) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=False,
     )
+
+
+def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Begin every line alike, for those who read them without a tool."""
+    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
 
 
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:

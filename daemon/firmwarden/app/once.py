@@ -6,14 +6,13 @@ import glob
 import random
 import signal
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from firmwarden import log
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
-from firmwarden.errors import AttemptFailed, BadImage, PortHeld
+from firmwarden.errors import BadImage
 from firmwarden.files import Unusable, read_file
 from firmwarden.images.cas import hash_of
 from firmwarden.images.manifest import LARGEST_IMAGE
@@ -42,6 +41,7 @@ from firmwarden.transport.opening import open_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
     from firmwarden.model import Address, ImageHash, Job
@@ -255,7 +255,7 @@ class _Once:
         elif last.attempt.phase is not Phase.PROBING:
             cause = Cause(
                 code=CauseCode.STOPPING,
-                detail="stopped in the middle: the device holds no complete image and waits in its loader; update it again",
+                detail="stopped in the middle: the device holds no complete image and waits in its loader for another update",
             )
         self._report(_finished("failed", cause))
         return EXHAUSTED
