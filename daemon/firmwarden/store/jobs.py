@@ -88,6 +88,10 @@ class Jobs(Transaction):
         """Count time that the device was here while the job waited or ran."""
         self._do("UPDATE jobs SET present_s = present_s + ? WHERE id = ?", seconds, job)
 
+    def hurry(self, job: JobId) -> None:
+        """End the back-off of a queued job."""
+        self._do("UPDATE jobs SET not_before = NULL WHERE id = ? AND state = 'queued'", job)
+
     # --- attempts
 
     def claim(self, job: JobId, now: float) -> Attempt:

@@ -1,0 +1,106 @@
+"""What people did, what is still needed, and what may be folded into counters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmwarden.model import Action, DeviceId, JobState, LatchScope, Outcome, Wear
+from support.stored import CAUSE, DAY_S, NOON, enroll, image, release
+
+if TYPE_CHECKING:
+    from firmwarden.store.ledger import Ledger
+
+OLD = NOON - 91 * DAY_S
+OUTCOMES = (Outcome.FAILED, Outcome.INTERRUPTED, Outcome.SUCCEEDED)
+
+
+def run_job(ledger: Ledger, device: DeviceId, number: int, now: float) -> None:
+    """Run a job that succeeds in its third attempt."""
+    job = ledger.create_job(device, release(number), now).id
+    for outcome in OUTCOMES:
+        attempt = ledger.claim(job, now)
+        ledger.erase_starting(attempt.id, now)
+        ledger.finish(attempt.id, outcome, now=now, evidence="END acknowledged")
+        done = outcome is Outcome.SUCCEEDED
+        ledger.move(job, JobState.SUCCEEDED if done else JobState.QUEUED, now=now)
+
+
+def test_actions_are_told_newest_first(ledger: Ledger) -> None:
+    device = enroll(ledger, 1)
+    actions = [Action(at=NOON - n, who="ann", what="retry", target=device, detail=str(n)) for n in range(3)]
+    everything = Action(at=NOON, who="bob", what="hold", target="all")
+    for action in (*actions, everything):
+        ledger.record(action)
+    assert ledger.actions(9) == [everything, *reversed(actions)]
+    assert ledger.actions(2, device) == [actions[2], actions[1]]
+
+
+def test_images_are_needed_by_open_jobs_and_by_what_runs(ledger: Ledger) -> None:
+    states = ((), (JobState.RUNNING,), (JobState.RUNNING, JobState.UNKNOWN), (JobState.CANCELLED,))
+    for number, way in enumerate(states, 1):
+        job = ledger.create_job(enroll(ledger, number), release(number), NOON)
+        for state in way:
+            ledger.move(job.id, state, now=NOON)
+    ledger.set_running(
+        enroll(ledger, 9), version="9", sequence=None, image=image(9), evidence="seen", now=NOON
+    )
+    assert ledger.needed_images() == {image(1), image(2), image(3), image(9)}
+
+
+def test_only_what_is_old_and_beyond_the_newest_is_folded(ledger: Ledger) -> None:
+    one, two = enroll(ledger, 1), enroll(ledger, 2)
+    for number in (1, 2, 3):
+        run_job(ledger, one, number, OLD)
+    run_job(ledger, one, 4, NOON)
+    run_job(ledger, two, 1, OLD)
+    kept = ledger.attempts(one, 99)[:5]
+    ledger.fold(NOON, keep_days=90, keep_per_device=5)
+    assert ledger.attempts(one, 99) == kept
+    assert len(ledger.attempts(two, 99)) == 3
+    assert ledger.totals(one) == dict.fromkeys(OUTCOMES, 4)
+    # Folding again, and folding more, counts nothing twice.
+    ledger.fold(NOON, keep_days=90, keep_per_device=5)
+    ledger.fold(NOON, keep_days=90, keep_per_device=0)
+    assert [attempt.image for attempt in ledger.attempts(None, 99)] == [image(4)] * 3
+    assert ledger.totals(one) == dict.fromkeys(OUTCOMES, 4)
+    assert ledger.totals(two) == dict.fromkeys(OUTCOMES, 1)
+
+
+def test_inv5_wear_latches_and_the_last_job_of_a_pair_are_never_folded(ledger: Ledger) -> None:
+    device = enroll(ledger, 1)
+    run_job(ledger, device, 1, OLD)
+    run_job(ledger, device, 1, OLD)
+    attempt = ledger.attempts(device, 1)[0].id
+    latch = ledger.latch(
+        LatchScope.PAIR, device=device, image=image(1), cause=CAUSE, attempt=attempt, now=OLD
+    )
+    last = ledger.last_job(device, image(1))
+    ledger.fold(NOON, keep_per_device=0)
+    assert ledger.attempts(device, 9) == []
+    assert ledger.jobs(limit=9) == [last]
+    assert ledger.latches() == [latch]
+    assert ledger.wear(device, NOON) == Wear(today=0, life=6)
+    # An id that a latch names is not given away again.
+    run_job(ledger, device, 2, NOON)
+    assert ledger.attempts(device, 9)[-1].id > attempt
+
+
+def test_attempts_of_open_jobs_are_not_folded(ledger: Ledger) -> None:
+    jobs = [ledger.create_job(enroll(ledger, number), release(1), OLD).id for number in (1, 2, 3)]
+    for job in jobs:
+        ledger.claim(job, OLD)
+    for attempt in ledger.running_attempts()[1:]:
+        ledger.finish(attempt.id, Outcome.UNKNOWN, now=OLD)
+    ledger.move(jobs[1], JobState.UNKNOWN, now=OLD)
+    ledger.move(jobs[2], JobState.QUEUED, now=OLD)
+    before = ledger.attempts(None, 9)
+    ledger.fold(NOON, keep_per_device=0)
+    assert ledger.attempts(None, 9) == before
+    assert len(ledger.open_jobs()) == 3
+
+
+def test_what_is_dated_in_the_future_is_not_old(ledger: Ledger) -> None:
+    device = enroll(ledger, 1)
+    run_job(ledger, device, 1, NOON)
+    ledger.fold(0.0, keep_per_device=0)
+    assert len(ledger.attempts(device, 9)) == 3
