@@ -1,7 +1,8 @@
 """The smallest MDFU client that is right, and a line between it and a host that is not.
 
-A model to test the host against with random faults: no time, no quirks.  It follows the rules for sequence numbers
-that Microchip's clients share (MDFU Protocol Specification 1.0.0, 3.8.4), and it tells the truth about its image.
+A model to test the host against with random faults: no time, no quirks.  It follows the rules for sequence
+numbers that Microchip's clients share (MDFU Protocol Specification 1.0.0, 3.8.4), and it tells the truth
+about its image.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Both our host and our simulated client are built on the same codecs; these bytes guard against both being
 wrong in the same way.  Each line is one complete frame or packet, in hexadecimal as it was on the wire.
 
-Origins: TV-1 to TV-16 pymdfu 2.9.0.14; TV-17 the captures in Microchip's mdfu-saleae-analyzers; TV-18 the clients
-that Microchip publishes for 8-bit PIC, PIC32CM and dsPIC33A, compiled for a PC.
+Origins: TV-1 to TV-16 pymdfu 2.9.0.14; TV-17 the captures in Microchip's mdfu-saleae-analyzers; TV-18 the
+clients that Microchip publishes for 8-bit PIC, PIC32CM and dsPIC33A, compiled for a PC.
 """
 
 from __future__ import annotations

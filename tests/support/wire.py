@@ -1,7 +1,7 @@
 """A shell for protocol machines that needs neither port nor clock: hours of time-outs pass in microseconds.
 
-It keeps the duties that ``firmwarden.protocol.machine`` lists, on a clock of its own, and keeps a record of what
-was sent when.  Time on the wire is zero.
+It keeps the duties that ``firmwarden.protocol.machine`` lists, on a clock of its own, and keeps a record of
+what was sent when.  Time on the wire is zero.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Intel HEX files, read strictly into one piece of memory.
 
-A file that a transfer cut short, that an editor touched or that was made of two has to be noticed here: what is sent to
-a device has no line numbers any more.  So each record's checksum must be right, no byte may be given twice,
-the end record must be there and nothing may follow it.
+A file that a transfer cut short, that an editor touched or that was made of two has to be noticed here: what
+is sent to a device has no line numbers any more.  So each record's checksum must be right, no byte may be
+given twice, the end record must be there and nothing may follow it.
 
 Source: Intel "Hexadecimal Object File Format Specification", revision A, 1988.
 """
@@ -122,8 +122,8 @@ class _Reader:
                 self._enter(line, int.from_bytes(data, "big"))
 
     def _add(self, line: int, address: int, data: bytes) -> None:
-        # Past the end of its segment, and past the end of memory, a record would go on at the beginning.  No tool
-        # writes that on purpose, and readers disagree about it.
+        # Past the end of its segment, and past the end of memory, a record would go on at the beginning.  No
+        # tool writes that on purpose, and readers disagree about it.
         if self._segmented and address + len(data) > _SEGMENT_SIZE:
             raise BadImage(f"line {line}: the record crosses the end of its segment")
         piece = _Piece(self._base + address, line, data)

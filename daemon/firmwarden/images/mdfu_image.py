@@ -1,8 +1,8 @@
 """Microchip's block formats for MDFU update files.
 
-The protocol takes any file; these two are what Microchip's own clients understand.  Such a file is a row of blocks
-of equal size, and the client has room for exactly one: a chunk must be a block.  The first block describes the
-file, the others carry flash contents.  All numbers are little-endian.
+The protocol takes any file; these two are what Microchip's own clients understand.  Such a file is a row of
+blocks of equal size, and the client has room for exactly one: a chunk must be a block.  The first block
+describes the file, the others carry flash contents.  All numbers are little-endian.
 
 ========  ====  ==============================================================================
  offset   size  in the first block (type 1)
@@ -16,11 +16,11 @@ file, the others carry flash contents.  All numbers are little-endian.
  16             8-bit: four unlock keys of 2 bytes; then zeros
 ========  ====  ==============================================================================
 
-A flash block (type 2; type 3 is EEPROM) is its size, its type and an address of 4 bytes; in the 8-bit format the four
-keys; then W bytes of data, fewer in the last block.
+A flash block (type 2; type 3 is EEPROM) is its size, its type and an address of 4 bytes; in the 8-bit format
+the four keys; then W bytes of data, fewer in the last block.
 
-Reading a file here finds a wrong or damaged one before anything is erased.  What only the client can
-judge (device id, keys, alignment) is left to it.
+Reading a file here finds a wrong or damaged one before anything is erased.  What only the client can judge
+(device id, keys, alignment) is left to it.
 
 Source: Microchip "8-bit Device Firmware Update Image Specification" 0.3.0; for the 32-bit format the tool
 pyfwimagebuilder 1.3 and Microchip's client for PIC32CM.

@@ -644,7 +644,7 @@ def test_an_old_abort_with_number_0_is_not_taken_for_an_answer_to_the_first_ques
 
 
 def test_client_info_cut_short_is_asked_for_again() -> None:
-    # TV-18: one family replays its client info cut to one byte after an error; asked with SYNC it executes anew.
+    # TV-18: after an error one family replays its client info cut to one byte; asked with SYNC it executes anew.
     wire, milestones = _update(
         (_HELLO, bytes.fromhex("56 00 01 01 fe fe 9e")),
         *_STARTED,
@@ -970,7 +970,7 @@ def test_p1_a_success_with_another_number_is_not_ours() -> None:
 
 
 def test_p2_one_late_answer_does_not_leave_the_host_one_behind() -> None:
-    # The answer to the first chunk is late by more than the host waits and drains, so that its duplicate arrives
+    # The first chunk's answer is late by more than the host waits and drains, so that its duplicate arrives
     # while the second chunk is under way.
     wire, _ = _update(
         *_STARTED,

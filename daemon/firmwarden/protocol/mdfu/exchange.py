@@ -7,11 +7,11 @@ rules keep this safe, and most of what looks odd below follows from them:
 
 * Only an answer with the number of the command counts.  Any other is late or a duplicate; it is dropped and
   does not move the deadline.  A host that took it would stay one answer behind for the rest of the update.
-* A resend may get two answers, when the first was slow rather than lost.  So the line must fall quiet before the
-  next command: clients are deaf while they execute or transmit.
+* A resend may get two answers, when the first was slow rather than lost.  So the line must fall quiet before
+  the next command: clients are deaf while they execute or transmit.
 * A client that wants something sent again (RESEND) says which number it wants.  If that is the one that was
-  sent, or the one after it, a resend helps.  Any other means that the client has lost the session; most likely it
-  rebooted.
+  sent, or the one after it, a resend helps.  Any other means that the client has lost the session; most
+  likely it rebooted.
 
 ``REACTIONS`` and ``DISCOVERY_REACTIONS`` are all the decisions there are.
 
@@ -120,7 +120,7 @@ class Manner:
     """How the answer to one kind of command is awaited."""
 
     answer_size: int = longest_frame(HEADER_SIZE + 1)
-    """Most bytes on the wire.  An answer without data may carry one: a cause, or a stale byte of one client."""
+    """Most bytes on the wire.  An answer without data may carry one: a cause, or some client's stale byte."""
     usable: Callable[[ResponsePacket], bool] | None = None
     """Whether an answer has the data that it must have; None where it needs none."""
     patient: bool = False
@@ -239,8 +239,8 @@ class Exchange:
     def receive(self, data: bytes) -> None:
         """Take bytes from the wire."""
         self._received_bytes += len(data)
-        # Nearly all that is ever received: the one frame that lets an update go on, in one piece.  Its start byte
-        # ends whatever the decoder holds, so there is no need to ask.
+        # Nearly all that is ever received: the one frame that lets an update go on, in one piece.  Its start
+        # byte ends whatever the decoder holds, so there is no need to ask.
         if data == self._plain_success and self._state is _State.WAITING:
             self._accept(_SUCCESSES[self._sequence])
             return

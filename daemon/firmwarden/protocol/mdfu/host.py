@@ -8,9 +8,10 @@ or journals and comes back when it has.  What may follow what is a table per con
 * ``CONFIRMATION``, for ``MdfuConfirm``: what became of an END_TRANSFER that nobody answered;
 * ``DISCOVERY``, for ``MdfuInfo``: the first question alone, which changes nothing on any client.
 
-Two rules are beyond discussion.  END_TRANSFER makes every client start whatever it holds, so the only way into
-ENDING leads through VALID: the client's own word that the image is complete.  And an abort is final: no
-table has a way on from one, since a host that erases and writes again and again wears the flash out unnoticed.
+Two rules are beyond discussion.  END_TRANSFER makes every client start whatever it holds, so the only way
+into ENDING leads through VALID: the client's own word that the image is complete.  And an abort is final: no
+table has a way on from one, since a host that erases and writes again and again wears the flash out
+unnoticed.
 
 Source: MDFU Protocol Specification 1.0.0 (DS50003743), 3.2 and 3.7.
 """
@@ -393,7 +394,7 @@ class _Conversation:
 
     def _silence(self, gave_up: GaveUp) -> Reply:
         """Where the table has an answer to silence it is a reply like any other; else it ends the attempt."""
-        # After END_TRANSFER a client resets at once, so whatever garbles its last words is as good as silence.
+        # A client resets right after END_TRANSFER, so whatever garbles its last words is as good as silence.
         silent = gave_up.code is CauseCode.NO_ANSWER or self._phase is Phase.ENDING
         if not silent or (self._phase, Reply.SILENCE) not in self.transitions:
             raise self._failure(gave_up.code, gave_up.detail) from gave_up
