@@ -19,19 +19,11 @@ from dataclasses import dataclass
 from enum import StrEnum, unique
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final
 
-from firmwarden.protocol.mdfu.framing import (
-    Damage,
-    DamagedFrame,
-    Frame,
-    FrameDecoder,
-    checksum,
-    encode_frame,
-)
+from firmwarden.protocol.mdfu.framing import encode_frame
 from firmwarden.protocol.mdfu.packet import (
     COMMANDS,
-    HEADER_SIZE,
     SEQUENCE_NUMBERS,
     Command,
     ImageState,
@@ -43,20 +35,18 @@ from firmwarden.simulate.application import Application
 from firmwarden.simulate.faultplan import FaultPlan, OnTheLine
 from firmwarden.simulate.faults import Abort, Cut, Direction, Fault, Lose, Mute, Reboot, Wedge
 from firmwarden.simulate.firmware import find_application
-from firmwarden.simulate.flash import Erase, Flash, Operation
+from firmwarden.simulate.flash import Erase, Flash
 from firmwarden.simulate.line import Line, Link
-from firmwarden.simulate.loader import TransferAborted, install, is_whole, make_loader
+from firmwarden.simulate.loader import install, is_whole
+from firmwarden.simulate.reception import Crash, Receiver
 from firmwarden.simulate.session import Judgement, Session
+from firmwarden.simulate.transfer import Transfer, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from firmwarden.simulate.settings import DeviceSettings
 
-_ESCAPE: Final = 0xCC
-_CHECKSUM_SIZE: Final = 2
-_DAMAGED: Final = NotExecutedCause.TRANSPORT_INTEGRITY_CHECK_ERROR
-_TOO_SHORT: Final = NotExecutedCause.COMMAND_TOO_SHORT
 _TICK_S: Final = 1e-9
 """Two instants that differ by less are the same: sums of floats do not come out even."""
 
@@ -95,21 +85,6 @@ class Running:
     """Of the update file that was accepted whole."""
 
 
-@dataclass(slots=True)
-class _Work:
-    """A command under way: what it does to the flash, what will be answered, what follows."""
-
-    command: Command | int
-    status: Status = Status.SUCCESS
-    data: bytes = b""
-    operations: tuple[Operation, ...] = ()
-    chunk: bytes | None = None
-    resets: bool = False
-    answered: bool = True
-    begun_at: float = 0.0
-    ends_at: float = 0.0
-
-
 class SimClient:
     """A simulated device.
 
@@ -142,7 +117,6 @@ class SimClient:
         self._line = Line(
             baud=settings.baud, plan=self._plan, agenda=self._agenda, hear=self._hear, struck=self._strike
         )
-        self._info = self.profile.info.encode()
         # Reproducible, not secret.
         self._rng = random.Random(f"{settings.seed}/{settings.name}/power")  # noqa: S311
         self._updated = False
@@ -225,11 +199,10 @@ class SimClient:
     def _start_run(self, now: float) -> None:
         """Forget what is in RAM."""
         self._session = Session(self.profile)
-        self._loader = make_loader(self.profile)
-        self._decoder = FrameDecoder(HEADER_SIZE + self.profile.buffer_size)
+        self._transfer = Transfer(self.profile, self.flash)
+        self._receiver = Receiver(self.profile)
         self._application: Application | None = None
-        self._work: _Work | None = None
-        self._chunk_number = 0
+        self._work: Work | None = None
         self._deaf = True
         self._hears_since = now
 
@@ -266,8 +239,8 @@ class SimClient:
         """Go off; of what the flash was busy with only a part is done."""
         work = self._work
         if work is not None and work.operations:
-            duration_s = work.ends_at - work.begun_at
-            share = (now - work.begun_at) / duration_s if duration_s else self._rng.random()
+            began = work.begun_at
+            share = (now - began) / work.duration_s if began is not None else self._rng.random()
             self.flash.tear(work.operations[0], share, self._rng)
             self._complete = None
         self._agenda.strike_out(Life.RUN)
@@ -302,14 +275,14 @@ class SimClient:
 
     def _receive_spoilt(self, item: OnTheLine, now: float) -> None:
         data = item.data
+        if item.line_error and self.profile.reports_line_errors:
+            if self._listens():
+                # At once, and again when it meets the end of the frame.
+                self._refuse(None, now)
+                self._refuse(self._receiver.line_error(data), now)
+            return
         if item.line_error:
             middle = len(data) // 2
-            if self.profile.reports_line_errors and self._listens():
-                self._answer(self._session.refusal(None), now)
-                # It begins anew behind the error and meets the end of the frame.
-                short = middle - 1 < HEADER_SIZE + _CHECKSUM_SIZE
-                self._answer(self._session.refusal(_TOO_SHORT if short else _DAMAGED), now)
-                return
             data = data[:middle] + bytes((data[middle] ^ 1,)) + data[middle + 1 :]
         self._receive(data, now)
 
@@ -320,39 +293,28 @@ class SimClient:
     def _receive(self, data: bytes, now: float) -> None:
         if not self._listens():
             return
-        for item in self._decoder.feed(data):
-            if isinstance(item, Frame):
-                self._packet(item.packet, now)
+        for item in self._receiver.feed(data):
+            if isinstance(item, bytes):
+                self._packet(item, now)
+            elif isinstance(item, Crash):
+                self._reset(now)
             else:
-                self._damaged(item, now)
+                self._refuse(item, now)
             if not self._listens():
                 # What came behind the command came too early.
-                self._decoder.clear()
+                self._receiver.clear()
                 return
 
-    def _damaged(self, frame: DamagedFrame, now: float) -> None:
-        match frame.damage:
-            case Damage.CUT_OFF:
-                # The next start code begins anew; nothing is said about it.
-                return
-            case Damage.TOO_LONG:
-                cause = NotExecutedCause.COMMAND_TOO_LONG
-            case Damage.CHECKSUM | Damage.ESCAPE:
-                cause = _DAMAGED
-            case Damage.TOO_SHORT:
-                body = _unescape(frame.raw)
-                if len(body) < _CHECKSUM_SIZE and self.profile.resets_on_underflow:
-                    self._reset(now)
-                    return
-                right = len(body) >= _CHECKSUM_SIZE and checksum(body[:-_CHECKSUM_SIZE]) == int.from_bytes(
-                    body[-_CHECKSUM_SIZE:], "little"
-                )
-                if right and self.profile.executes_short_frames:
-                    self._packet(body, now)
-                    return
-                cause = _TOO_SHORT if right else _DAMAGED
-            case unreachable:
-                assert_never(unreachable)
+    def _packet(self, packet: bytes, now: float) -> None:
+        judgement = self._session.judge(packet[0])
+        if judgement is Judgement.EXECUTE:
+            self._execute(packet, now)
+        elif judgement is Judgement.REFUSE:
+            self._refuse(NotExecutedCause.SEQUENCE_NUMBER_INVALID, now)
+        elif stored := self._session.stored_answer():
+            self._answer(stored, now)
+
+    def _refuse(self, cause: NotExecutedCause | None, now: float) -> None:
         self._answer(self._session.refusal(cause), now)
 
     def _answer(self, packet: bytes, now: float) -> None:
@@ -360,95 +322,46 @@ class SimClient:
 
     # --- what it does about it -----------------------------------------------------------------------
 
-    def _packet(self, packet: bytes, now: float) -> None:
-        judgement = self._session.judge(packet[0])
-        if judgement is Judgement.EXECUTE:
-            self._execute(packet, now)
-        elif judgement is Judgement.REFUSE:
-            self._answer(self._session.refusal(NotExecutedCause.SEQUENCE_NUMBER_INVALID), now)
-        elif stored := self._session.stored_answer():
-            self._answer(stored, now)
-
     def _execute(self, packet: bytes, now: float) -> None:
         command = COMMANDS.get(packet[1], packet[1])
         self.commands[command] += 1
         if not self._plan.watches_commands:
-            self._begin(self._judge_content(command, packet), now)
+            self._begin(self._transfer.plan(packet), now)
             return
-        struck = self._plan.command(sum(self.commands.values()) - 1, command, self._chunk_number)
+        number = self.commands.total() - 1
+        struck = self._plan.command(number, command, self._transfer.chunk_number)
         if any(isinstance(fault, Reboot) and not fault.after for fault in struck):
             self._reset(now)
             return
         causes = [fault.cause for fault in struck if isinstance(fault, Abort)]
-        work = self._abort(command, causes[0]) if causes else self._judge_content(command, packet)
-        if any(isinstance(fault, Lose | Mute | Reboot) for fault in struck):
-            work.answered = False
-        if any(isinstance(fault, Reboot) for fault in struck):
-            work.resets = True
+        work = self._transfer.plan(packet)
+        if causes:
+            work = self._transfer.abort(command, causes[0])
         for fault in struck:
-            if isinstance(fault, Cut) and fault.power_lost:
-                self._work = work
-                self._strike(fault, now)
-                return
+            if isinstance(fault, Lose | Mute | Reboot):
+                work.answered = False
+            if isinstance(fault, Reboot):
+                work.resets = True
+        if any(isinstance(fault, Cut) and fault.power_lost for fault in struck):
+            # The power goes while it is at work.
+            self._work = work
         for fault in struck:
             self._strike(fault, now)
-        self._begin(work, now)
+        if self.mode is Mode.LOADER:
+            self._begin(work, now)
 
-    def _judge_content(self, command: Command | int, packet: bytes) -> _Work:
-        """Find out what a command asks of the flash and what will be answered."""
-        work = _Work(command)
-        try:
-            match command:
-                case Command.GET_CLIENT_INFO:
-                    work.data = self._info
-                case Command.START_TRANSFER:
-                    self._chunk_number = 0
-                    work.operations = self._loader.start()
-                case Command.WRITE_CHUNK:
-                    self._chunk_number += 1
-                    work.chunk = packet[HEADER_SIZE:]
-                    # A short block is programmed with what lies behind it: the frame's checksum.
-                    short = len(work.chunk) < self.profile.buffer_size
-                    tail = checksum(packet).to_bytes(_CHECKSUM_SIZE, "little") if short else b""
-                    work.operations = self._loader.chunk(work.chunk, tail)
-                case Command.GET_IMAGE_STATE:
-                    valid = find_application(self.flash, self.profile.device_id) is not None
-                    work.data = bytes((ImageState.VALID if valid else ImageState.INVALID,))
-                    work.resets = self.profile.resets_after_failure and not valid
-                case Command.END_TRANSFER:
-                    work.resets = True
-                case _:
-                    work.status = Status.COMMAND_NOT_SUPPORTED
-        except TransferAborted as refusal:
-            return self._abort(command, refusal.cause)
-        return work
-
-    def _abort(self, command: Command | int, cause: int | None) -> _Work:
-        return _Work(
-            command,
-            status=Status.ABORT_FILE_TRANSFER,
-            data=b"" if cause is None else bytes((cause,)),
-            resets=self.profile.resets_after_failure,
-        )
-
-    def _begin(self, work: _Work, now: float) -> None:
+    def _begin(self, work: Work, now: float) -> None:
         """Start on a command; on one that takes no time, finish it."""
-        duration_s = 0.0
-        if self.settings.flash_time:
-            duration_s = sum(map(self.flash.duration_s, work.operations))
-            if work.command is Command.GET_IMAGE_STATE:
-                duration_s += self.profile.flash.check_s
-            duration_s *= self.settings.flash_time
-        if not duration_s:
+        work.duration_s *= self.settings.flash_time
+        if not work.duration_s:
             self._finish(work, now)
             return
         work.begun_at = now
-        work.ends_at = now + duration_s
         self._work = work
         self._deaf = True
-        self._agenda.add(work.ends_at, Life.RUN, partial(self._finish, work))
+        self._agenda.add(now + work.duration_s, Life.RUN, partial(self._finish, work))
 
-    def _finish(self, work: _Work, now: float) -> None:
+    def _finish(self, work: Work, now: float) -> None:
         for operation in work.operations:
             self.flash.apply(operation)
             self._complete = None
@@ -469,11 +382,11 @@ class SimClient:
             delay_s = self.profile.reset_delay_s if work.command is Command.END_TRANSFER else 0.0
             self._agenda.add(max(now, self._line.tx_free_at) + delay_s, Life.RUN, self._reset)
 
-    def _tell_of(self, work: _Work, now: float) -> None:
+    def _tell_of(self, work: Work, now: float) -> None:
         """Tell of every command but chunks that went well: those are too many."""
         if work.status is Status.ABORT_FILE_TRANSFER:
             cause = work.data[0] if work.data else None
-            self._tell("abort", now, cause=cause, chunk=self._chunk_number - 1)
+            self._tell("abort", now, cause=cause, chunk=self._transfer.chunk_number - 1)
         elif work.command is Command.GET_IMAGE_STATE:
             self._tell("image-state", now, valid=work.data[0] == ImageState.VALID)
         elif work.command is Command.END_TRANSFER:
@@ -517,12 +430,3 @@ class SimClient:
     def _unmute(self, now: float) -> None:
         self._muted = False
         self._hears_since = now
-
-
-def _unescape(escaped: bytes) -> bytes:
-    """Unescape as the clients do: whatever follows the escape code is inverted."""
-    body = bytearray()
-    codes = iter(escaped)
-    for code in codes:
-        body.append(~next(codes, 0) & 0xFF if code == _ESCAPE else code)
-    return bytes(body)
