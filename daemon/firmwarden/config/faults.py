@@ -77,12 +77,10 @@ def why_both_match(one: Match, other: Match) -> str:
     if one == other:
         return "both match the same devices"
     for fixed, pattern in ((one, other), (other, one)):
-        alone = pattern.path and pattern.usb is None and pattern.serial is None and pattern.interface is None
-        if (
-            alone
-            and fixed.path
-            and not has_wildcard(fixed.path)
-            and fnmatchcase(fixed.path, pattern.path or "")
-        ):
+        if fixed.path is None or has_wildcard(fixed.path) or pattern != Match(path=pattern.path):
+            continue  # what else a class asks for may tell the two apart
+        where, _, name = fixed.path.rpartition("/")
+        wanted_where, _, wanted = (pattern.path or "").rpartition("/")
+        if where == wanted_where and fnmatchcase(name, wanted):
             return f"{fixed.path} is in both"
     return ""

@@ -141,8 +141,7 @@ class EnterCommand(Table):
 
 
 def _method(value: object) -> str:
-    method = value.get("method") if isinstance(value, dict) else getattr(value, "method", None)
-    return f"<{method}>"
+    return f"<{value.get('method') if isinstance(value, dict) else None}>"
 
 
 Enter = Annotated[

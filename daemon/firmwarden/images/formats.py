@@ -1,8 +1,13 @@
-"""The image formats that a device class can ask for, by the names they have in the configuration."""
+"""The image formats that a device class can ask for: how each is checked, and what of it is sent."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum, unique
+from typing import assert_never
+
+from firmwarden.images import intel_hex
+from firmwarden.images.mdfu_image import BlockLayout, describe
 
 
 @unique
@@ -17,3 +22,33 @@ class ImageFormat(StrEnum):
     """Microchip's block format for 32-bit Cortex-M0+."""
     INTEL_HEX = "intel-hex"
     """Intel HEX, converted to the binary that is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRules:
+    """What the images of a device class must be."""
+
+    format: ImageFormat = ImageFormat.RAW
+    fill: int = 0xFF
+    """What the gaps of an Intel HEX file become."""
+
+
+def prepare(content: bytes, rules: ImageRules) -> bytes:
+    """Check the content of an image file and return what is to be sent.
+
+    Raises:
+        BadImage: it does not follow its format.
+    """
+    match rules.format:
+        case ImageFormat.RAW:
+            return content
+        case ImageFormat.MDFU_8BIT:
+            describe(content, BlockLayout.MCU8)
+            return content
+        case ImageFormat.MDFU_32BIT:
+            describe(content, BlockLayout.MCU32)
+            return content
+        case ImageFormat.INTEL_HEX:
+            return intel_hex.parse(content, fill=rules.fill).data
+        case unreachable:
+            assert_never(unreachable)

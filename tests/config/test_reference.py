@@ -1,0 +1,147 @@
+"""The sample file and the reference page say what the code does."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, replace
+from enum import Enum
+from pathlib import Path
+
+from firmwarden.config import Config, DeviceClass, Settings, load
+from firmwarden.config.load import MainFile
+from firmwarden.toml.keys import Key, Table, keys_of
+
+ROOT = Path(__file__).parent.parent.parent
+SAMPLE = ROOT / "config" / "firmwarden.toml"
+REFERENCE = ROOT / "docs" / "reference" / "configuration.md"
+EXAMPLE = ROOT / "config" / "devices.d" / "README"
+
+WITHOUT_DEFAULT = {"name", "driver", "match", "label", "parallel", "version_query", "on_outcome"}
+"""Keys of a class that the sample shows by an example."""
+
+
+def uncommented() -> str:
+    return re.sub(r"(?m)^#(?=[^ #\n])", "", SAMPLE.read_text())
+
+
+def test_the_sample_as_shipped_is_the_default() -> None:
+    assert load(SAMPLE) == Config()
+
+
+def test_every_setting_in_the_sample_is_at_its_default(tmp_path: Path) -> None:
+    file = tmp_path / "firmwarden.toml"
+    file.write_text(uncommented())
+
+    config = load(file)
+
+    assert config.settings == Settings()
+    [device] = config.devices
+    examples = {name: getattr(device, name) for name in WITHOUT_DEFAULT}
+    assert all(value is not None and value != () for value in examples.values())
+    assert device == replace(
+        DeviceClass(name=device.name, driver=device.driver, match=device.match), **examples
+    )
+
+
+def test_every_key_is_in_the_sample() -> None:
+    text = uncommented()
+    for path, _ in keys_of(MainFile):
+        assert re.search(rf"\b{path[-1]}\b", text), path
+
+
+def test_every_key_has_its_own_line_in_the_sample() -> None:
+    lines = re.findall(r"(?m)^(?:\[+(\w+)\]+|(\w+) =)", uncommented())
+    shown: list[tuple[str, ...]] = []
+    table = ""
+    for header, key in lines:
+        table = header or table
+        shown.append((table,) if header else (table, key))
+    tables = ("firmwarden", "retry", "wear", "device")
+    expected = [
+        path for name in tables for path, _ in keys_of(MainFile) if path[0] == name and len(path) <= 2
+    ]
+    assert shown == expected
+
+
+def test_the_example_of_a_file_in_devices_d_is_good(tmp_path: Path) -> None:
+    (tmp_path / "devices.d").mkdir()
+    (tmp_path / "main.toml").write_text("")
+    example = re.findall(r"(?m)^    (.*)$", EXAMPLE.read_text())
+    (tmp_path / "devices.d" / "front-panel.toml").write_text("\n".join(example))
+
+    assert [device.name for device in load(tmp_path / "main.toml").devices] == ["front-panel"]
+
+
+# --- the reference page ----------------------------------------------------------------------------------
+
+SECTIONS = {
+    "[firmwarden]": ("firmwarden",),
+    "[retry]": ("retry",),
+    "[wear]": ("wear",),
+    "[[device]]": ("device",),
+    "match": ("device", "match"),
+    "enter": ("device", "enter"),
+    "version_query": ("device", "version_query"),
+    "mdfu": ("device", "mdfu"),
+}
+
+
+def rows() -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """Read the tables: path, default and what it takes."""
+    section: tuple[str, ...] = ()
+    for line in REFERENCE.read_text().splitlines():
+        if heading := re.fullmatch(r"#+ `(.+)`", line):
+            section = SECTIONS[heading[1]]
+        elif method := re.match(r'\| `method = "(.+?)"`', line):
+            section = (*SECTIONS["enter"], f"<{method[1]}>")
+            yield (*section, "method"), "", ""
+        elif row := re.match(r"\| `(\w+)` \| (.*?) \| (.*?) \|", line):
+            yield (*section, row[1]), row[2], row[3]
+
+
+def written(value: object) -> str:
+    """Write a default as the page does."""
+    match value:
+        case None | ():
+            return "none"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case Enum() | Path():
+            return f'`"{value}"`'
+        case float():
+            for unit, length in (("h", 3600), ("min", 60), ("s", 1)):
+                if value and value % length == 0:
+                    return f'`"{value / length:g}{unit}"`'
+            return f"`{value:g}`"
+        case _:
+            return f"`{value}`"
+
+
+def taken(key: Key) -> str:
+    """Write what a key takes as the page does, as far as that is a rule."""
+    if key.expected.startswith("a duration"):
+        return "duration"
+    if numbers := re.fullmatch(r"a whole number from (.*)", key.expected):
+        return numbers[1]
+    if key.expected.startswith(('"', "true")) and "wait=" not in key.expected:
+        return re.sub(r'"[^"]*"|true|false', r"`\g<0>`", key.expected)
+    return ""
+
+
+def test_every_key_is_on_the_page_and_no_other() -> None:
+    told_once = ("retry", "wear")  # a class may have the keys of these tables too
+    expected = [
+        path
+        for path, _ in keys_of(MainFile)
+        if len(path) > 1 and not (len(path) > 2 and path[1] in told_once)
+    ]
+    assert sorted(path for path, *_ in rows()) == sorted(expected)
+
+
+def test_defaults_and_limits_on_the_page_are_those_of_the_code() -> None:
+    keys = dict(keys_of(MainFile))
+    for path, default, takes in rows():
+        key = keys[path]
+        if path[-1] == "method" or isinstance(key.default, Table):
+            continue
+        assert default == ("required" if key.default is MISSING else written(key.default)), path
+        assert not taken(key) or takes == taken(key), path
