@@ -1,0 +1,213 @@
+"""Questions to the running daemon that are answered with a table or a few lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from firmwarden.cli.client_command import Output, client_command
+from firmwarden.cli.text import ago, day_and_time, paragraph, size, table, utc_now, width
+from firmwarden.cli.words import state_of_device, state_of_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from firmwarden.cli.client import Client
+    from firmwarden.service.views import (
+        DeviceView,
+        HistoryView,
+        JobView,
+        PlanView,
+        ReleaseView,
+        StatusView,
+    )
+
+_HASH_SHOWN = 12
+"""Digits of an image's hash: enough to name it, as Git does."""
+
+
+@click.command()
+@client_command
+def status(client: Client, output: Output) -> None:
+    """Say how the daemon and its devices are as a whole."""
+    found: StatusView = client.get("status")
+    output.records([found], lambda: status_lines(found, utc_now()))
+
+
+@click.command()
+@client_command
+def devices(client: Client, output: Output) -> None:
+    """List the devices: what each runs and should run."""
+    found: list[DeviceView] = client.get("devices")["devices"]
+    output.records(found, lambda: device_lines(found, utc_now()))
+
+
+@click.command()
+@client_command
+def releases(client: Client, output: Output) -> None:
+    """List the releases, refused ones with the reason."""
+    found: list[ReleaseView] = client.get("releases")["releases"]
+    output.records(found, lambda: release_lines(found))
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 1000), help="At most so many, the newest.  [default: 50]")
+@client_command
+def jobs(client: Client, output: Output, limit: int | None) -> None:
+    """List the jobs, newest first."""
+    found: list[JobView] = client.get("jobs", limit=limit)["jobs"]
+    output.records(found, lambda: job_lines(found, utc_now()))
+
+
+@click.command()
+@click.argument("device", required=False)
+@click.option("--limit", type=click.IntRange(1, 1000), help="At most so many, the newest.  [default: 50]")
+@client_command
+def history(client: Client, output: Output, device: str | None, limit: int | None) -> None:
+    """List what was tried and what people did, newest first."""
+    found: HistoryView = client.get("history", device=device, limit=limit)
+    records = [
+        *({"kind": "attempt", **attempt} for attempt in found["attempts"]),
+        *({"kind": "action", **action} for action in found["actions"]),
+    ]
+    records.sort(key=lambda record: str(record.get("started_at") or record.get("at")), reverse=True)
+    output.records(records, lambda: history_lines(found))
+
+
+def show_plan(client: Client, output: Output) -> None:
+    """Print what would happen to each device now, and why not."""
+    found: list[PlanView] = client.get("plan")["plan"]
+    output.records(found, lambda: plan_lines(found))
+
+
+def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
+    """Write the status: what needs a person stands last, where the eye is."""
+    yield f"Firmwarden {view['version']} is {view['state']}, started {ago(view['started_at'], now)}."
+    yield f"Devices   {view['devices']} known, {view['present']} here"
+    yield f"Updates   {view['running']} running, {view['waiting']} waiting, {view['unknown']} with unknown outcome"
+    yield f"Releases  {view['releases']} accepted, {view['refused_releases']} refused"
+    needs = (
+        [f"Everything is held by {view['held']}. `firmwarden unhold all` lifts it."] if view["held"] else []
+    )
+    if view["latches"]:
+        needs.append(
+            f"Stopped by a device's own verdict: {view['latches']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows why."
+        )
+    if view["refused_releases"]:
+        needs.append("`firmwarden releases` says why a release is refused.")
+    needs += [f"{', '.join(conflict['ports'])}: {conflict['detail']}" for conflict in view["conflicts"]]
+    needs += view["problems"]
+    if needs:
+        yield ""
+        yield "For you to look at:"
+    for need in needs:
+        yield from paragraph(need, first="- ", indent="  ")
+
+
+def device_lines(views: list[DeviceView], now: datetime) -> list[str]:
+    """Write the table of devices."""
+    if not views:
+        return ["No device has been seen yet. `firmwarden check` shows what the configuration matches."]
+    return table(
+        ("DEVICE", "LABEL", "CLASS", "RUNS", "SHOULD RUN", "STATE"),
+        [
+            (
+                view["id"],
+                view["label"],
+                view["device_class"],
+                "no complete image" if view["complete"] is False else view["running_version"] or "not known",
+                (view["desired_version"] or "-") + (" (pinned)" if view["pinned"] else ""),
+                state_of_device(view, now),
+            )
+            for view in views
+        ],
+        fit=width(),
+    )
+
+
+def release_lines(views: list[ReleaseView]) -> list[str]:
+    """Write the table of releases."""
+    if not views:
+        return ["The firmware directory has no release. A release is a manifest NAME.toml beside its image."]
+    return table(
+        ("MANIFEST", "CLASS", "VERSION", "SIZE", "IMAGE", "STATE"),
+        [
+            (
+                view["manifest"],
+                view["device_class"] or "",
+                view["version"] or "",
+                size(view["size"]) if view["size"] is not None else "",
+                (view["image"] or "")[:_HASH_SHOWN],
+                f"refused: {view['reason']}"
+                if view["state"] == "refused"
+                else "accepted, but stopped by the verdict of several devices"
+                if view["latched"]
+                else "accepted",
+            )
+            for view in views
+        ],
+        fit=width(),
+    )
+
+
+def job_lines(views: list[JobView], now: datetime) -> list[str]:
+    """Write the table of jobs."""
+    if not views:
+        return ["There was no job yet: no device has needed a release."]
+    return table(
+        ("JOB", "DEVICE", "VERSION", "TRIED", "CHANGED", "STATE"),
+        [
+            (
+                str(view["id"]),
+                view["device"],
+                view["version"],
+                f"{view['attempts']} of {view['attempts_budget']}",
+                ago(view["updated_at"], now),
+                state_of_job(view, now),
+            )
+            for view in views
+        ],
+        fit=width(),
+    )
+
+
+def history_lines(view: HistoryView) -> list[str]:
+    """Write attempts and actions as one table by time."""
+    rows = [
+        (
+            attempt["started_at"],
+            attempt["device"],
+            f"attempt {attempt['number']} of job {attempt['job']} at {attempt['version']}: {attempt['outcome']}"
+            + (f", {attempt['cause']['code']}: {attempt['cause']['detail']}" if attempt["cause"] else ""),
+        )
+        for attempt in view["attempts"]
+    ]
+    rows += [
+        (action["at"], action["target"], f"{action['who']}: {action['what']} {action['detail']}".rstrip())
+        for action in view["actions"]
+    ]
+    if not rows:
+        return ["Nothing was tried and nobody did anything yet."]
+    rows.sort(reverse=True)
+    return table(
+        ("WHEN", "DEVICE", "WHAT"),
+        [(day_and_time(at), target, what) for at, target, what in rows],
+        fit=width(),
+    )
+
+
+def plan_lines(views: list[PlanView]) -> list[str]:
+    """Write what would happen to each device."""
+    if not views:
+        return ["No device is known, so there is nothing to plan."]
+    return table(
+        ("DEVICE", "LABEL", "WHAT", "VERSION", "WHY"),
+        [
+            (view["device"], view["label"], view["decision"], view["version"] or "", view["reason"])
+            for view in views
+        ],
+        fit=width(),
+    )

@@ -1,0 +1,85 @@
+"""The daemon itself, and its configuration."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from firmwarden.cli.client import DEFAULT_CONFIG
+from firmwarden.cli.text import paragraph, printable, table, width
+from firmwarden.errors import BadConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from firmwarden.config import Config, DeviceClass
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration; `devices.d` beside it belongs to it.",
+)
+
+
+@click.command()
+@config_option
+def run(config: Path) -> None:
+    """Run the daemon until it is told to stop."""
+    from firmwarden.app.daemon import run_daemon
+
+    sys.exit(run_daemon(config))
+
+
+@click.command()
+@config_option
+def check(config: Path) -> None:
+    """Say what is wrong with the configuration, or what it means."""
+    from firmwarden.config import load
+
+    try:
+        found = load(config)
+    except BadConfig as exc:
+        for problem in exc.problems:
+            click.echo(printable(problem))
+        count = "this problem" if len(exc.problems) == 1 else f"these {len(exc.problems)} problems"
+        refusal = (
+            f"{config} is refused whole, for {count}. A running daemon keeps the configuration that it has."
+        )
+        click.echo("\n".join(paragraph(refusal, first="firmwarden: ")), err=True)
+        sys.exit(1)
+    for line in _summary(found):
+        click.echo(line)
+
+
+def _summary(config: Config) -> Iterator[str]:
+    settings = config.settings
+    yield "The configuration is good."
+    yield f"Releases are taken from {settings.firmware_dir}, the state is kept in {settings.state_dir},"
+    yield f"the daemon answers at {settings.socket}, and at most {settings.parallel} updates run at once."
+    yield ""
+    if not config.devices:
+        yield "It has no [[device]] table, so no device would ever be updated."
+        return
+    yield from table(
+        ("CLASS", "DRIVER", "TOLD BY", "MATCHES"),
+        [(each.name, each.driver.value, each.identity.value, _matches(each)) for each in config.devices],
+        fit=width(),
+    )
+
+
+def _matches(device: DeviceClass) -> str:
+    match = device.match
+    usb = match.usb
+    said = {
+        "path": match.path,
+        "usb": None if usb is None else f"{usb.vendor_id:04x}:{usb.product_id:04x}",
+        "serial": match.serial,
+        "interface": match.interface,
+        "tcp": ", ".join(map(str, match.tcp)) or None,
+    }
+    return ", ".join(f"{key} {value}" for key, value in said.items() if value is not None)

@@ -1,0 +1,161 @@
+"""One device without the daemon: ``update``, ``info``, and ``plan IMAGE``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from firmwarden.cli.ask import show_plan
+from firmwarden.cli.client_command import Output, as_line, client_command, json_option
+from firmwarden.cli.exit_status import ExitStatus
+from firmwarden.cli.screen import Screen, open_screen
+from firmwarden.cli.target import needed, target_options
+from firmwarden.cli.text import duration, paragraph, printable, table, width
+from firmwarden.cli.words import cause_in_words
+from firmwarden.errors import AttemptFailed, FirmwardenError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from firmwarden.cli.client import Client
+    from firmwarden.model import Address
+
+_IMAGE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+@click.command()
+@click.argument("image", type=_IMAGE)
+@json_option
+@target_options
+def update(address: Address | None, image: Path, *, as_json: bool) -> None:
+    """Update one device now, without the daemon.
+
+    The exit status is 0 when the device runs the image, 1 when it refused it, 2 when nothing was sent, 3 when there was
+    too much transport trouble, and 4 when the outcome is not known.
+    """
+    from firmwarden.app.once import UpdateOrder, update_once
+
+    order = UpdateOrder(image=image, address=needed(address))
+    with open_screen() as screen:
+        narrator = _Narrator(screen, as_json=as_json)
+        try:
+            status = update_once(order, narrator.report)
+        except (FirmwardenError, KeyboardInterrupt) as exc:
+            # From the first byte on a signal is the update's own business: it tells what it leaves behind.
+            detail = str(exc) or "Interrupted before anything was sent to the device."
+            cause = {"code": "not-started", "scope": None, "detail": detail}
+            narrator.report({"event": "update-finished", "outcome": "not-started", "cause": cause})
+            status = ExitStatus.NOT_STARTED
+    sys.exit(status)
+
+
+@click.command()
+@json_option
+@target_options
+def info(address: Address | None, *, as_json: bool) -> None:
+    """Ask a device's loader what it is.
+
+    This opens the port, and some boards reset when that happens.
+    """
+    from firmwarden.app.once import info_once
+
+    output = Output(as_json=as_json)
+    try:
+        found = info_once(needed(address))
+    except FirmwardenError as exc:
+        _fail(output, exc)
+    output.records(
+        [found], lambda: table(("", ""), [(key, str(each)) for key, each in found.items()], fit=width())
+    )
+
+
+@click.command()
+@click.argument("image", type=_IMAGE, required=False)
+@client_command
+@target_options
+def plan(address: Address | None, client: Client, output: Output, image: Path | None) -> None:
+    """Say what would happen, and why not.
+
+    Without IMAGE the running daemon is asked about every device. With it, and a device named, every step of that
+    update is told; nothing is sent to the device.
+    """
+    if image is None:
+        if address is not None:
+            raise click.UsageError("Which image? `firmwarden plan IMAGE` with the device named.")
+        show_plan(client, output)
+        return
+    from firmwarden.app.once import UpdateOrder, plan_once
+
+    steps = plan_once(UpdateOrder(image=image, address=needed(address)))
+    output.records(
+        (
+            {"step": step.step.value, "does": step.does, "if_interrupted": step.if_interrupted}
+            for step in steps
+        ),
+        lambda: (
+            line
+            for step in steps
+            for line in (
+                *paragraph(step.does, first=f"{step.step.value:8} ", indent=" " * 9),
+                *paragraph(f"If interrupted: {step.if_interrupted}", indent=" " * 9),
+            )
+        ),
+    )
+
+
+class _Narrator:
+    """Tells an update while it happens."""
+
+    def __init__(self, screen: Screen, *, as_json: bool) -> None:
+        self._screen = screen
+        self._as_json = as_json
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Take one event of the update: as the log has it, a sample of progress, or the end."""
+        if self._as_json:
+            click.echo(as_line(event))
+            return
+        match event["event"]:
+            case "progress":
+                self._screen.progress("", event["step"], event["done"], event["total"])
+            case "attempt-started":
+                self._screen.line(f"Attempt {event['attempt']}", "info")
+            case "attempt-failed":
+                self._screen.ended("")
+                again = event.get("retry_in_s")
+                then = f"; again in {duration(again)}" if again is not None else ""
+                self._screen.line(printable(f"Failed: {event['detail']} ({event['cause']}){then}"), "warning")
+            case "update-finished":
+                self._screen.ended("")
+                level = "info" if event["outcome"] == "succeeded" else "error"
+                for line in paragraph(_end_in_words(event)):
+                    self._screen.line(line, level)
+
+
+def _end_in_words(event: Mapping[str, Any]) -> str:
+    cause, evidence = event.get("cause"), event.get("evidence", "")
+    match event["outcome"]:
+        case "succeeded":
+            return f"Updated: {evidence}." if evidence else "Updated."
+        case "unknown":
+            start = f"The outcome is not known. {evidence}".rstrip()
+        case "not-started":
+            start = "Nothing was sent to the device."
+        case _ if cause is not None and cause["scope"] is not None:
+            start = "Refused by the device."
+        case _:
+            start = "Not updated."
+    if cause is None:
+        return start
+    return " ".join((start, *(cause_in_words(cause) if "meaning" in cause else (cause["detail"],))))
+
+
+def _fail(output: Output, exc: FirmwardenError) -> NoReturn:
+    if isinstance(exc, AttemptFailed):
+        from firmwarden.service.telling import cause_view
+
+        exc = FirmwardenError(" ".join(cause_in_words(cause_view(exc.cause))))
+    output.fail(exc)

@@ -1,0 +1,82 @@
+"""The command ``firmwarden``: its commands, in the order in which one meets them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from firmwarden import __version__
+from firmwarden.cli import act, ask, daemon, once, watch, why
+
+SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
+    "The daemon": (daemon.run, daemon.check),
+    "One device, without the daemon": (once.update, once.info, once.plan),
+    "Ask the running daemon": (
+        ask.status,
+        ask.devices,
+        ask.releases,
+        ask.jobs,
+        ask.history,
+        why.why,
+        watch.watch,
+    ),
+    "Tell the running daemon": (
+        act.retry,
+        act.clear,
+        act.cancel,
+        act.hold,
+        act.unhold,
+        act.pin,
+        act.adopt,
+        act.forget,
+    ),
+}
+
+LAZY: Final = {
+    "demo": ("firmwarden.cli.demo", "demo", "Watch the real daemon update simulated devices."),
+    "simulate": ("firmwarden.simulate.command", "simulate", "Run simulated devices to test against."),
+}
+"""Commands whose modules import half the package: module, attribute, and what the list of commands says."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *LAZY]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in LAZY:
+            return super().get_command(ctx, cmd_name)
+        module, name, _ = LAZY[cmd_name]
+        found = getattr(import_module(module), name)
+        assert isinstance(found, click.Command)  # noqa: S101 - LAZY says so
+        return found
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections = {
+            title: [(command.name or "", command.get_short_help_str(70)) for command in commands]
+            for title, commands in SECTIONS.items()
+        }
+        sections["Try it out"] = [(name, text) for name, (_, _, text) in LAZY.items()]
+        longest = max(len(name) for rows in sections.values() for name, _ in rows)
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{longest}}", text) for name, text in rows])
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="firmwarden", message="%(prog)s %(version)s")
+def main() -> None:
+    """Keep the firmware of attached microcontrollers what it should be.
+
+    Drop a release into the firmware directory; every attached device that should run it runs it, or is left able
+    to try again, and `firmwarden why DEVICE` says why.
+    """
+
+
+for _commands in SECTIONS.values():
+    for _command in _commands:
+        main.add_command(_command)

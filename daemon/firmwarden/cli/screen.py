@@ -1,0 +1,60 @@
+"""Where a running update is shown: bars on a terminal that has rich, lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol
+
+import click
+
+from firmwarden.cli.text import printable, share
+
+COLOURS: Final = {"warning": "yellow", "error": "red"}
+"""Levels say who acts: yellow is for whoever is curious, red is for somebody to look at."""
+
+
+class Screen(Protocol):
+    """Where events and progress are shown."""
+
+    def line(self, text: str, level: str) -> None:
+        """Show an event."""
+
+    def progress(self, device: str, step: str, done: int, total: int) -> None:
+        """Show how far a device is."""
+
+    def ended(self, device: str) -> None:
+        """Take note that a device is no longer being updated."""
+
+
+class PlainScreen:
+    """Lines, for pipes and for terminals without rich."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, tuple[str, int]] = {}
+
+    def line(self, text: str, level: str) -> None:
+        """Print an event; in colour on a terminal, by who should look at it."""
+        click.secho(text, fg=COLOURS.get(level))
+
+    def progress(self, device: str, step: str, done: int, total: int) -> None:
+        """Print each step once, and each tenth of one that has a length."""
+        now = (step, 10 * done // total if total else 0)
+        if self._shown.get(device) != now:
+            self._shown[device] = now
+            click.echo(printable("  ".join(filter(None, (device, step, share(done, total))))))
+
+    def ended(self, device: str) -> None:
+        """Forget what was shown, for the next attempt."""
+        self._shown.pop(device, None)
+
+
+def open_screen() -> AbstractContextManager[Screen]:
+    """Return the best screen for where the output goes."""
+    if not sys.stdout.isatty():
+        return nullcontext(PlainScreen())
+    try:
+        from firmwarden.cli.bars import BarScreen
+    except ImportError:
+        return nullcontext(PlainScreen())
+    return BarScreen()

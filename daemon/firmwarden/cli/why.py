@@ -1,0 +1,104 @@
+"""``why``: the whole story of one device, for somebody who was not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from firmwarden.cli.client_command import Output, client_command
+from firmwarden.cli.text import ago, paragraph, printable, utc_now
+from firmwarden.cli.words import attempt_in_words, cause_in_words, state_of_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from firmwarden.cli.client import Client
+    from firmwarden.service.views import DeviceView, LatchView, WhyView
+
+_INDENT = "  "
+_SCOPES = {
+    "pair": "this image on this device",
+    "image": "this image on every device",
+    "device": "every image on this device",
+}
+
+
+@click.command()
+@click.argument("device")
+@client_command
+def why(client: Client, output: Output, device: str) -> None:
+    """Say why a device runs what it runs, and what would change it."""
+    found: WhyView = client.get("devices", device, "why")
+    output.records([found], lambda: why_lines(found, utc_now()))
+
+
+def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
+    """Write the story: where it stands, what should be, what is, what stops it, what was tried, what comes."""
+    device = view["device"]
+    label = f" ({device['label']})" if device["label"] else ""
+    yield from paragraph(f"{device['id']}{label}: {state_of_device(device, now)}", indent=_INDENT, first="")
+    yield from paragraph(_where(device, now), indent=_INDENT)
+    yield from _section("It should run", [view["should_run"]])
+    yield from _section("It runs", [view["runs"]])
+    if device["held"] is not None:
+        yield from _section("It is held", [f"By {device['held']}."])
+    if device["conflict"] is not None:
+        yield from _section("It is not clear which unit this is", [device["conflict"]])
+    if view["latches"]:
+        yield ""
+        yield "It is stopped"
+        for latch in view["latches"]:
+            yield from paragraph(_latch(latch, now), indent=_INDENT * 2, first=f"{_INDENT}- ")
+    yield ""
+    yield "What was tried, newest first"
+    for attempt in view["attempts"]:
+        headline, *sentences = attempt_in_words(attempt, now)
+        yield from paragraph(headline, indent=_INDENT * 2, first=f"{_INDENT}- ")
+        yield from paragraph(" ".join(sentences), indent=_INDENT * 2)
+    if not view["attempts"]:
+        yield f"{_INDENT}Nothing yet."
+    wear = device["wear"]
+    yield from paragraph(
+        f"Erases begun: {wear['today']} of {wear['today_budget']} today, "
+        f"{wear['life']} of {wear['life_budget']} in its life.",
+        indent=_INDENT,
+    )
+    yield from _section("What happens next", [view["next"], *_job(device)])
+    if view["commands"]:
+        yield ""
+        yield "What you can do"
+        # Not wrapped: they are there to be copied.
+        yield from (f"{_INDENT}{printable(command)}" for command in view["commands"])
+
+
+def _section(title: str, sentences: list[str]) -> Iterator[str]:
+    yield ""
+    yield title
+    yield from paragraph(" ".join(sentences), indent=_INDENT)
+
+
+def _where(device: DeviceView, now: datetime) -> str:
+    here = "here" if device["present"] else f"away, last seen {ago(device['last_seen'], now)}"
+    place = f" at {device['port']}" if device["port"] else ""
+    return (
+        f"A {device['device_class']}, {here}{place}, known as {device['identity']}, "
+        f"first seen {ago(device['first_seen'], now)}."
+    )
+
+
+def _latch(latch: LatchView, now: datetime) -> str:
+    return (
+        f"{_SCOPES[latch['scope']]}, set {ago(latch['set_at'], now)}. {' '.join(cause_in_words(latch['cause']))} "
+        f"To lift it: `{latch['clear']}`"
+    )
+
+
+def _job(device: DeviceView) -> list[str]:
+    job = device["job"]
+    if job is None:
+        return []
+    return [
+        f"Job {job['id']} ({job['version']}) was tried {job['attempts']} of {job['attempts_budget']} times."
+    ]

@@ -1,0 +1,126 @@
+"""What the daemon's views mean, in words: how a device is doing, how an attempt ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from firmwarden.cli.text import ago, ahead, between, raw_bytes, share
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, WaitView
+
+_WAITING = frozenset({"queued", "unknown"})
+_WITHOUT_SUCCESS = frozenset({"failed", "cancelled"})
+
+_WHERE_IT_ENDED = {
+    "probing": "before anything was erased",
+    "writing": "after the erase had begun",
+    "ending": "when it was about to be started",
+}
+
+
+def state_of_device(device: DeviceView, now: datetime) -> str:
+    """Say the one thing about a device that matters most."""
+    job = device["job"]
+    state = "" if job is None else job["state"]
+    if job is not None and (state == "running" or (state in _WAITING and not device["conflict"])):
+        return state_of_job(job, now)
+    if device["conflict"] is not None:
+        return f"conflict: {device['conflict']}"
+    if device["latched"]:
+        cause = job["cause"] if job is not None and state == "failed" else None
+        return f"stopped: {cause['meaning']} ({cause['code']})" if cause else "stopped by its own verdict"
+    if job is not None and state in _WITHOUT_SUCCESS and device["running_version"] != job["version"]:
+        return state_of_job(job, now)
+    return _at_rest(device, now)
+
+
+def _at_rest(device: DeviceView, now: datetime) -> str:
+    if device["complete"] is False:
+        return "holds no complete image"
+    up_to_date = device["desired_version"] in {None, device["running_version"]}
+    if not device["present"]:
+        last_seen = f"away, last seen {ago(device['last_seen'], now)}"
+        return last_seen if not up_to_date else f"up to date when it was here; {last_seen}"
+    if up_to_date:
+        return "up to date" if device["running_version"] else "nothing to run"
+    if device["held"] is not None:
+        return f"held by {device['held']}"
+    return f"should run {device['desired_version']}"
+
+
+def state_of_job(job: JobView, now: datetime) -> str:
+    """Say how a job is doing."""
+    match job["state"]:
+        case "running":
+            progress = job["progress"]
+            how_far = f": {progress['step']} {share(progress['done'], progress['total'])}" if progress else ""
+            return f"updating to {job['version']}{how_far}".rstrip()
+        case "queued":
+            return f"waits: {wait_in_words(job['wait'], now)}" if job["wait"] else "is next"
+        case "unknown":
+            return "outcome unknown; the device is asked again"
+        case "failed" | "cancelled" if job["cause"] is not None:
+            return f"{job['state']}: {job['cause']['meaning']} ({job['cause']['code']})"
+        case other:
+            return other
+
+
+def wait_in_words(wait: WaitView, now: datetime) -> str:
+    """Say what is waited for, and until when where that is known."""
+    until = f", {ahead(wait['until'], now)}" if wait["until"] is not None else ""
+    return (wait["detail"] or wait["kind"]) + until
+
+
+def cause_in_words(cause: CauseView) -> list[str]:
+    """Say why something ended: what it means, what was seen, where, and the bytes of the answer."""
+    said = [f"{_capital(cause['meaning'])} ({cause['code']})."]
+    if cause["detail"]:
+        said.append(f"{_capital(cause['detail']).rstrip('.')}.")
+    where = []
+    if cause["chunk"] is not None:
+        where.append(f"chunk {cause['chunk']}")
+    if cause["sequence"] is not None:
+        where.append(f"sequence number {cause['sequence']}")
+    if cause["offset"] is not None:
+        where.append(f"after {cause['offset']:,} bytes of the image")
+    if where:
+        said.append(f"That was at {', '.join(where)}.")
+    if cause["raw"]:
+        said.append(f"It answered {raw_bytes(cause['raw'])}.")
+    return said
+
+
+def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
+    """Tell an attempt: a headline, then sentences."""
+    started = ago(attempt["started_at"], now)
+    headline = f"attempt {attempt['number']} of job {attempt['job']} at {attempt['version']}, {started}: "
+    if attempt["ended_at"] is None:
+        return [headline + "under way"]
+    took = between(attempt["started_at"], attempt["ended_at"])
+    where = "" if attempt["outcome"] == "succeeded" else f", {_WHERE_IT_ENDED[attempt['phase']]}"
+    told = [f"{headline}{attempt['outcome']} after {took}{where}"]
+    if attempt["cause"] is not None:
+        told += cause_in_words(attempt["cause"])
+    if attempt["evidence"]:
+        told.append(f"{_capital(attempt['evidence']).rstrip('.')}.")
+    stats = attempt["stats"]
+    trouble = [
+        f"{stats[key]:,} {name}"
+        for key, name in (
+            ("resends", "sent again"),
+            ("timeouts", "unanswered"),
+            ("damaged", "with a damaged answer"),
+            ("strays", "answered late or twice"),
+        )
+        if stats.get(key)
+    ]
+    if trouble:
+        told.append(f"Of {stats.get('commands', 0):,} commands: {', '.join(trouble)}.")
+    return told
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,115 @@
+"""``why``: the whole answer, as somebody reads it at three in the morning."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from firmwarden.cli.why import why_lines
+from support.memory_desk import IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_device, a_job, an_attempt
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.anyio
+async def test_the_story_of_a_device_that_refused() -> None:
+    desk = MemoryDesk(
+        a_device(
+            label="north wall",
+            latched=True,
+            held="alice: being painted",
+            job=a_job(state="failed", attempts=2, cause=WRONG_DEVICE),
+        )
+    )
+    desk.latches = [
+        {
+            "id": 3,
+            "scope": "pair",
+            "device": "panel-1",
+            "image": IMAGE_B,
+            "cause": WRONG_DEVICE,
+            "set_at": "2026-03-01T11:59:00Z",
+            "clear": "firmwarden clear panel-1",
+        }
+    ]
+    quiet = {"commands": 3, "resends": 0, "timeouts": 0, "damaged": 0, "strays": 0}
+    desk.attempts = [
+        an_attempt(
+            number=2,
+            phase="probing",
+            cause=WRONG_DEVICE,
+            started_at="2026-03-01T11:58:58Z",
+            ended_at="2026-03-01T11:59:00Z",
+            stats=quiet,
+        ),
+        an_attempt(cause=LINK_LOST),
+    ]
+    assert (
+        "\n".join(why_lines(await desk.why("panel-1"), NOON))
+        == """\
+panel-1 (north wall): stopped: the device says that the file is for another device
+  (wrong-device-id)
+  A front-panel, here at /dev/serial/by-id/usb-Acme_Panel_1-if00, known as port:1-1.4:0,
+  first seen 4 days ago.
+
+It should run
+  2.4.0: it is the newest release of its class.
+
+It runs
+  2.3.1: the device acknowledged its end.
+
+It is held
+  By alice: being painted.
+
+It is stopped
+  - this image on this device, set 60 seconds ago. The device says that the file is for
+    another device (wrong-device-id). Abort cause 2 in answer to chunk 0. That was at
+    chunk 0, sequence number 3, after 0 bytes of the image. It answered 4a 05 02. To
+    lift it: `firmwarden clear panel-1`
+
+What was tried, newest first
+  - attempt 2 of job 7 at 2.4.0, 62 seconds ago: failed after 2 seconds, before anything
+    was erased
+    The device says that the file is for another device (wrong-device-id). Abort cause 2
+    in answer to chunk 0. That was at chunk 0, sequence number 3, after 0 bytes of the
+    image. It answered 4a 05 02.
+  - attempt 1 of job 7 at 2.4.0, 3 minutes ago: failed after 12 seconds, after the erase
+    had begun
+    The port or the connection went away in the middle (link-lost). /dev/ttyACM3
+    vanished. That was at chunk 128, sequence number 12, after 65,536 bytes of the
+    image. Of 130 commands: 3 sent again, 3 unanswered, 1 answered late or twice.
+  Erases begun: 1 of 10 today, 12 of 1000 in its life.
+
+What happens next
+  Nothing, until the latch is cleared. Job 7 (2.4.0) was tried 2 of 5 times.
+
+What you can do
+  firmwarden clear panel-1"""
+    )
+
+
+@pytest.mark.anyio
+async def test_the_story_of_a_device_that_is_away_and_was_never_tried() -> None:
+    desk = MemoryDesk(
+        a_device(present=False, port="", last_seen="2026-02-28T12:00:00Z", conflict="seen twice")
+    )
+    text = "\n".join(why_lines(await desk.why("panel-1"), NOON))
+    assert "A front-panel, away, last seen 24 hours ago, known as" in text
+    assert "It is not clear which unit this is\n  seen twice" in text
+    assert "Nothing yet." in text
+    assert "It is stopped" not in text
+    assert "What you can do" not in text
+
+
+@pytest.mark.anyio
+async def test_an_attempt_under_way_and_one_that_succeeded() -> None:
+    desk = MemoryDesk()
+    desk.attempts = [
+        an_attempt(number=2, ended_at=None, outcome="running", cause=None),
+        an_attempt(phase="ending", outcome="succeeded", cause=None, evidence="it tells version 2.4.0"),
+    ]
+    text = "\n".join(why_lines(await desk.why("panel-1"), NOON))
+    assert "attempt 2 of job 7 at 2.4.0, 3 minutes ago: under way" in text
+    assert "succeeded after 12 seconds\n" in text
+    assert "It tells version 2.4.0." in text
