@@ -57,6 +57,8 @@ def test_inv3_the_same_latch_is_set_once_until_it_is_lifted(
     assert ledger.lift(first.id, "bob", NOON + 3) == lifted
     second = verdict(OTHER, NOON + 4)
     assert second.id != first.id
+    # Whoever clears the first once more has not seen the second.
+    assert ledger.lift(first.id, "bob", NOON + 5) == lifted
     assert ledger.latches() == [second]
     assert ledger.latches(active_only=False) == [lifted, second]
 

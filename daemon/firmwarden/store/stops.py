@@ -62,10 +62,14 @@ class Stops(Transaction):
     def lift(self, latch_id: LatchId, by: str, now: float) -> Latch:
         """Lift a latch, with any other that stops the same (two adopted records may each have brought one).
 
+        One that was lifted before stays as it is, and so does a newer one in its place: that was not meant.
+
         Raises:
             Refused: there is no such latch.
         """
         latch = self._latch(latch_id)
+        if latch.lifted_at is not None:
+            return latch
         self._do(
             "UPDATE latches SET lifted_at = ?, lifted_by = ? "
             "WHERE scope = ? AND device IS ? AND image IS ? AND lifted_at IS NULL",
