@@ -162,6 +162,9 @@ class MemoryDesk:
         self.store_problem = ""
         self.defect = False
         self.readers = 0
+        """Of the feed, now."""
+        self.whys = 0
+        """Answered so far."""
         self._ring: deque[FeedItem] = deque(maxlen=self.RING)
         self._given = 0
         self._news = anyio.Event()
@@ -219,6 +222,7 @@ class MemoryDesk:
     async def why(self, device: str) -> WhyView:
         await anyio.lowlevel.checkpoint()
         found = self._device(device)
+        self.whys += 1
         return {
             "device": found,
             "should_run": f"{found['desired_version']}: {found['desired_reason']}.",

@@ -80,7 +80,7 @@ class Client:
             Unreachable: there was none.
         """
         headers = {"Accept": "text/event-stream"} | ({} if after is None else {"Last-Event-ID": str(after)})
-        connection, response = self._open("GET", "/v1/events", headers=headers, silence_s=SILENCE_S)
+        connection, response = self._open("GET", "/v1/events", headers=headers, timeout_s=SILENCE_S)
         with connection:
             if response.status != http.client.OK:
                 raise _problem(response.status, response.read())
@@ -91,7 +91,8 @@ class Client:
         self, method: str, parts: tuple[str, ...], query: str = "", body: Mapping[str, object] | None = None
     ) -> Any:  # noqa: ANN401 - as get
         path = "/v1/" + "/".join(quote(part, safe="") for part in parts) + query
-        connection, response = self._open(method, path, body=json.dumps(body).encode() if body else None)
+        raw = json.dumps(body).encode() if body else None
+        connection, response = self._open(method, path, body=raw, timeout_s=ANSWER_S)
         with connection:
             try:
                 raw = response.read()
@@ -106,11 +107,11 @@ class Client:
         method: str,
         path: str,
         *,
+        timeout_s: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        silence_s: float = ANSWER_S,
     ) -> tuple[_Connection, http.client.HTTPResponse]:
-        connection = _Connection(self._path, silence_s)
+        connection = _Connection(self._path, timeout_s)
         try:
             connection.request(method, path, body, headers or {})
             return connection, connection.getresponse()
@@ -236,7 +237,9 @@ def _who_may(path: Path) -> str:
         group = grp.getgrgid(gid).gr_name
     except KeyError:
         group = str(gid)
+    if gid == 0:
+        return f"{obstacle} is for root alone. Use sudo"
     return (
-        f"{obstacle} is for the group {group!r}. Become a member with `sudo usermod --append --groups {group} $USER` "
-        "and log in again, or use sudo"
+        f"{obstacle} is for the group {group!r}. Become a member with "
+        f"`sudo usermod --append --groups {group} $USER` and log in again, or use sudo"
     )

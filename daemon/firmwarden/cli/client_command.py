@@ -63,13 +63,13 @@ def client_command(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--socket",
         "socket_path",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         envvar="FIRMWARDEN_SOCKET",
         help="The daemon's socket.  [default: as the configuration says]",
     )
     @click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help="Find the socket in this configuration.",
     )
     @functools.wraps(command)

@@ -1,0 +1,163 @@
+"""``watch`` as a process of its own beside a daemon, and its two screens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import partial
+from io import StringIO
+from typing import IO, TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from firmwarden.cli.bars import BarScreen
+from firmwarden.cli.screen import PlainScreen
+from firmwarden.cli.watch import event_line, show
+from support.memory_desk import a_device, a_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pytest
+
+    from firmwarden.service.views import FeedItem
+    from support.memory_desk import MemoryDesk
+    from support.served import Served
+
+FAILED = {
+    "event": "attempt-failed",
+    "level": "warning",
+    "timestamp": "2026-03-01T12:00:00Z",
+    "device": "panel-1",
+    "job": 7,
+    "cause": "link-lost",
+    "detail": "it vanished",
+    "retry_in_s": None,
+}
+
+
+@contextmanager
+def watching(api: Served, desk: MemoryDesk, *options: str) -> Iterator[subprocess.Popen[str]]:
+    script = "from firmwarden.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, "watch", "--socket", str(api.path), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TZ": "UTC"},
+    ) as process:
+        while api.call(lambda: desk.readers) == 0:
+            assert process.poll() is None
+        yield process
+        process.kill()
+
+
+def line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.readline().rstrip("\n")
+
+
+def publish(api: Served, desk: MemoryDesk, kind: str, data: dict[str, Any]) -> None:
+    api.call(partial(desk.publish, kind, **data))  # type: ignore[arg-type]
+
+
+def test_lines_while_it_happens(api: Served, desk: MemoryDesk) -> None:
+    running = {"step": "write", "done": 10, "total": 100}
+    desk.fleet["panel-1"] = a_device(job=a_job(state="running", progress=running))
+    with watching(api, desk) as process:
+        assert line(process.stdout) == "panel-1  write  10 %"
+        for done in (15, 20):
+            publish(api, desk, "progress", {"device": "panel-1", "step": "write", "done": done, "total": 100})
+        assert line(process.stdout) == "panel-1  write  20 %"
+        publish(api, desk, "log", FAILED)
+        assert line(process.stdout) == (
+            "12:00:00  panel-1  attempt-failed  job=7 cause=link-lost detail=it vanished"
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0
+        assert line(process.stderr) == ""
+
+
+def test_json_passes_the_feed_on(api: Served, desk: MemoryDesk) -> None:
+    with watching(api, desk, "--json") as process:
+        publish(api, desk, "log", FAILED)
+        assert json.loads(line(process.stdout)) == {"id": 1, "kind": "log", "data": FAILED}
+
+
+def test_the_daemon_is_stopped_meanwhile(api: Served, desk: MemoryDesk) -> None:
+    with watching(api, desk) as process:
+        api.stop()
+        assert process.wait(5) == 1
+        assert "The daemon was stopped" in line(process.stderr)
+
+
+def test_it_goes_on_where_it_was_after_being_cut_off(
+    api: Served, desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watching(api, desk, "--json") as process:
+        publish(api, desk, "log", FAILED)
+        line(process.stdout)
+        # Stopped, it does not read, and is cut off.
+        process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr("firmwarden.control.stream.STALL_S", 0.05)
+        published = 1
+        while api.call(lambda: desk.readers) == 1:
+            for _ in range(10):
+                publish(api, desk, "log", {**FAILED, "detail": "x" * 10_000})
+            published += 10
+        process.send_signal(signal.SIGCONT)
+        ids: list[int] = []
+        while not ids or ids[-1] != published:
+            ids.append(json.loads(line(process.stdout))["id"])
+    assert ids == sorted(set(ids))
+
+
+def item(kind: str, **data: object) -> FeedItem:
+    return {"id": 1, "kind": kind, "data": data}  # type: ignore[typeddict-item]
+
+
+PROGRESS = item("progress", device="panel-1", step="write", done=50, total=100)
+
+
+def test_a_new_attempt_is_shown_from_its_start(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = PlainScreen()
+    for each in (PROGRESS, PROGRESS, item("log", **FAILED), PROGRESS):
+        show(each, screen)
+    assert [text.split()[0] for text in capsys.readouterr().out.splitlines()] == [
+        "panel-1",
+        "12:00:00",
+        "panel-1",
+    ]
+
+
+def bars(*items: FeedItem) -> str:
+    """Return what a terminal is sent for these items; the last frame shows how it stands at the end."""
+    out = StringIO()
+    with BarScreen(Console(file=out, force_terminal=True, width=100, _environ={})) as screen:
+        for each in items:
+            show(each, screen)
+    return out.getvalue()
+
+
+def test_bars_come_and_go_with_their_devices() -> None:
+    enter = item("progress", device="panel-1", step="enter", done=0, total=0)
+    assert "panel-1 write" in bars(enter, PROGRESS)
+    assert "50%" in bars(enter, PROGRESS)
+    assert "50%" not in bars(enter, PROGRESS, item("log", **FAILED))
+
+
+def test_bars_show_text_and_not_markup() -> None:
+    shown = bars(
+        item("progress", device="[red]panel", step="write", done=1, total=2),
+        item("log", event="job-created", timestamp="2026-03-01T12:00:00Z", detail="[bold]"),
+    )
+    assert "[red]panel" in shown
+    assert "firmwarden  job-created  detail=[bold]" in shown
+
+
+def test_an_event_line_cannot_act_on_the_terminal() -> None:
+    assert "\x1b" not in event_line({**FAILED, "detail": "\x1b[2J"})
