@@ -180,6 +180,11 @@ class SimClient:
         if self.mode is Mode.APPLICATION and not self._muted:
             self._enter_loader("touch", now)
 
+    def unplug(self, now: float, *, back_s: float | None = None, power_lost: bool = False) -> None:
+        """Take the port away, and the power if that is lost too; it is back after `back_s`, or never."""
+        self._agenda.run(now)
+        self._cut(now, back_s=back_s, power_lost=power_lost, fault=None)
+
     def _tell(self, kind: str, now: float, **details: str | float | bool | None) -> None:
         self._notify(SimEvent(kind, now, details))
 
@@ -401,12 +406,7 @@ class SimClient:
     def _strike(self, fault: Fault, now: float) -> None:
         match fault:
             case Cut(back_s=back_s, power_lost=power_lost):
-                self._line.go_down()
-                self._tell("cut", now, fault=fault.text)
-                if power_lost:
-                    self._lose_power(now)
-                if back_s is not None:
-                    self._agenda.add(now + back_s, Life.UNIT, self._plug_in)
+                self._cut(now, back_s=back_s, power_lost=power_lost, fault=fault.text)
             case Wedge(back_s=back_s):
                 self._line.wedge()
                 self._tell("wedged", now, fault=fault.text)
@@ -420,6 +420,14 @@ class SimClient:
             case _:
                 # Aborts, resets and lost answers are done where the command is.
                 self._tell("fault", now, fault=fault.text)
+
+    def _cut(self, now: float, *, back_s: float | None, power_lost: bool, fault: str | None) -> None:
+        self._line.go_down()
+        if power_lost:
+            self._lose_power(now)
+        self._tell("cut", now, fault=fault, power_lost=power_lost)
+        if back_s is not None:
+            self._agenda.add(now + back_s, Life.UNIT, self._plug_in)
 
     def _plug_in(self, now: float) -> None:
         self._line.come_up(now)

@@ -70,6 +70,7 @@ class SavedFlash(TypedDict):
 
     pages: dict[str, str]
     wear: list[int]
+    erase_starts: int
     source: str
 
 
@@ -158,6 +159,7 @@ class Flash:
         return {
             "pages": {str(page): base64.b64encode(data).decode() for page, data in self.pages.items()},
             "wear": self.wear,
+            "erase_starts": self.erase_starts,
             "source": base64.b64encode(self.source).decode(),
         }
 
@@ -171,6 +173,7 @@ class Flash:
             raise ValueError("the saved flash is not of this device's size")
         self.pages = pages
         self.wear = saved["wear"]
+        self.erase_starts = saved["erase_starts"]
         self._source = [base64.b64decode(saved["source"])]
 
     def _begin_erase(self) -> None:
