@@ -68,7 +68,8 @@ def info(address: Address | None, *, as_json: bool) -> None:
     except FirmwardenError as exc:
         _fail(output, exc)
     output.records(
-        [found], lambda: table(("", ""), [(key, str(each)) for key, each in found.items()], fit=width())
+        [found],
+        lambda: table(("FIELD", "VALUE"), [(key, str(each)) for key, each in found.items()], fit=width()),
     )
 
 

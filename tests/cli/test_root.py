@@ -1,0 +1,136 @@
+"""The list of commands, and how little it takes to start one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from firmwarden import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from support.served import Served
+
+    Run = Callable[..., Result]
+
+COMMANDS = [
+    "run",
+    "check",
+    "update",
+    "info",
+    "plan",
+    "status",
+    "devices",
+    "releases",
+    "jobs",
+    "history",
+    "why",
+    "watch",
+    "retry",
+    "clear",
+    "cancel",
+    "hold",
+    "unhold",
+    "pin",
+    "adopt",
+    "forget",
+    "demo",
+    "simulate",
+]
+HEAVY = {
+    "pydantic",
+    "starlette",
+    "uvicorn",
+    "structlog",
+    "serial",
+    "anyio",
+    "asyncio",
+    "sqlite3",
+    "rich",
+    "pyudev",
+}
+
+
+def test_help_lists_every_command(run_alone: Run) -> None:
+    text = run_alone("--help").stdout
+    assert re.findall(r"^  ([a-z]+)  ", text, re.MULTILINE) == COMMANDS
+    assert "..." not in text.partition("Options:")[2]  # nothing is cut off
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each != "demo"])
+def test_every_command_has_help(run_alone: Run, command: str) -> None:
+    assert run_alone(command, "-h").stdout.startswith(f"Usage: firmwarden {command} ")
+
+
+def test_the_version(run_alone: Run) -> None:
+    assert run_alone("--version").stdout == f"firmwarden {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "status", "why panel-1", "devices --json", "plan", "update --help"]
+)
+def test_it_starts_with_click_and_the_standard_library(api: Served, command: str) -> None:
+    script = f"""
+import sys
+from firmwarden.cli import main
+try:
+    main({command.split()!r})
+except SystemExit as exc:
+    assert not exc.code, exc.code
+print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "FIRMWARDEN_SOCKET": str(api.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout
+    assert result.stderr == "[]\n"
+
+
+def test_check_says_what_a_good_configuration_means(run_alone: Run, tmp_path: Path) -> None:
+    config = tmp_path / "firmwarden.toml"
+    config.write_text("""
+[firmwarden]
+socket = "/run/firmwarden/lab.sock"
+[[device]]
+name = "front-panel"
+driver = "mdfu"
+match = { usb = "04d8:000a", serial = "P*" }
+[[device]]
+name = "lamp"
+driver = "mdfu"
+identity = "port"
+match = { tcp = ["10.0.0.1:5559", "[::1]:5559"] }
+""")
+    result = run_alone("check", "--config", str(config))
+    assert result.exit_code == 0
+    assert "The configuration is good." in result.stdout
+    assert "/run/firmwarden/lab.sock" in result.stdout
+    panel, lamp = result.stdout.splitlines()[-2:]
+    assert panel.split() == ["front-panel", "mdfu", "port", "usb", "04d8:000a,", "serial", "P*"]
+    assert lamp.split() == ["lamp", "mdfu", "port", "tcp", "10.0.0.1:5559,", "[::1]:5559"]
+
+    config.write_text("[firmwarden]\n")
+    assert "no device would ever be updated" in run_alone("check", "--config", str(config)).stdout
+
+
+def test_inv8_check_prints_every_problem(run_alone: Run, tmp_path: Path) -> None:
+    config = tmp_path / "firmwarden.toml"
+    config.write_text('[firmwarden]\nparalel = 3\nlog_level = "loud"\n')
+    result = run_alone("check", "--config", str(config))
+    assert result.exit_code == 1
+    assert f"{config}:2" in result.stdout
+    assert f"{config}:3" in result.stdout
+    assert "is refused whole, for these 2 problems." in " ".join(result.stderr.split())
