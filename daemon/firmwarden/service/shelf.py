@@ -94,11 +94,11 @@ def _contradictions(equals: list[Release]) -> Iterator[tuple[str, str]]:
     for index, release in enumerate(equals):
         others = [other for other in equals if other.image != release.image]
         if others:
-            what = (
-                "the same version"
-                if others[0].version == release.version
-                else f"the equal rank of {others[0].version}"
-            )
-            yield release.manifest, f"has {what} as {others[0].manifest}, but another image"
+            yield release.manifest, f"{_alike(release, others[0])}, but another image"
         elif index > 0:
-            yield release.manifest, f"says the same as {equals[0].manifest}"
+            yield release.manifest, f"{_alike(release, equals[0])}, and the same image"
+
+
+def _alike(release: Release, other: Release) -> str:
+    what = "version" if release.version == other.version else "rank"
+    return f"has the same {what} as {other.manifest} ({other.version})"
