@@ -1,0 +1,235 @@
+"""Ways into a loader: how a device that runs its application is brought to listen to an update.
+
+The way is tried afresh on every attempt.  A device that is already in its loader, because an earlier attempt broke
+off, must not be lost by it: so no way demands more than such a device can give.
+
+Nothing here knows a protocol; what comes out is an open link behind which a loader should answer.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, assert_never
+
+import anyio
+
+from firmwarden.errors import AttemptFailed, LinkError
+from firmwarden.model import Cause, CauseCode, SerialAddress
+
+if TYPE_CHECKING:
+    import re
+
+    from firmwarden.model import Address
+    from firmwarden.transport.link import Link, OpenLink
+
+TOUCH_BAUD: Final = 1200
+_VANISHES_WITHIN_S: Final = 2.0
+"""Boards leave the bus some hundred milliseconds after the touch.  One that stays this long is not going to."""
+_LOOK_AGAIN_S: Final = 0.05
+
+_REPLY_LIMIT: Final = 16 * 1024
+"""Bytes among which an application's reply is looked for; one that logs without end is told from one that replies."""
+_TOLD: Final = 200
+"""Characters of what was received or printed that go into a cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnterNone:
+    """The loader listens by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetLine:
+    """Set a control line."""
+
+    line: Literal["dtr", "rts"]
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Leave the lines as they are."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterPulse:
+    """Move DTR and RTS, which are wired to the device's reset and boot pins."""
+
+    steps: tuple[SetLine | Pause, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterTouch:
+    """Open the port at 1200 baud, drop DTR and close it; the device comes back as its loader."""
+
+    wait_s: float = 10.0
+    """How long the port may take to come back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterSend:
+    """Send bytes to the application.
+
+    Silence is no failure, even where a reply is expected: a device in its loader does not reply.
+    """
+
+    data: bytes
+    expect: re.Pattern[bytes] | None = None
+    timeout_s: float = 2.0
+    baud: int | None = None
+    """The application's rate, where it differs from the loader's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterCommand:
+    """Run a program, with the port's name in ``FIRMWARDEN_PORT``.  It must succeed for a device in its loader, too."""
+
+    argv: tuple[str, ...]
+    timeout_s: float = 30.0
+
+
+Enter = EnterNone | EnterPulse | EnterTouch | EnterSend | EnterCommand
+
+
+async def enter(way: Enter, address: Address, open_link: OpenLink) -> Link:
+    """Go the way and return an open link to the loader.
+
+    Raises:
+        AttemptFailed: the way is not passable; the cause is ENTRY_FAILED.
+        OpenFailed: the port cannot be opened.
+        LinkLost: the port went away.
+    """
+    match way:
+        case EnterNone():
+            return await open_link(address)
+        case EnterPulse(steps=steps):
+            return await _pulse(steps, await open_link(address))
+        case EnterTouch(wait_s=wait_s):
+            await _touch(address, open_link)
+            return await open_link(address, patience_s=wait_s)
+        case EnterSend(baud=baud) if (
+            baud is not None and isinstance(address, SerialAddress) and baud != address.baud
+        ):
+            link = await _ask(way, await open_link(replace(address, baud=baud)))
+            # What has not left when a link is closed is lost.
+            await anyio.sleep(len(way.data) * 10 / baud)
+            await link.aclose()
+            return await open_link(address)
+        case EnterSend():
+            return await _ask(way, await open_link(address))
+        case EnterCommand():
+            await _run(way, address)
+            return await open_link(address)
+        case unreachable:
+            assert_never(unreachable)
+
+
+def describe(way: Enter) -> str:
+    """Say in one sentence what the way does, for a plan."""
+    match way:
+        case EnterNone():
+            return "The loader listens by itself: nothing is sent to the application."
+        case EnterPulse(steps=steps):
+            return f"DTR and RTS are moved in {len(steps)} steps, which resets the device into its loader."
+        case EnterTouch():
+            return "The port is opened at 1200 baud and closed, and comes back as the loader."
+        case EnterSend(data=data, expect=None):
+            return f"The application is sent {len(data)} byte(s)."
+        case EnterSend(data=data):
+            return f"The application is sent {len(data)} byte(s) and should reply."
+        case EnterCommand(argv=argv):
+            return f"The program {argv[0]} is run."
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _failed(detail: str, raw: bytes = b"") -> AttemptFailed:
+    return AttemptFailed(Cause(code=CauseCode.ENTRY_FAILED, detail=detail, raw=raw))
+
+
+async def _pulse(steps: tuple[SetLine | Pause, ...], link: Link) -> Link:
+    try:
+        for step in steps:
+            match step:
+                case SetLine(line="dtr", on=on):
+                    await link.set_lines(dtr=on)
+                case SetLine(on=on):
+                    await link.set_lines(rts=on)
+                case Pause(seconds=seconds):
+                    await anyio.sleep(seconds)
+                case unreachable:
+                    assert_never(unreachable)
+    except LinkError as exc:
+        await link.aclose()
+        raise _failed(str(exc)) from exc
+    except BaseException:
+        await link.aclose()
+        raise
+    link.discard_input()  # noise of the reset
+    return link
+
+
+async def _touch(address: Address, open_link: OpenLink) -> None:
+    if not isinstance(address, SerialAddress):
+        raise _failed(f"{address} is no serial port, which the 1200-baud touch needs")
+    link = await open_link(replace(address, baud=TOUCH_BAUD))
+    try:
+        await link.set_lines(dtr=False)
+    except LinkError:
+        pass  # some drivers have no lines; the rate alone tells most devices
+    finally:
+        await link.aclose()
+    with anyio.move_on_after(_VANISHES_WITHIN_S):
+        while _exists(address.path):  # noqa: ASYNC110  (no event tells a driver)
+            await anyio.sleep(_LOOK_AGAIN_S)
+
+
+def _exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+async def _ask(way: EnterSend, link: Link) -> Link:
+    try:
+        await link.send(way.data)
+        if way.expect is not None:
+            await _await_reply(way.expect, way.timeout_s, link)
+    except BaseException:
+        await link.aclose()
+        raise
+    return link
+
+
+async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) -> None:
+    heard = b""
+    with anyio.move_on_after(timeout_s):
+        while len(heard) < _REPLY_LIMIT:
+            heard += await link.receive()
+            if expect.search(heard):
+                return
+    if heard:
+        raise _failed(
+            f"the application's reply does not match {expect.pattern!r}: {heard[:_TOLD]!r}", heard[:_TOLD]
+        )
+
+
+async def _run(way: EnterCommand, address: Address) -> None:
+    name = way.argv[0]
+    try:
+        with anyio.fail_after(way.timeout_s):
+            result = await anyio.run_process(
+                way.argv,
+                check=False,
+                env={**os.environ, "FIRMWARDEN_PORT": str(address)},
+                start_new_session=True,
+            )
+    except TimeoutError as exc:
+        raise _failed(f"{name} did not end within {way.timeout_s:g} s") from exc
+    except OSError as exc:
+        raise _failed(f"{name} cannot be run: {exc.strerror}") from exc
+    if result.returncode:
+        said = (result.stderr or result.stdout).strip()[-_TOLD:].decode(errors="replace")
+        raise _failed(f"{name} ended with status {result.returncode}{': ' + said if said else ''}")
