@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import pytest
 import tomli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +70,11 @@ def test_a_sample_of_everything() -> None:
 
 def test_a_table_that_comes_after_its_child_has_its_own_line() -> None:
     assert find_lines("[a.b]\n\n[a]\nc = 1")["a",] == 3
+
+
+@pytest.mark.parametrize("text", ["a = 1\n?", "a = 1\nb", "a = 1\n[b", "a = 1\n'b = 2", 'a = 1\nb = "'])
+def test_the_walk_ends_where_it_does_not_know_its_way(text: str) -> None:
+    assert find_lines(text)["a",] == 1
 
 
 def paths(value: object, path: Path = ()) -> Iterator[Path]:

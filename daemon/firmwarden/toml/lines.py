@@ -8,6 +8,7 @@ of what values mean.  A test compares the paths it finds with those of the parse
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import tomli
@@ -136,7 +137,11 @@ class _Walk:
 
 
 def find_lines(text: str) -> Mapping[Path, int]:
-    """Map each path of keys and array indices in ``text``, which must be valid TOML, to its line, from 1."""
+    """Map each path of keys and array indices in ``text``, which is valid TOML, to its line, from 1.
+
+    Where the walk does not know its way, it ends: a message without its line is better than none.
+    """
     walk = _Walk(text)
-    walk.document()
+    with suppress(ValueError):
+        walk.document()
     return walk.found

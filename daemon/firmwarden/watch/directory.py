@@ -91,8 +91,7 @@ class DirectoryWatch:
 
     def _concerns(self, event: Event) -> bool:
         """Tell events of the directory from those of one above it, which only say that it may be there now."""
-        if Mask.Q_OVERFLOW in event.mask:
-            return True
+        # An overflow of the queue comes behind the events that filled it, so it needs no answer of its own.
         return self._watch is not None and event.watch is self._watch and self._watch.path == self._directory
 
     async def _listen(self) -> bool:
