@@ -151,10 +151,10 @@ def test_an_update_is_told_while_it_happens(
     monkeypatch.setattr(once, "update_once", updates)
     assert run_alone("update", image, "--serial", "/dev/ttyACM0").stdout.splitlines() == [
         "Attempt 1",
-        "write  50 %",
+        "write 50 %",
         "Failed: /dev/ttyACM3 vanished (link-lost); again in 2 seconds",
         "Attempt 2",
-        "write  50 %",
+        "write 50 %",
         "Updated: it acknowledged the end.",
     ]
 

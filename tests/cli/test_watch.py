@@ -17,7 +17,7 @@ from rich.console import Console
 from firmwarden.cli.bars import BarScreen
 from firmwarden.cli.screen import PlainScreen
 from firmwarden.cli.watch import event_line, show
-from support.memory_desk import a_device, a_job
+from support.memory_desk import IMAGE_B, a_device, a_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,13 +69,13 @@ def test_lines_while_it_happens(api: Served, desk: MemoryDesk) -> None:
     running = {"step": "write", "done": 10, "total": 100}
     desk.fleet["panel-1"] = a_device(job=a_job(state="running", progress=running))
     with watching(api, desk) as process:
-        assert line(process.stdout) == "panel-1  write  10 %"
+        assert line(process.stdout) == "panel-1  write 10 %"
         for done in (15, 20):
             publish(api, desk, "progress", {"device": "panel-1", "step": "write", "done": done, "total": 100})
-        assert line(process.stdout) == "panel-1  write  20 %"
+        assert line(process.stdout) == "panel-1  write 20 %"
         publish(api, desk, "log", FAILED)
         assert line(process.stdout) == (
-            "12:00:00  panel-1  attempt-failed  job=7 cause=link-lost detail=it vanished"
+            "12:00:00  panel-1  attempt-failed: it vanished  job=7 cause=link-lost"
         )
         process.send_signal(signal.SIGINT)
         assert process.wait(5) == 0
@@ -156,7 +156,12 @@ def test_bars_show_text_and_not_markup() -> None:
         item("log", event="job-created", timestamp="2026-03-01T12:00:00Z", detail="[bold]"),
     )
     assert "[red]panel" in shown
-    assert "firmwarden  job-created  detail=[bold]" in shown
+    assert "firmwarden  job-created: [bold]" in shown
+
+
+def test_an_image_is_shown_by_the_beginning_of_its_hash() -> None:
+    shown = event_line({"event": "job-created", "timestamp": "2026-03-01T12:00:00Z", "image": IMAGE_B})
+    assert shown.endswith(f"job-created  image={IMAGE_B[:12]}")
 
 
 def test_an_event_line_cannot_act_on_the_terminal() -> None:

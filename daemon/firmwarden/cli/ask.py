@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli.client_command import Output, client_command
-from firmwarden.cli.text import ago, day_and_time, paragraph, size, table, utc_now, width
+from firmwarden.cli.text import IMAGE_SHOWN, ago, day_and_time, paragraph, size, table, utc_now, width
 from firmwarden.cli.words import state_of_device, state_of_job
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
         ReleaseView,
         StatusView,
     )
-
-_HASH_SHOWN = 12
-"""Digits of an image's hash: enough to name it, as Git does."""
 
 
 @click.command()
@@ -140,7 +137,7 @@ def release_lines(views: list[ReleaseView]) -> list[str]:
                 view["device_class"] or "",
                 view["version"] or "",
                 size(view["size"]) if view["size"] is not None else "",
-                (view["image"] or "")[:_HASH_SHOWN],
+                (view["image"] or "")[:IMAGE_SHOWN],
                 f"refused: {view['reason']}"
                 if view["state"] == "refused"
                 else "accepted, but stopped by the verdict of several devices"

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 import click
 
-from firmwarden.cli.text import printable, share
+from firmwarden.cli.text import how_far, printable
 
 COLOURS: Final = {"warning": "yellow", "error": "red"}
 """Levels say who acts: yellow is for whoever is curious, red is for somebody to look at."""
@@ -42,7 +42,7 @@ class PlainScreen:
         now = (step, 10 * done // total if total else 0)
         if self._shown.get(device) != now:
             self._shown[device] = now
-            click.echo(printable("  ".join(filter(None, (device, step, share(done, total))))))
+            click.echo(printable("  ".join(filter(None, (device, how_far(step, done, total))))))
 
     def ended(self, device: str) -> None:
         """Forget what was shown, for the next attempt."""

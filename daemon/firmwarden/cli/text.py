@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 PROSE_WIDTH: Final = 88
 """Longer lines are hard to read, however wide the terminal is."""
 
+IMAGE_SHOWN: Final = 12
+"""Digits of an image's hash: enough to name it, as with Git."""
+
 _NARROWEST: Final = 24
 """What the last column of a table keeps; below it a line that wraps reads better than a column of syllables."""
 
@@ -104,8 +107,13 @@ def size(count: int) -> str:
 
 
 def share(done: int, total: int) -> str:
-    """Say how far something is."""
+    """Say what part of a whole is done; nothing where there is no whole."""
     return f"{100 * done // total} %" if total else ""
+
+
+def how_far(step: str, done: int, total: int) -> str:
+    """Say what is being done, and how much of it where that is a matter of bytes."""
+    return f"{step} {share(done, total)}".rstrip() if step == "write" else step
 
 
 def raw_bytes(digits: str) -> str:

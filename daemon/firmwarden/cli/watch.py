@@ -9,7 +9,7 @@ import click
 from firmwarden.cli.client import StreamBroken
 from firmwarden.cli.client_command import Output, as_line, client_command
 from firmwarden.cli.screen import Screen, open_screen
-from firmwarden.cli.text import clock_time, printable
+from firmwarden.cli.text import IMAGE_SHOWN, clock_time, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ ENDS: Final = frozenset(
 )
 """Events after which a device is no longer being written to."""
 
-_SHOWN_ELSEWHERE: Final = frozenset({"event", "level", "timestamp", "device"})
+_SHOWN_ELSEWHERE: Final = frozenset({"event", "level", "timestamp", "device", "detail", "evidence"})
 
 
 @click.command()
@@ -82,14 +82,16 @@ def show(item: FeedItem, screen: Screen) -> None:
 
 
 def event_line(data: Mapping[str, object]) -> str:
-    """Write a log event as one line: when, which device, what, and the rest as key=value."""
+    """Write a log event as one line: when, which device, what, why, and the rest as key=value."""
+    said = data.get("detail") or data.get("evidence")
     rest = (
-        f"{key}={value}"
+        f"{key}={value if key != 'image' else str(value)[:IMAGE_SHOWN]}"
         for key, value in data.items()
         if key not in _SHOWN_ELSEWHERE and value not in (None, "")
     )
-    head = f"{clock_time(str(data['timestamp']))}  {data.get('device') or 'firmwarden'}  {data['event']}"
-    return printable("  ".join((head, " ".join(rest))).rstrip())
+    what = f"{data['event']}: {said}" if said else f"{data['event']}"
+    head = (clock_time(str(data["timestamp"])), str(data.get("device") or "firmwarden"), what)
+    return printable("  ".join((*head, " ".join(rest))).rstrip())
 
 
 def _number(value: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from firmwarden.cli.text import ago, ahead, between, raw_bytes, share
+from firmwarden.cli.text import ago, ahead, between, how_far, raw_bytes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,8 +56,8 @@ def state_of_job(job: JobView, now: datetime) -> str:
     match job["state"]:
         case "running":
             progress = job["progress"]
-            how_far = f": {progress['step']} {share(progress['done'], progress['total'])}" if progress else ""
-            return f"updating to {job['version']}{how_far}".rstrip()
+            step = f": {how_far(progress['step'], progress['done'], progress['total'])}" if progress else ""
+            return f"updating to {job['version']}{step}"
         case "queued":
             return f"waits: {wait_in_words(job['wait'], now)}" if job["wait"] else "is next"
         case "unknown":

@@ -62,7 +62,7 @@ async def serve(
         server_header=False,
         date_header=False,
         workers=1,  # or $WEB_CONCURRENCY would set it
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=CONNECTIONS + 1,  # uvicorn refuses from this number on
         timeout_graceful_shutdown=STOP_S,
     )
     config.load()
