@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from asyncinotify import Inotify, Mask
 
+from firmwarden.simulate.client import SimEvent
 from firmwarden.simulate.line import Link
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from pathlib import Path
 
     from asyncinotify import Watch
@@ -38,13 +40,17 @@ class Port(ABC):
     Args:
         client: the device.
         loop: whose clock is the device's time.
+        notify: is told when somebody opens or leaves the port.
     """
 
-    def __init__(self, client: SimClient, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, client: SimClient, loop: asyncio.AbstractEventLoop, notify: Callable[[SimEvent], None]
+    ) -> None:
         self.client = client
         self.opens = 0
         """How often somebody opened it, or connected to it."""
         self._loop = loop
+        self._notify = notify
         self._there = False
         self._losses = client.link_losses
         self._fd: int | None = None
@@ -85,6 +91,13 @@ class Port(ABC):
     @abstractmethod
     def _hung_up(self) -> None:
         """Note that the host is gone."""
+
+    def _opened(self) -> None:
+        self.opens += 1
+        self._notify(SimEvent("opened", self._loop.time(), {}))
+
+    def _closed(self) -> None:
+        self._notify(SimEvent("closed", self._loop.time(), {}))
 
     def _move_bytes(self, fd: int | None) -> None:
         """Have this descriptor as the one to the host, or none."""
@@ -152,9 +165,12 @@ class PtyWatcher:
     And one is held: otherwise every close would hang the master up, and the loop would spin until the next open.
     """
 
-    def __init__(self) -> None:
-        self._inotify = Inotify()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._inotify = Inotify(sync_timeout=0)
         self._ports: dict[Watch, PtyPort] = {}
+        # By callback, not by task: in one turn of the loop a close is to be seen before the bytes that came after it.
+        loop.add_reader(self._inotify.fd, self._read)
 
     def watch(self, port: PtyPort, node: str) -> Watch:
         """Begin to tell a port of what happens to its node."""
@@ -167,29 +183,38 @@ class PtyWatcher:
         del self._ports[watch]
         self._inotify.rm_watch(watch)
 
-    async def run(self) -> None:
-        """Tell, until cancelled."""
-        async for event in self._inotify:
+    def close(self) -> None:
+        """Watch nothing any more; all ports are gone."""
+        self._loop.remove_reader(self._inotify.fd)
+        self._inotify.close()
+
+    def _read(self) -> None:
+        left: list[PtyPort] = []
+        for event in self._inotify:
             port = None if event.watch is None else self._ports.get(event.watch)
             if port is None:
                 continue
             if event.mask & Mask.OPEN:
                 port.opened()
-            elif event.mask & Mask.CLOSE:
-                port.closed()
-
-    def close(self) -> None:
-        """Watch nothing any more; all ports are gone."""
-        self._inotify.close()
+            elif event.mask & Mask.CLOSE and port.closed():
+                left.append(port)
+        for port in left:
+            port.abandoned()
 
 
 class PtyPort(Port):
     """A pty, and a link to it that has the same name each time."""
 
     def __init__(
-        self, client: SimClient, loop: asyncio.AbstractEventLoop, *, link: Path, watcher: PtyWatcher
+        self,
+        client: SimClient,
+        loop: asyncio.AbstractEventLoop,
+        notify: Callable[[SimEvent], None],
+        *,
+        link: Path,
+        watcher: PtyWatcher,
     ) -> None:
-        super().__init__(client, loop)
+        super().__init__(client, loop, notify)
         self._link = link
         self._watcher = watcher
         self._watch: Watch | None = None
@@ -204,19 +229,26 @@ class PtyPort(Port):
 
     def opened(self) -> None:
         """Note that somebody opened the port."""
-        self.opens += 1
         self._holders += 1
+        self._opened()
 
-    def closed(self) -> None:
-        """Note that somebody closed the port; after the last one it is as a real port is after a close."""
+    def closed(self) -> bool:
+        """Note that somebody closed the port; tell whether it was the last one."""
         self._holders -= 1
-        if self._holders or self._slave is None:
+        return not self._holders
+
+    def abandoned(self) -> None:
+        """Be as a real port is after its last close, unless it was opened again already."""
+        if self._slave is None:
             return
-        self._heard = False
-        # What nobody fetched is gone, and so is a claim to have the port alone: a killed host cannot undo it.
-        termios.tcflush(self._slave, termios.TCIFLUSH)
-        ioctl(self._slave, termios.TIOCNXCL)
-        if termios.tcgetattr(self._slave)[_OUTPUT_SPEED] == termios.B1200:
+        touched = termios.tcgetattr(self._slave)[_OUTPUT_SPEED] == termios.B1200
+        if not self._holders:
+            self._heard = False
+            # What nobody fetched is gone, and so is a claim to have the port alone: a killed host cannot undo it.
+            termios.tcflush(self._slave, termios.TCIFLUSH)
+            ioctl(self._slave, termios.TIOCNXCL)
+            self._closed()
+        if touched:
             self.client.touch(self._loop.time())
             self._settle()
 
@@ -264,8 +296,16 @@ class PtyPort(Port):
 class TcpPort(Port):
     """A listening socket; one host at a time, as device servers have it."""
 
-    def __init__(self, client: SimClient, loop: asyncio.AbstractEventLoop, *, host: str, port: int) -> None:
-        super().__init__(client, loop)
+    def __init__(
+        self,
+        client: SimClient,
+        loop: asyncio.AbstractEventLoop,
+        notify: Callable[[SimEvent], None],
+        *,
+        host: str,
+        port: int,
+    ) -> None:
+        super().__init__(client, loop, notify)
         self._host = host
         self._port = port
         self._listener: socket.socket | None = None
@@ -304,12 +344,13 @@ class TcpPort(Port):
             return
         connection.settimeout(0)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.opens += 1
         self._connection = connection
         self._move_bytes(connection.fileno())
+        self._opened()
 
     def _hung_up(self) -> None:
         self._move_bytes(None)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+            self._closed()

@@ -49,7 +49,6 @@ class Simulator:
         self._loop = asyncio.get_running_loop()
         self._began_at = self._loop.time()
         self._watcher: PtyWatcher | None = None
-        self._watching: asyncio.Task[None] | None = None
         self._report_timer: asyncio.TimerHandle | None = None
         self._made_directory: Path | None = None
 
@@ -57,14 +56,14 @@ class Simulator:
         try:
             self._open()
         except BaseException:
-            await self._close()
+            self._close()
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close()
+        self._close()
         if self._settings.report is not None:
             write_report(self._settings.report, self.ports)
 
@@ -74,8 +73,7 @@ class Simulator:
             if not places.directory.exists():
                 places.directory.mkdir(parents=True)
                 self._made_directory = places.directory
-            self._watcher = PtyWatcher()
-            self._watching = self._loop.create_task(self._watcher.run())
+            self._watcher = PtyWatcher(self._loop)
         for number, device in enumerate(self._settings.devices):
             self._add(device, number)
         for port in self.ports:
@@ -93,7 +91,10 @@ class Simulator:
         self._write_report()
 
     def _add(self, device: DeviceSettings, number: int) -> None:
-        client = SimClient(device, lambda event: self._happened(client, event))
+        def happened(event: SimEvent) -> None:
+            self._happened(client, event)
+
+        client = SimClient(device, happened)
         saved = self._flash_file(client)
         if saved is not None and saved.exists():
             client.flash.load(json.loads(saved.read_text()))
@@ -102,10 +103,10 @@ class Simulator:
             case PtyPlaces(directory=directory):
                 assert self._watcher is not None  # noqa: S101  (made for these places)
                 link = directory / device.name
-                self.ports.append(PtyPort(client, self._loop, link=link, watcher=self._watcher))
+                self.ports.append(PtyPort(client, self._loop, happened, link=link, watcher=self._watcher))
             case TcpPlaces(host=host, first_port=first):
                 port = first and first + number
-                self.ports.append(TcpPort(client, self._loop, host=host, port=port))
+                self.ports.append(TcpPort(client, self._loop, happened, host=host, port=port))
             case unreachable:
                 assert_never(unreachable)
 
@@ -132,16 +133,12 @@ class Simulator:
         if self._settings.report is not None:
             write_report(self._settings.report, self.ports)
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         for port in self.ports:
             port.close()
             self._save_flash(port.client)
         if self._report_timer is not None:
             self._report_timer.cancel()
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
         if self._watcher is not None:
             self._watcher.close()
         if self._made_directory is not None:
