@@ -126,7 +126,6 @@ def mdfu_settings(device_class: cfg.DeviceClass) -> MdfuSettings:
         version_query=None
         if query is None
         else VersionQuery(send=query.send, expect=query.expect, timeout_s=query.timeout, baud=query.baud),
-        image_format=device_class.image_format,
         host=HostSettings(
             retries=device_class.mdfu.retries,
             discovery_s=device_class.mdfu.discovery,

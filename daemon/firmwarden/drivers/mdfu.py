@@ -18,7 +18,7 @@ import anyio
 from firmwarden.drivers.base import Landing, PlannedStep, Progress, Step
 from firmwarden.drivers.entry import Enter, EnterNone, describe, enter
 from firmwarden.errors import AttemptFailed, BadImage, LinkError, LinkLost, OpenFailed, PortHeld
-from firmwarden.images.formats import ImageFormat
+from firmwarden.images.mdfu_image import check_fits
 from firmwarden.model import Cause, CauseCode, LinkStats, SerialAddress
 from firmwarden.protocol.machine import Milestone
 from firmwarden.protocol.mdfu.host import (
@@ -90,7 +90,6 @@ class MdfuSettings:
     boot_delay_s: float = 2.0
     """How long the application takes to start, before it is asked anything."""
     version_query: VersionQuery | None = None
-    image_format: ImageFormat = ImageFormat.RAW
     host: Settings = field(default_factory=Settings)
 
 
@@ -158,7 +157,7 @@ class MdfuDriver:
             except BadImage as exc:
                 raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNFIT, detail=str(exc))) from exc
             async with self._loader() as link:
-                acknowledged = await self._deliver(link, self._begin(host))
+                acknowledged = await self._deliver(link, self._begin(host), image)
             if acknowledged:
                 return await self._landed()
             self._step = Step.CONFIRM
@@ -245,9 +244,14 @@ class MdfuDriver:
 
     # --- the delivery --------------------------------------------------------------------------------
 
-    async def _deliver(self, link: Link, host: MdfuHost) -> bool:
+    async def _deliver(self, link: Link, host: MdfuHost, image: bytes) -> bool:
         """Deliver the image and return whether the device acknowledged the command that starts it."""
-        await _reach(link, host, Discovered)
+        client = (await _reach(link, host, Discovered)).info
+        try:
+            check_fits(image, client)
+        except BadImage as exc:
+            # Nothing is erased yet, and the application that the device holds is whole.
+            raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNFIT, detail=str(exc))) from exc
         await _reach(link, host, ReadyToStart)
         await self._journal.erase_starting()
         await _reach(link, host, ImageValid)
