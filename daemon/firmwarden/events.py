@@ -81,11 +81,11 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.DAEMON_STOPPING: Entry(
         "info",
-        ("signal", "running", "grace_s"),
+        ("signal", "running", "grace_s", "detail"),
         "Asked to stop; running transfers may finish within the grace time.",
         _NOBODY,
     ),
-    LogEvent.DAEMON_STOPPED: Entry("info", ("clean",), "Stopped; nothing is left claimed.", _NOBODY),
+    LogEvent.DAEMON_STOPPED: Entry("info", (), "Stopped; nothing is left claimed.", _NOBODY),
     LogEvent.CONFIG_RELOADED: Entry(
         "info", ("config", "classes"), "A new configuration is in force.", _NOBODY
     ),
@@ -110,7 +110,9 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         "The firmware directory cannot be read; known releases stay.",
         "mend the directory or its rights",
     ),
-    LogEvent.DEVICE_APPEARED: Entry("info", ("device", "device_class", "port"), "A device is here.", _NOBODY),
+    LogEvent.DEVICE_APPEARED: Entry(
+        "info", ("device", "device_class", "port", "identity"), "A device is here.", _NOBODY
+    ),
     LogEvent.DEVICE_GONE: Entry(
         "info", ("device", "device_class", "port"), "A device is no longer here.", _NOBODY
     ),
@@ -147,7 +149,7 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.JOB_CREATED: Entry(
         "info",
-        ("device", "job", "release", "image"),
+        ("device", "job", "release", "image", "detail"),
         "A device should run a release; an update is queued.",
         _NOBODY,
     ),
@@ -158,17 +160,17 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         _NOBODY,
     ),
     LogEvent.JOB_CANCELLED: Entry(
-        "info", ("device", "job", "release", "detail"), "A job was cancelled.", _NOBODY
+        "info", ("device", "job", "attempt", "release", "cause", "detail"), "A job was cancelled.", _NOBODY
     ),
     LogEvent.JOB_WAITING: Entry(
         "info", ("device", "job", "wait", "detail", "until"), "A job waits, and for what.", "see the detail"
     ),
     LogEvent.ATTEMPT_STARTED: Entry(
-        "info", ("device", "job", "attempt", "release", "port"), "An attempt begins.", _NOBODY
+        "info", ("device", "job", "attempt", "number", "release", "port"), "An attempt begins.", _NOBODY
     ),
     LogEvent.ATTEMPT_FAILED: Entry(
         "warning",
-        ("device", "job", "attempt", "release", "cause", "detail", "next", "retry_in_s"),
+        ("device", "job", "attempt", "release", "cause", "detail", "offset", "next", "retry_in_s"),
         "An attempt failed; `next` says what follows.",
         _NOBODY,
     ),
@@ -186,13 +188,13 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.UPDATE_FAILED: Entry(
         "error",
-        ("device", "job", "attempt", "release", "cause", "detail"),
+        ("device", "job", "attempt", "release", "cause", "detail", "offset"),
         "A job ended without success.",
         "`firmwarden why DEVICE` says what would change it",
     ),
     LogEvent.UPDATE_UNKNOWN: Entry(
         "warning",
-        ("device", "job", "attempt", "release", "detail"),
+        ("device", "job", "attempt", "release", "cause", "detail", "offset"),
         "The link died in the last step; the device will be asked again.",
         _NOBODY,
     ),
@@ -204,7 +206,7 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.LATCH_SET: Entry(
         "error",
-        ("device", "image", "scope", "cause", "detail"),
+        ("device", "job", "attempt", "release", "image", "scope", "cause", "detail", "offset"),
         "The device's own verdict stops further tries.",
         "find the reason, then `firmwarden clear`",
     ),
@@ -213,7 +215,7 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.HOOK_FAILED: Entry(
         "warning",
-        ("device", "hook", "detail"),
+        ("device", "job", "attempt", "release", "hook", "detail"),
         "A hook of the operator failed or took too long.",
         "mend the hook",
     ),
@@ -222,13 +224,13 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.STORE_FAILED: Entry(
         "error",
-        ("detail",),
+        ("device", "job", "attempt", "release", "detail"),
         "The state database cannot be written; no update starts.",
         "make room or mend the disk",
     ),
     LogEvent.WORKER_CRASHED: Entry(
         "error",
-        ("device", "job", "attempt", "detail"),
+        ("device", "job", "attempt", "release", "detail", "exception"),
         "A defect in Firmwarden ended an attempt; other devices go on.",
         "please report it with the traceback",
     ),
