@@ -34,10 +34,9 @@ from firmwarden.simulate.agenda import Agenda, Life
 from firmwarden.simulate.application import Application
 from firmwarden.simulate.faultplan import FaultPlan, OnTheLine
 from firmwarden.simulate.faults import Abort, Cut, Direction, Fault, Lose, Mute, Reboot, Wedge
-from firmwarden.simulate.firmware import find_application
 from firmwarden.simulate.flash import Erase, Flash
 from firmwarden.simulate.line import Line, Link
-from firmwarden.simulate.loader import install, is_whole
+from firmwarden.simulate.loader import Inspection, install
 from firmwarden.simulate.reception import Crash, Receiver
 from firmwarden.simulate.session import Judgement, Session
 from firmwarden.simulate.transfer import Transfer, Work
@@ -102,6 +101,7 @@ class SimClient:
         if settings.installed is not None:
             install(self.profile, settings.installed, self.flash)
             self.flash.forget_wear()
+        self._inspection = Inspection(self.profile, self.flash)
         self.mode = Mode.OFF
         self.running: Running | None = None
         self.boots = 0
@@ -122,7 +122,6 @@ class SimClient:
         self._updated = False
         self._loader_requested = False
         self._muted = False
-        self._complete: bool | None = None
         self._start_run(0.0)
 
     # --- the owner's side ----------------------------------------------------------------------------
@@ -135,11 +134,7 @@ class SimClient:
     @property
     def complete(self) -> bool:
         """Whether the flash holds a complete application, made by a whole update file."""
-        if self._complete is None:
-            self._complete = find_application(self.flash, self.profile.device_id) is not None and is_whole(
-                self.profile, self.flash
-            )
-        return self._complete
+        return self._inspection.is_whole()
 
     @property
     def faults_fired(self) -> dict[str, int]:
@@ -204,7 +199,7 @@ class SimClient:
     def _start_run(self, now: float) -> None:
         """Forget what is in RAM."""
         self._session = Session(self.profile)
-        self._transfer = Transfer(self.profile, self.flash)
+        self._transfer = Transfer(self.profile, self.flash, self._inspection)
         self._receiver = Receiver(self.profile)
         self._application: Application | None = None
         self._work: Work | None = None
@@ -215,7 +210,7 @@ class SimClient:
         self.boots += 1
         self._deaf = False
         self._hears_since = now
-        found = find_application(self.flash, self.profile.device_id)
+        found = self._inspection.application()
         stays = self._loader_requested or (self.settings.stay_in_loader and not self._updated)
         self._loader_requested = False
         if found is None or stays:
@@ -247,7 +242,6 @@ class SimClient:
             began = work.begun_at
             share = (now - began) / work.duration_s if began is not None else self._rng.random()
             self.flash.tear(work.operations[0], share, self._rng)
-            self._complete = None
         self._agenda.strike_out(Life.RUN)
         self._start_run(now)
         self.mode = Mode.OFF
@@ -369,7 +363,6 @@ class SimClient:
     def _finish(self, work: Work, now: float) -> None:
         for operation in work.operations:
             self.flash.apply(operation)
-            self._complete = None
             if isinstance(operation, Erase):
                 self._tell("erase", now, starts=self.flash.erase_starts)
         if work.chunk is not None and work.status is Status.SUCCESS:

@@ -77,7 +77,7 @@ class SavedFlash(TypedDict):
 class Flash:
     """Pages and their wear; what survives every loss of power."""
 
-    __slots__ = ("_source", "erase_starts", "geometry", "pages", "wear")
+    __slots__ = ("_source", "changes", "erase_starts", "geometry", "pages", "wear")
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -85,6 +85,8 @@ class Flash:
         """Contents by page number; an erased page is not listed."""
         self.wear = [0] * geometry.pages
         self.erase_starts = 0
+        self.changes = 0
+        """Grows with everything that happens to the contents."""
         self._source: list[bytes] = []
 
     @property
@@ -97,6 +99,7 @@ class Flash:
 
     def note_source(self, chunk: bytes) -> None:
         """Remember an accepted chunk."""
+        self.changes += 1
         self._source.append(chunk)
 
     def forget_wear(self) -> None:
@@ -114,6 +117,7 @@ class Flash:
 
     def apply(self, operation: Operation) -> None:
         """Carry out an operation in full."""
+        self.changes += 1
         match operation:
             case Erase():
                 self._begin_erase()
@@ -124,6 +128,7 @@ class Flash:
 
     def tear(self, operation: Operation, share: float, rng: Random) -> None:
         """Carry out only a share of an operation: the power went; the page then under way is garbage."""
+        self.changes += 1
         match operation:
             case Erase():
                 self._begin_erase()
@@ -171,6 +176,7 @@ class Flash:
             for page, data in pages.items()
         ):
             raise ValueError("the saved flash is not of this device's size")
+        self.changes += 1
         self.pages = pages
         self.wear = saved["wear"]
         self.erase_starts = saved["erase_starts"]

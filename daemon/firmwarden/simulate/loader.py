@@ -180,11 +180,38 @@ def is_whole(profile: Profile, flash: Flash) -> bool:
     The accepted chunks are written to an empty flash: they must make a complete application there, and this flash must
     hold the same.
     """
+    header = find_application(flash, profile.device_id)
+    if header is None:
+        return False
     ideal = Flash(profile.flash)
     try:
         install(profile, flash.source, ideal)
     except TransferAborted:
         return False
-    header = find_application(ideal, profile.device_id)
     start = profile.flash.start
-    return header is not None and flash.read(start, header.size) == ideal.read(start, header.size)
+    return flash.read(start, header.size) == ideal.read(start, header.size)
+
+
+class Inspection:
+    """What the device finds in its flash, and what is really there; looked at anew only when the flash changed.
+
+    Both take a hash of all of it, and are asked for several times in a row.
+    """
+
+    def __init__(self, profile: Profile, flash: Flash) -> None:
+        self._profile = profile
+        self._flash = flash
+        self._found: tuple[int, Header | None] = (-1, None)
+        self._whole: tuple[int, bool] = (-1, False)
+
+    def application(self) -> Header | None:
+        """Return the header of the application that the device takes for complete."""
+        if self._found[0] != self._flash.changes:
+            self._found = (self._flash.changes, find_application(self._flash, self._profile.device_id))
+        return self._found[1]
+
+    def is_whole(self) -> bool:
+        """Tell whether it is one, made by a whole update file."""
+        if self._whole[0] != self._flash.changes:
+            self._whole = (self._flash.changes, is_whole(self._profile, self._flash))
+        return self._whole[1]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.protocol.mdfu.framing import checksum
 from firmwarden.protocol.mdfu.packet import COMMANDS, HEADER_SIZE, Command, ImageState, Status
-from firmwarden.simulate.firmware import find_application
 from firmwarden.simulate.loader import TransferAborted, make_loader
 
 if TYPE_CHECKING:
     from firmwarden.simulate.flash import Flash, Operation
+    from firmwarden.simulate.loader import Inspection
     from firmwarden.simulate.profile import Profile
 
 _CHECKSUM_SIZE: Final = 2
@@ -38,11 +38,12 @@ class Work:
 class Transfer:
     """Turns commands into work.  It is in RAM: a reset makes a new one."""
 
-    __slots__ = ("_flash", "_info", "_loader", "_profile", "chunk_number")
+    __slots__ = ("_flash", "_info", "_inspection", "_loader", "_profile", "chunk_number")
 
-    def __init__(self, profile: Profile, flash: Flash) -> None:
+    def __init__(self, profile: Profile, flash: Flash, inspection: Inspection) -> None:
         self._profile = profile
         self._flash = flash
+        self._inspection = inspection
         self._loader = make_loader(profile)
         self._info = profile.info.encode()
         self.chunk_number = 0
@@ -68,7 +69,7 @@ class Transfer:
                     work.operations = self._loader.chunk(chunk, tail)
                     work.chunk = chunk
                 case Command.GET_IMAGE_STATE:
-                    valid = find_application(self._flash, self._profile.device_id) is not None
+                    valid = self._inspection.application() is not None
                     work.data = bytes((ImageState.VALID if valid else ImageState.INVALID,))
                     work.duration_s = self._profile.flash.check_s
                     work.resets = self._profile.resets_after_failure and not valid
