@@ -106,7 +106,9 @@ class _Planning:
         for release in releases:
             by_class.setdefault(release.device_class, []).append(release)
         latches = self.ledger.latches()
-        open_jobs = {job.device: job for job in self.ledger.open_jobs()}
+        open_jobs: dict[DeviceId, list[Job]] = {}
+        for job in self.ledger.open_jobs():
+            open_jobs.setdefault(job.device, []).append(job)
         lined_up = []
         for device in self.ledger.devices():
             policy = self.rules.classes.get(device.device_class)
@@ -114,10 +116,21 @@ class _Planning:
                 continue  # its class left the configuration: what is known of it stays, nothing is planned
             wanted = desired(device, by_class.get(device.device_class, ()), latches, policy)
             self.agenda.desired[device.id] = wanted
-            job = self._job_for(device, wanted, open_jobs.get(device.id))
-            if job is not None:
-                lined_up.append(job)
+            kept = self._one_of(open_jobs.get(device.id, []))
+            planned = self._job_for(device, wanted, kept)
+            if planned is not None:
+                lined_up.append(planned)
         return lined_up
+
+    def _one_of(self, jobs: list[Job]) -> Job | None:
+        """Keep one open job of a device; there may be two when two records were adopted into one."""
+        if not jobs:
+            return None
+        *spare, kept = sorted(jobs, key=lambda job: (job.state is JobState.RUNNING, job.id))
+        for job in spare:
+            self.ledger.move(job.id, JobState.SUPERSEDED, now=self.now)
+            self._note(LogEvent.JOB_SUPERSEDED, job, by=kept.version)
+        return kept
 
     def _job_for(self, device: Device, wanted: Desired, job: Job | None) -> Job | None:
         """Make, keep or end the job of one device."""
@@ -155,10 +168,11 @@ class _Planning:
             return True  # dropping the release again is a new wish
         if code is not CauseCode.TRANSPORT_EXHAUSTED:
             return False
-        ended_at = min(last.updated_at, self.now)  # a clock that was ahead must not hold it for years
+        ended_at = last.updated_at
         plugged_at = self.here.present.get(device.id, 0.0)
         again_after_s = self.rules.classes[device.device_class].budgets.again_after_s
-        return plugged_at > ended_at or self.now - ended_at >= again_after_s
+        # The clock may have been set in between: what lies ahead of it says nothing, and must not hold it for years.
+        return ended_at < plugged_at <= self.now or abs(self.now - ended_at) >= again_after_s
 
     def _note(self, event: LogEvent, job: Job, **more: object) -> None:
         self.agenda.notes.append(
@@ -209,13 +223,12 @@ class _Planning:
         if job.state is JobState.UNKNOWN:
             return self.here.asking_rests.get(job.device)
         budgets = self.rules.classes[job.device_class].budgets
-        if job.not_before is not None:
-            longest = self.now + budgets.back_off_longest_s * (1.0 + budgets.jitter)
-            until = min(job.not_before, longest)  # a stored instant may come from a clock that was ahead
-            if until > self.now:
-                return Wait(
-                    kind=WaitKind.BACK_OFF, detail="the last attempt failed in transport", until=until
-                )
+        if job.not_before is not None and job.not_before > self.now:
+            longest_s = budgets.back_off_longest_s * (1.0 + budgets.jitter)
+            if job.not_before <= self.now + longest_s:
+                detail = "the last attempt failed in transport"
+                return Wait(kind=WaitKind.BACK_OFF, detail=detail, until=job.not_before)
+            self.ledger.hurry(job.id)  # a clock that was ahead wrote it
         wear = self.ledger.wear(job.device, self.now)
         if wear.life >= budgets.erases_a_life:
             spent = (
