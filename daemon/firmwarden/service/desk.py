@@ -15,7 +15,7 @@ import structlog
 from firmwarden import __version__
 from firmwarden.errors import NotFound, Refused
 from firmwarden.events import LogEvent
-from firmwarden.model import Action, Cause, CauseCode, JobId, JobState, LatchScope, Phase, Wait
+from firmwarden.model import Action, Cause, CauseCode, JobId, JobState, LatchScope, Wait
 from firmwarden.service import sentences
 from firmwarden.service.desired import desired
 from firmwarden.service.policy import Budgets
@@ -197,7 +197,7 @@ class Desk:
             job = facts.jobs.get(found.id)
             wanted = self._warden.agenda.desired.get(found.id)
             wait = self._wait(job)
-            latches = _concerning(found, job, facts.latches)
+            latches = self._concerning(found, job, facts)
             return {
                 "device": self._device_view(ledger, found, facts),
                 "should_run": sentences.should_run(wanted),
@@ -249,58 +249,67 @@ class Desk:
     async def clear(self, target: str, *, who: str) -> str:
         """Lift the latches of a device, or those of an image named by its hash."""
 
-        def work(ledger: Ledger) -> str:
-            now = self._now()
-            lifted = [latch for latch in ledger.latches() if _names(ledger, target, latch)]
+        def work(ledger: Ledger) -> list[Latch]:
+            lifted = _named(ledger, target)
             if not lifted:
                 raise NotFound(f"no latch concerns {target!r}; `firmwarden devices` shows what is latched")
             for latch in lifted:
-                ledger.lift(latch.id, who, now)
-                log.info(
-                    LogEvent.LATCH_LIFTED,
-                    device=latch.device,
-                    image=latch.image,
-                    scope=latch.scope.value,
-                    who=who,
-                )
-            self._record(ledger, who, "clear", lifted[0].device or target, f"{len(lifted)} latch(es)")
-            again = sorted({latch.device for latch in lifted if latch.device is not None})
-            text = f"{len(lifted)} latch{'es' if len(lifted) > 1 else ''} lifted"
-            return text + (f"; `firmwarden retry {again[0]}` tries the image again" if again else "")
+                ledger.lift(latch.id, who, self._now())
+                self._record(ledger, who, "clear", latch.device or target, latch.scope.value)
+            return lifted
 
-        return await self._wish(work, "clear", target, who)
+        lifted = await self._store.run(work)
+        for latch in lifted:
+            log.info(
+                LogEvent.LATCH_LIFTED,
+                device=latch.device,
+                image=latch.image,
+                scope=latch.scope.value,
+                who=who,
+            )
+        text = f"{len(lifted)} latch{'es' if len(lifted) > 1 else ''} lifted"
+        again = sorted({latch.device for latch in lifted if latch.device is not None})
+        if again:
+            text += f"; `firmwarden retry {again[0]}` tries the image again"
+        self._note("clear", target, who, text)
+        return text
 
     async def cancel(self, job: int, *, who: str) -> str:
         """Cancel a job at its next safe point; refused once an erase has begun."""
         cause = Cause(code=CauseCode.CANCELLED, detail=f"cancelled by {who}")
 
-        def work(ledger: Ledger) -> Job:
+        def work(ledger: Ledger) -> DeviceId | None:
+            """Cancel a job that waits; of one that runs return the device."""
             found = ledger.job(JobId(job))
             if found is None:
                 raise NotFound(f"there is no job {job}; `firmwarden jobs` lists them")
             if found.state.final:
                 raise Refused(f"job {job} has ended already: {found.state.value}")
-            self._record(ledger, who, "cancel", found.device, f"job {job}")
             if found.state is JobState.RUNNING:
-                return found
-            return ledger.move(found.id, JobState.CANCELLED, now=self._now(), cause=cause)
+                return found.device
+            ledger.move(found.id, JobState.CANCELLED, now=self._now(), cause=cause)
+            self._record(ledger, who, "cancel", found.device, f"job {job}")
+            return None
 
-        async def wish() -> str:
-            found = await self._store.run(work)
-            if found.state is not JobState.RUNNING:
-                return f"job {job} is cancelled"
-            run = self._warden.worker.runs.get(found.device)
-            if run is None or run.journal.attempt.phase is not Phase.PROBING:
-                raise Refused(
-                    f"job {job} cannot be cancelled any more: an erase has begun, and stopping now would leave "
-                    f"{found.device} without a complete image; it ends by itself"
-                )
-            run.stop(cause)
-            return f"job {job} stops at the next safe point, before anything is erased"
-
-        text = await wish()
+        running = await self._store.run(work)
+        text = f"job {job} is cancelled"
+        if running is not None:
+            self._stop_untouched(running, job, cause)
+            text = f"job {job} stops at the next safe point, before anything is erased"
+            await self._store.run(lambda ledger: self._record(ledger, who, "cancel", running, f"job {job}"))
         self._note("cancel", str(job), who, text)
         return text
+
+    def _stop_untouched(self, device: DeviceId, job: int, cause: Cause) -> None:
+        run = self._warden.worker.runs.get(device)
+        if run is None or run.job.id != job:
+            raise Refused(f"job {job} is just beginning or ending; ask again in a moment")
+        if not run.journal.untouched:
+            raise Refused(
+                f"job {job} cannot be cancelled any more: an erase has begun, and stopping now would leave "
+                f"{device} without a complete image; it ends by itself"
+            )
+        run.stop(cause)
 
     async def hold(self, device: str | None, *, reason: str, who: str) -> str:
         """Start nothing on a device, or with None on any, until ``unhold``."""
@@ -353,6 +362,9 @@ class Desk:
                 return f"{found.id} is {kept.id}: its history, wear and latches go on under that id"
             if running is None:
                 raise Refused("say which device it was, or what it runs")
+            job = self._facts(ledger).jobs.get(found.id)
+            if job is not None and job.state is JobState.RUNNING:
+                raise Refused(f"{found.id} is being updated by job {job.id}; wait for its end, or cancel it")
             release = next((item for item in self._of_class(found) if item.version == running), None)
             ledger.set_running(
                 found.id,
@@ -418,8 +430,10 @@ class Desk:
             raise Refused(f"its class {device.device_class} is not in the configuration")
         wanted = desired(device, self._of_class(device), ledger.latches(), policy)
         if wanted.release is None:
-            latched = any(latch.device == device.id for latch in ledger.latches())
-            hint = f"; `firmwarden clear {device.id}` first" if latched else ""
+            facts = self._facts(ledger)
+            latches = self._concerning(device, facts.jobs.get(device.id), facts)
+            first = ", ".join(dict.fromkeys(f"`{latch_view(latch)['clear']}`" for latch in latches))
+            hint = f"; {first} first" if first else ""
             raise Refused(f"there is nothing to retry: {wanted.reason}{hint}")
         return wanted.release
 
@@ -469,12 +483,21 @@ class Desk:
             "desired_reason": "not decided yet" if wanted is None else wanted.reason,
             "pinned": device.pinned,
             "held": None if hold is None else f"{hold.owner}: {hold.reason}",
-            "latched": bool(_concerning(device, job, facts.latches)),
+            "latched": bool(self._concerning(device, job, facts)),
             "job": None if job is None else self._job_view(job),
             "wear": wear_view(ledger.wear(device.id, self._now()), self._budgets(device.device_class)),
             "first_seen": instant(device.first_seen),
             "last_seen": instant(device.last_seen),
         }
+
+    def _concerning(self, device: Device, job: Job | None, facts: _Facts) -> list[Latch]:
+        """The latches that may stop a device: on itself, and on images that it was given last or might be given."""
+        images = {release.image for release in self._of_class(device)} | ({job.image} if job else set())
+        return [
+            latch
+            for latch in facts.latches
+            if latch.device in {None, device.id} and (latch.image is None or latch.image in images)
+        ]
 
     def _plan_view(self, device: Device, facts: _Facts) -> PlanView:
         wanted = self._warden.agenda.desired.get(device.id)
@@ -496,7 +519,7 @@ class Desk:
             decision, version = "stopped", wanted.release.version
             reason = wanted.reason + ("" if job is None else f"; job {job.id} ended {job.state.value}")
         else:
-            decision = "stopped" if _concerning(device, job, facts.latches) else "nothing"
+            decision = "stopped" if self._concerning(device, job, facts) else "nothing"
             reason = wanted.reason
         return {
             "device": device.id,
@@ -523,23 +546,15 @@ def _find(ledger: Ledger, name: str) -> Device:
     raise NotFound(f"there is no device {name!r}; `firmwarden devices` lists them")
 
 
-def _concerning(device: Device, job: Job | None, latches: Sequence[Latch]) -> list[Latch]:
-    """The latches that stop this device: its own, and those of the image that it was last given."""
-    image = None if job is None else job.image
-    return [
-        latch
-        for latch in latches
-        if latch.device == device.id or (latch.scope is LatchScope.IMAGE and latch.image == image)
-    ]
-
-
-def _names(ledger: Ledger, target: str, latch: Latch) -> bool:
-    """Whether a person who says ``target`` means this latch."""
-    if latch.image is not None and len(target) >= SHORTEST_HASH and latch.image.startswith(target.lower()):
-        return True
-    if latch.device is None:
-        return False
+def _named(ledger: Ledger, target: str) -> list[Latch]:
+    """The latches that a person means by a device or by the beginning of an image's hash."""
+    latches = ledger.latches()
+    if len(target) >= SHORTEST_HASH:
+        of_image = [latch for latch in latches if (latch.image or "").startswith(target.lower())]
+        if of_image:
+            return of_image
     try:
-        return _find(ledger, target).id == latch.device
+        device = _find(ledger, target).id
     except NotFound:
-        return False
+        return []
+    return [latch for latch in latches if latch.device == device]

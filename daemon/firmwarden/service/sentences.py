@@ -44,30 +44,32 @@ def runs(device: Device, job: Job | None) -> str:
 
 def next_step(job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]) -> str:
     """What will happen next and when."""
-    if job is not None and job.state is JobState.RUNNING:
-        return f"Job {job.id} is writing {job.version} now."
-    if job is not None and job.state is JobState.UNKNOWN:
-        if wait is None:
-            return f"The device is asked what became of job {job.id}; then the record is settled."
-        return f"Job {job.id} has an unknown outcome; the device is asked again{_when(wait)}: {wait.detail}."
-    if job is not None and job.state is JobState.QUEUED:
-        if wait is None:
-            return f"Job {job.id} starts as soon as the planner comes by."
-        return f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
+    if job is not None and not job.state.final:
+        return _next_of_open(job, wait)
+    if any(latch.scope is LatchScope.DEVICE for latch in latches):
+        return "Nothing, until a person lifts the latch: it keeps every image from this device."
+    if wanted is not None and wanted.settled:
+        more = "; a latch keeps another image from it" if latches else ""
+        return f"Nothing: the device runs what it should{more}."
     if latches:
         return "Nothing, until a person lifts the latch or another image is released."
-    if wanted is not None and wanted.settled:
-        return "Nothing: the device runs what it should."
-    if (
-        job is not None
-        and job.state in (JobState.FAILED, JobState.CANCELLED)
-        and wanted is not None
-        and wanted.release
-    ):
+    if job is not None and _may_be_retried(job, wanted):
         if job.cause is not None and job.cause.code is CauseCode.TRANSPORT_EXHAUSTED:
             return "Nothing, until it is plugged anew, the pause after a used-up budget ends, or a person retries."
         return f"Nothing by itself: job {job.id} ended {job.state.value}. A new release or a retry starts another."
     return "Nothing, until there is something to do."
+
+
+def _next_of_open(job: Job, wait: Wait | None) -> str:
+    if job.state is JobState.RUNNING:
+        return f"Job {job.id} is writing {job.version} now."
+    if job.state is JobState.UNKNOWN:
+        if wait is None:
+            return f"The device is asked what became of job {job.id}; then the record is settled."
+        return f"Job {job.id} has an unknown outcome; the device is asked again{_when(wait)}: {wait.detail}."
+    if wait is None:
+        return f"Job {job.id} starts as soon as the planner comes by."
+    return f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
 
 
 def commands(
@@ -85,17 +87,20 @@ def commands(
         found.append(f"firmwarden adopt {device.id} OLD")
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
-    if (
-        job is not None
-        and job.state in (JobState.FAILED, JobState.CANCELLED, JobState.UNKNOWN)
-        and not latches
-    ):
+    if job is not None and (_may_be_retried(job, wanted) or (wait and wait.kind is WaitKind.BACK_OFF)):
         found.append(f"firmwarden retry {device.id}")
     if device.running_version is None and wanted is not None and wanted.release is None and not latches:
         found.append(f"firmwarden adopt {device.id} --running VERSION")
     if device.pinned is not None:
         found.append(f"firmwarden pin {device.id} none")
     return list(dict.fromkeys(found))
+
+
+def _may_be_retried(job: Job, wanted: Desired | None) -> bool:
+    """Whether a person's ``retry`` would start something that does not start by itself."""
+    if job.state in {JobState.FAILED, JobState.CANCELLED}:
+        return wanted is not None and wanted.release is not None
+    return job.state is JobState.UNKNOWN
 
 
 def _when(wait: Wait) -> str:
