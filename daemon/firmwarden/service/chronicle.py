@@ -16,20 +16,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def tell(conclusion: Conclusion, seconds: float, *, before: Outcome) -> None:
-    """Log a conclusion.
-
-    Args:
-        conclusion: what was recorded.
-        seconds: how long the attempt, or the question, took.
-        before: the attempt's outcome until now; ``unknown`` makes this the answer to a question.
-    """
-    if before is Outcome.UNKNOWN and conclusion.outcome is not Outcome.UNKNOWN:
+def tell(conclusion: Conclusion, seconds: float) -> None:
+    """Log a conclusion of an attempt, or of a question, that took ``seconds``."""
+    asked = conclusion.attempt.outcome is Outcome.UNKNOWN
+    if asked and conclusion.outcome is not Outcome.UNKNOWN:
         log.info(LogEvent.UPDATE_SETTLED, outcome=conclusion.outcome.value, evidence=conclusion.evidence)
     elif conclusion.outcome is Outcome.SUCCEEDED:
         log.info(LogEvent.UPDATE_SUCCEEDED, evidence=conclusion.evidence, seconds=round(seconds, 3))
     if conclusion.outcome is not Outcome.SUCCEEDED:
-        _tell_failure(conclusion, asked=before is Outcome.UNKNOWN)
+        _tell_failure(conclusion, asked=asked)
 
 
 def _tell_failure(conclusion: Conclusion, *, asked: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from firmwarden.model import Cause, CauseCode, JobState, Latch, LatchScope, LinkStats, Outcome
+from firmwarden.model import Cause, CauseCode, JobState, Latch, LatchScope, LinkStats, Outcome, Phase
 from firmwarden.service.policy import (
     DISPOSITIONS,
     AskAgain,
@@ -36,6 +36,7 @@ class Conclusion:
 
     job: Job
     attempt: Attempt
+    """As it stood before: its outcome is ``unknown`` where this is the answer to a question."""
     outcome: Outcome
     decision: Decision | None = None
     """What follows; None after a success."""
@@ -47,7 +48,15 @@ class Conclusion:
 class Concluding:
     """The end of one attempt, or of one question after it, inside one transaction."""
 
-    def __init__(self, ledger: Ledger, attempt: Attempt, *, stats: LinkStats, now: float) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        attempt: Attempt,
+        *,
+        stats: LinkStats,
+        now: float,
+        complete_before: bool | None = None,
+    ) -> None:
         """Take what is concluded.
 
         Args:
@@ -55,6 +64,7 @@ class Concluding:
             attempt: as it stands on disk, with its phase.
             stats: counters of the wire, to be added to the attempt's.
             now: wall clock.
+            complete_before: whether the device held a complete image before this attempt's first erase.
         """
         job = ledger.job(attempt.job)
         if job is None:
@@ -64,6 +74,7 @@ class Concluding:
         self._job = job
         self._stats = stats
         self._now = now
+        self._complete_before = complete_before
 
     def landed(self, landing: Landing) -> Conclusion:
         """Record that it did not fail: a success with its evidence, or an unknown outcome."""
@@ -112,7 +123,7 @@ class Concluding:
     def _fail(self, cause: Cause, decision: Fail) -> Conclusion:
         self._finish(Outcome.FAILED, cause)
         latches = tuple(self._latch(scope, cause) for scope in decision.latches)
-        self._take_back_erasure(cause)
+        self._note_what_it_holds(cause)
         of_job = cause
         if decision.code is not cause.code:
             of_job = Cause(code=decision.code, detail=f"the last attempt: {cause.detail or cause.code.value}")
@@ -121,7 +132,8 @@ class Concluding:
 
     def _unknown(self, cause: Cause, evidence: str = "") -> Conclusion:
         self._finish(Outcome.UNKNOWN, cause, evidence)
-        self._ledger.set_complete(self._attempt.device, None)
+        if self._attempt.outcome is Outcome.RUNNING:
+            self._ledger.set_complete(self._attempt.device, complete=None)
         job = self._job if self._job.state is JobState.UNKNOWN else self._move(JobState.UNKNOWN, cause)
         return self._concluded(Outcome.UNKNOWN, job, AskAgain(), cause, evidence)
 
@@ -133,6 +145,9 @@ class Concluding:
         )
 
     def _move(self, state: JobState, cause: Cause | None = None, *, not_before: float | None = None) -> Job:
+        """Move the job on, unless a person did so while its device was asked: then only the attempt is settled."""
+        if self._job.state not in {JobState.RUNNING, JobState.UNKNOWN}:
+            return self._job
         return self._ledger.move(self._job.id, state, now=self._now, cause=cause, not_before=not_before)
 
     def _latch(self, scope: LatchScope, cause: Cause) -> Latch:
@@ -145,20 +160,17 @@ class Concluding:
             now=self._now,
         )
 
-    def _take_back_erasure(self, cause: Cause) -> None:
-        """Take back "holds no complete image" where the device refused before it took any of the image.
-
-        Whether such a device had erased by then depends on its family, so afterwards it is not known either way;
-        unless an earlier attempt since the last success had begun to erase as well.
-        """
-        if self._attempt.erase_starts == 0 or cause.offset:
+    def _note_what_it_holds(self, cause: Cause) -> None:
+        """Correct "holds no complete image", which stands since the erase, by what the device said at the end."""
+        if self._attempt.erase_starts == 0:
             return
-        for earlier in self._ledger.attempts(self._attempt.device, limit=1_000):
-            if earlier.outcome is Outcome.SUCCEEDED:
-                break
-            if earlier.id != self._attempt.id and earlier.erase_starts:
-                return
-        self._ledger.set_complete(self._attempt.device, None)
+        if cause.code is CauseCode.IMAGE_INVALID:
+            self._ledger.set_complete(self._attempt.device, complete=False)
+        elif self._attempt.phase is Phase.ENDING:
+            self._ledger.set_complete(self._attempt.device, complete=None)
+        elif self._complete_before is not False and not cause.offset and _is_of_the_image(cause):
+            # It refused before it took any byte.  Whether it had erased by then depends on its family.
+            self._ledger.set_complete(self._attempt.device, complete=None)
 
     def _concluded(
         self,
@@ -208,3 +220,7 @@ class Concluding:
                 and DISPOSITIONS[latch.cause.code] is Disposition.SUSPECT
             }
         )
+
+
+def _is_of_the_image(cause: Cause) -> bool:
+    return DISPOSITIONS[cause.code] in {Disposition.SUSPECT, Disposition.FINAL_PAIR}

@@ -93,7 +93,7 @@ class History:
     attempts: int
     """Attempts at this job so far, this one included."""
     present_s: float
-    """How long the device was here while the job waited or ran."""
+    """How long the job was tried: its attempts and the pauses between them while the device was here."""
     stray_verdicts: int = 0
     """Earlier attempts of this job that ended as ``may_be_stray`` says."""
     other_suspects: int = 0
@@ -165,7 +165,8 @@ def decide(cause: Cause, *, phase: Phase, history: History, budgets: Budgets, di
         case Disposition.RETRY:
             return _retry(history, budgets, dice)
         case Disposition.SUSPECT if may_be_stray(cause) and history.stray_verdicts == 0:
-            return _retry(history, budgets, dice)
+            # One fresh attempt, whatever the budgets say: with none left, the verdict would be lost instead.
+            return Retry(delay_s=back_off_s(history.attempts, budgets, dice))
         case Disposition.SUSPECT if history.other_suspects > 0:
             return Fail(code=cause.code, latches=(LatchScope.PAIR, LatchScope.IMAGE))
         case Disposition.SUSPECT | Disposition.FINAL_PAIR:

@@ -24,13 +24,18 @@ def recover(ledger: Ledger, now: float) -> list[Attempt]:
     """
     left = ledger.running_attempts()
     for attempt in left:
-        cause = Cause(code=CauseCode.INTERRUPTED, detail=f"Firmwarden died while {attempt.phase.value}")
-        unknown = attempt.phase is Phase.ENDING
-        ledger.finish(attempt.id, Outcome.UNKNOWN if unknown else Outcome.INTERRUPTED, now=now, cause=cause)
-        if unknown:
-            ledger.set_complete(attempt.device, None)
-        ledger.move(attempt.job, JobState.UNKNOWN if unknown else JobState.QUEUED, now=now, cause=cause)
+        close(ledger, attempt, f"Firmwarden died while {attempt.phase.value}", now)
     return left
+
+
+def close(ledger: Ledger, attempt: Attempt, why: str, now: float) -> None:
+    """Close one attempt that nobody runs any more."""
+    cause = Cause(code=CauseCode.INTERRUPTED, detail=why)
+    unknown = attempt.phase is Phase.ENDING
+    ledger.finish(attempt.id, Outcome.UNKNOWN if unknown else Outcome.INTERRUPTED, now=now, cause=cause)
+    if unknown:
+        ledger.set_complete(attempt.device, complete=None)
+    ledger.move(attempt.job, JobState.UNKNOWN if unknown else JobState.QUEUED, now=now, cause=cause)
 
 
 def log_recovered(attempts: list[Attempt]) -> None:

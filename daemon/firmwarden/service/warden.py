@@ -7,6 +7,9 @@ else (invariant 6).
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf, isinf
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -14,9 +17,11 @@ import structlog
 
 from firmwarden.errors import PortHeld, StoreError
 from firmwarden.events import LogEvent
-from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase, Wait, WaitKind
+from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
 from firmwarden.service.planner import Agenda, Here, Planner
-from firmwarden.service.policy import back_off_s
+from firmwarden.service.policy import Budgets, back_off_s
+from firmwarden.service.recovery import close
+from firmwarden.service.telling import instant_or_none
 from firmwarden.service.worker import Worker
 
 if TYPE_CHECKING:
@@ -48,6 +53,25 @@ LAST_COMMAND_S: Final = 12.0
 """How long a stop waits for the answer to a command that is under way: all known clients answer within 10 s."""
 PROGRESS_EVERY_S: Final = 0.25
 """How often progress is sampled while somebody may be watching."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A wait that only this process knows, by the clock that never jumps."""
+
+    kind: WaitKind
+    detail: str
+    ends_at: float
+    """Boot clock; infinite where it does not end by itself."""
+    count: int
+    """How often it was begun."""
+
+    def wait(self, boot: float, wall: float) -> Wait | None:
+        """As others see it; None when it is over."""
+        left = self.ends_at - boot
+        if left <= 0.0:
+            return None
+        return Wait(kind=self.kind, detail=self.detail, until=None if isinf(left) else wall + left)
 
 
 class Warden:
@@ -94,7 +118,7 @@ class Warden:
             store=store,
             images=images,
             make_driver=make_driver,
-            budgets=lambda job: self.planner.classes[job.device_class].budgets,
+            budgets=self._budgets,
             clock=clock,
             dice=dice,
             concluded=self._concluded,
@@ -107,9 +131,9 @@ class Warden:
         self.store_problem = ""
         """Why the last planning could not be stored, or empty."""
         self._busy: set[DeviceId] = set()
-        self._held: dict[DeviceId, tuple[int, Wait]] = {}
-        self._rests: dict[DeviceId, tuple[int, Wait]] = {}
-        self._present_s: dict[JobId, float] = {}
+        self._held: dict[DeviceId, _Pause] = {}
+        self._rests: dict[DeviceId, _Pause] = {}
+        self._tried_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
         self._poked = anyio.Event()
         self._idle = anyio.Event()
@@ -141,11 +165,6 @@ class Warden:
             self._held.pop(device, None)
         self.poke()
 
-    def ask_soon(self, device: DeviceId) -> None:
-        """Ask a device with an unknown outcome again without waiting."""
-        self._rests.pop(device, None)
-        self.poke()
-
     # --- the loop --------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -166,7 +185,7 @@ class Warden:
         self.poke()
         cause = Cause(code=CauseCode.STOPPING, detail="the daemon is stopping")
         for run in list(self.worker.runs.values()):
-            if run.journal.attempt.phase is Phase.PROBING:
+            if run.journal.untouched:
                 run.stop(cause)
         with anyio.move_on_after(grace_s):
             async with anyio.create_task_group() as tasks:
@@ -205,8 +224,8 @@ class Warden:
         if self.releases is None or not self.registry.scanned:
             return
         now = self.clock.wall()
-        self._count_presence()
-        here = self._here(now)
+        self._count_back_off()
+        here = self._here()
         releases = self.releases
         planner = self.planner
         may_start = not self.stopping
@@ -230,24 +249,24 @@ class Warden:
             address = self.registry.address(job.device)
             if address is not None:
                 self._busy.add(job.device)
-                tasks.start_soon(self._one, job, address, name=f"job {job.id}")
+                tasks.start_soon(
+                    self._one, job, address, self._tried_s.pop(job.id, 0.0), name=f"job {job.id}"
+                )
+        self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
 
-    def _here(self, now: float) -> Here:
+    def _here(self) -> Here:
         return Here(
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
-            port_held={
-                device: wait
-                for device, (_, wait) in self._held.items()
-                if wait.until is None or wait.until > now
-            },
+            port_held=self._waits(self._held),
             busy=frozenset(self._busy),
-            asking_rests={
-                device: wait
-                for device, (_, wait) in self._rests.items()
-                if wait.until is None or wait.until > now
-            },
+            asking_rests=self._waits(self._rests),
         )
+
+    def _waits(self, pauses: Mapping[DeviceId, _Pause]) -> dict[DeviceId, Wait]:
+        boot, wall = self.clock.boot(), self.clock.wall()
+        waits = {device: pause.wait(boot, wall) for device, pause in pauses.items()}
+        return {device: wait for device, wait in waits.items() if wait is not None}
 
     def _log_plan(self, agenda: Agenda) -> None:
         for event, keys in agenda.notes:
@@ -262,36 +281,61 @@ class Warden:
                     device=agenda.owners.get(job),
                     wait=wait.kind.value,
                     detail=wait.detail,
+                    until=instant_or_none(wait.until),
                 )
 
-    def _count_presence(self) -> None:
-        """Add the time since the last planning to every waiting job whose device was here."""
+    def _count_back_off(self) -> None:
+        """Add the time since the last planning to the jobs that spent it between two attempts, their device here.
+
+        Only that, and the attempts themselves, is time of trying.  Whoever waited for a person, a slot or the flash's
+        budget must not find the time used up at the first fault.
+        """
         now = self.clock.boot()
         elapsed, self._planned_at = now - self._planned_at, now
         for job, wait in self.agenda.waits.items():
-            if wait.kind is not WaitKind.ABSENT:
-                self._present_s[job] = self._present_s.get(job, 0.0) + elapsed
+            if wait.kind is WaitKind.BACK_OFF and wait.until is not None:
+                self._tried_s[job] = self._tried_s.get(job, 0.0) + elapsed
 
     # --- one attempt -----------------------------------------------------------------------------------
 
-    async def _one(self, job: Job, address: Address) -> None:
+    async def _one(self, job: Job, address: Address, tried_s: float) -> None:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sample, job)
                 if job.state is JobState.UNKNOWN:
                     await self.worker.ask(job, address)
                 else:
-                    await self.worker.update(job, address, self._present_s.pop(job.id, 0.0))
+                    await self.worker.update(job, address, tried_s)
                 tasks.cancel_scope.cancel()
         except* PortHeld as group:
             self._note_held(job.device, str(group.exceptions[0]))
         except* StoreError as group:
+            # Nothing was begun.
             log.error(LogEvent.STORE_FAILED, detail=str(group.exceptions[0]))
+            self.store_problem = str(group.exceptions[0])
+            await anyio.sleep(STORE_AGAIN_S)
+        except* Exception as group:
+            # A defect of ours.  To die of it would break off every other transfer, again after each restart.
+            log.exception(
+                LogEvent.WORKER_CRASHED, device=job.device, job=job.id, detail=repr(group.exceptions)
+            )
+            await self._close_crashed(job)
             await anyio.sleep(STORE_AGAIN_S)
         finally:
             self._busy.discard(job.device)
             self._idle.set()
             self.poke()
+
+    async def _close_crashed(self, job: Job) -> None:
+        """Close what a defect left open, as recovery does; where the store fails too it is left to the next start."""
+
+        def work(ledger: Ledger) -> None:
+            for attempt in ledger.running_attempts():
+                if attempt.job == job.id:
+                    close(ledger, attempt, "a defect in Firmwarden ended it", self.clock.wall())
+
+        with suppress(StoreError):
+            await self._store.run(work)
 
     async def _sample(self, job: Job) -> None:
         """Publish how far the attempt is, as long as it runs."""
@@ -315,31 +359,42 @@ class Warden:
                 )
 
     def _note_held(self, device: DeviceId, detail: str) -> None:
-        count = self._held.get(device, (0, None))[0] + 1
-        pause = min(PORT_HELD_FIRST_S * 2.0 ** min(count - 1, 10), PORT_HELD_LONGEST_S)
-        self._held[device] = (
-            count,
-            Wait(kind=WaitKind.PORT_HELD, detail=detail, until=self.clock.wall() + pause),
-        )
+        known = self._held.get(device)
+        count = 1 if known is None else known.count + 1
+        pause_s = min(PORT_HELD_FIRST_S * 2.0 ** min(count - 1, 10), PORT_HELD_LONGEST_S)
+        self._held[device] = _Pause(WaitKind.PORT_HELD, detail, self.clock.boot() + pause_s, count)
 
-    async def _concluded(self, conclusion: Conclusion) -> None:
+    def _concluded(self, conclusion: Conclusion) -> None:
         device = conclusion.job.device
+        asked = conclusion.attempt.outcome is Outcome.UNKNOWN
         self._held.pop(device, None)
-        self._rests.pop(device, None) if conclusion.outcome is not Outcome.UNKNOWN else self._rest(conclusion)
-        if self._on_conclusion is not None:
-            self._on_conclusion(conclusion, self._hooks.get(conclusion.job.device_class))
-
-    def _rest(self, conclusion: Conclusion) -> None:
-        """After a question without an answer: ask again later, a bounded number of times."""
-        device = conclusion.job.device
-        budgets = self.planner.classes[conclusion.job.device_class].budgets
-        count = self._rests.get(device, (0, None))[0] + 1
-        if count >= budgets.attempts:
-            wait = Wait(
-                kind=WaitKind.BACK_OFF,
-                detail=f"asked {count} times without an answer; asked again when it is plugged anew or at a start",
-            )
+        if conclusion.outcome is Outcome.UNKNOWN:
+            self._rest(conclusion, asked=asked)
         else:
-            until = self.clock.wall() + back_off_s(count, budgets, self._dice())
-            wait = Wait(kind=WaitKind.BACK_OFF, detail="the device gave no answer yet", until=until)
-        self._rests[device] = (count, wait)
+            self._rests.pop(device, None)
+        if self._on_conclusion is not None:
+            no_news = asked and conclusion.outcome is Outcome.UNKNOWN
+            hook = None if no_news else self._hooks.get(conclusion.job.device_class)
+            self._on_conclusion(conclusion, hook)
+
+    def _rest(self, conclusion: Conclusion, *, asked: bool) -> None:
+        """Ask about an unknown outcome later, a bounded number of times."""
+        device = conclusion.job.device
+        budgets = self._budgets(conclusion.job)
+        known = self._rests.get(device)
+        count = 0 if known is None else known.count
+        count += asked
+        if count >= budgets.attempts:
+            detail = (
+                f"asked {count} times without an answer; asked again when it is plugged anew or at a start"
+            )
+            ends_at = inf
+        else:
+            detail = "the device gave no answer yet"
+            ends_at = self.clock.boot() + back_off_s(count + 1, budgets, self._dice())
+        self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count)
+
+    def _budgets(self, job: Job) -> Budgets:
+        """Of a job's class; a reload may have dropped that while the job runs."""
+        policy = self.planner.classes.get(job.device_class)
+        return Budgets() if policy is None else policy.budgets

@@ -8,7 +8,7 @@ does, an attempt that was claimed is concluded in the store; what a kill or a po
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import anyio
 import structlog
@@ -16,9 +16,10 @@ from structlog.contextvars import bound_contextvars
 
 from firmwarden.errors import AttemptFailed, BadImage, PortHeld, StoreError
 from firmwarden.events import LogEvent
-from firmwarden.model import Cause, CauseCode, Outcome, Phase
+from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase
 from firmwarden.service.chronicle import tell
 from firmwarden.service.conclude import Concluding
+from firmwarden.service.policy import DISPOSITIONS, Disposition
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 STORE_AGAIN_S: Final = 5.0
 """Pause before an outcome that could not be stored is tried again: a full disk is not emptied any faster."""
-
-
 LAST_WORDS_S: Final = 5.0
 """How long a conclusion may take while the daemon is being torn down; recovery does it otherwise."""
 
@@ -67,35 +68,54 @@ class AttemptJournal:
         self._clock = clock
         self.attempt = attempt
         """As it stands on disk."""
+        self.untouched = attempt.phase is Phase.PROBING
+        """Until an erase is about to be recorded: so long the attempt can be cancelled."""
         self.cancelled: Cause | None = None
-        """Set by who wants the attempt to stop before an erase begins."""
+        """Set by who wants the attempt to stop."""
+        self.complete_before: bool | None = None
+        """Whether the device held a complete image before the first erase."""
 
     async def erase_starting(self) -> None:
         """Record that an erase is about to start, unless somebody cancelled."""
         if self.cancelled is not None:
             raise AttemptFailed(self.cancelled)
-        await self._store.run(lambda ledger: ledger.erase_starting(self.attempt.id, self._clock.wall()))
+        self.untouched = False  # before the commit: whoever cancels while it is under way comes too late
+        complete = await self._store.run(self._record_erase)
+        if self.attempt.erase_starts == 0:
+            self.complete_before = complete
         self.attempt = replace(self.attempt, phase=Phase.WRITING, erase_starts=self.attempt.erase_starts + 1)
 
     async def ending(self) -> None:
-        """Record that the device is about to be told to start the image."""
+        """Record that the device is about to be told to start the image; again, when a question tells it anew."""
+        if self.attempt.phase is Phase.ENDING:
+            return
         await self._store.run(lambda ledger: ledger.ending(self.attempt.id, self._clock.wall()))
         self.attempt = replace(self.attempt, phase=Phase.ENDING)
 
+    def _record_erase(self, ledger: Ledger) -> bool | None:
+        device = ledger.device(self.attempt.device)
+        ledger.erase_starting(self.attempt.id, self._clock.wall())
+        return None if device is None else device.complete
+
 
 class Run:
-    """One attempt under way, as others see it."""
+    """One attempt or question under way, as others see it."""
 
-    def __init__(self, job: Job, journal: AttemptJournal, driver: Driver, started: float) -> None:
+    def __init__(
+        self, job: Job, journal: AttemptJournal, driver: Driver, budgets: Budgets, started: float
+    ) -> None:
         self.job = job
         self.journal = journal
         self.driver = driver
+        self.budgets = budgets
+        """Of its class when it began: a reload does not change what is under way."""
         self.started = started
         """Boot clock."""
 
     def stop(self, cause: Cause) -> None:
-        """Let it end at the next boundary between commands, for ``cause``."""
-        self.journal.cancelled = self.journal.cancelled or cause
+        """Let it end at the next boundary between commands, for ``cause``; a person's wish outdoes a stop."""
+        if self.journal.cancelled is None or cause.code is CauseCode.CANCELLED:
+            self.journal.cancelled = cause
         self.driver.request_stop()
 
 
@@ -111,7 +131,7 @@ class Worker:
         budgets: Callable[[Job], Budgets],
         clock: Clock,
         dice: Callable[[], float],
-        concluded: Callable[[Conclusion], Awaitable[None]],
+        concluded: Callable[[Conclusion], None],
     ) -> None:
         """Take what an attempt needs.
 
@@ -119,7 +139,7 @@ class Worker:
             store: where it is recorded.
             images: where its bytes come from.
             make_driver: what moves them.
-            budgets: of the class of a job.
+            budgets: of the class of a job, asked when an attempt begins.
             clock: for instants.
             dice: uniform in [0, 1), for the jitter.
             concluded: told after every conclusion is on disk.
@@ -135,7 +155,7 @@ class Worker:
         """Attempts and questions under way."""
 
     async def update(self, job: Job, address: Address, present_s: float) -> None:
-        """Make one attempt at ``job``.
+        """Make one attempt at ``job``; none when a person had another wish since it was planned.
 
         Args:
             job: queued.
@@ -146,7 +166,10 @@ class Worker:
             PortHeld: somebody else has the port; nothing was sent and no attempt counts.
         """
         now = self._clock.wall()
+        budgets = self._budgets(job)
         attempt = await self._store.run(lambda ledger: _claim(ledger, job, present_s, now))
+        if attempt is None:
+            return
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
             log.info(LogEvent.ATTEMPT_STARTED, port=str(address), number=attempt.number)
 
@@ -157,50 +180,58 @@ class Worker:
                     raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNAVAILABLE, detail=str(exc))) from exc
                 return await driver.update(image)
 
-            await self._conclude_after(story, job, attempt, address)
+            await self._conclude_after(story, job, attempt, address, budgets)
 
     async def ask(self, job: Job, address: Address) -> None:
         """Ask the device of a job with an unknown outcome what became of it, and settle the record.
 
+        Nothing is done when a person had another wish since the job was planned.
+
         Raises:
             PortHeld: somebody else has the port; nothing was sent.
         """
-        attempt = await self._store.run(lambda ledger: ledger.last_attempt(job.id))
+        budgets = self._budgets(job)
+        attempt = await self._store.run(lambda ledger: _unsettled(ledger, job))
         if attempt is None:
-            raise AssertionError(f"job {job.id} is unknown and has no attempt")
+            return
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
-            await self._conclude_after(lambda driver: driver.confirm(), job, attempt, address)
+            await self._conclude_after(lambda driver: driver.confirm(), job, attempt, address, budgets)
 
     async def _conclude_after(
-        self, story: Callable[[Driver], Awaitable[Landing]], job: Job, attempt: Attempt, address: Address
+        self,
+        story: Callable[[Driver], Awaitable[Landing]],
+        job: Job,
+        attempt: Attempt,
+        address: Address,
+        budgets: Budgets,
     ) -> None:
         journal = AttemptJournal(self._store, self._clock, attempt)
         driver = self._make_driver(job, address, journal)
-        run = Run(job, journal, driver, self._clock.boot())
+        run = Run(job, journal, driver, budgets, self._clock.boot())
+        result: Landing | Cause | PortHeld = Cause(code=CauseCode.STOPPING, detail="the daemon stopped")
         self.runs[job.device] = run
         try:
-            await self._conclude(run, await self._tell(story, run))
-        except PortHeld:
-            if attempt.outcome is Outcome.RUNNING:
-                await self._store.run(lambda ledger: ledger.unclaim(attempt.id, self._clock.wall()))
-            raise
+            result = await self._tell(story, run)
+            await self._conclude(run, result)
         except anyio.get_cancelled_exc_class():
             with anyio.move_on_after(LAST_WORDS_S, shield=True):
-                await self._conclude(run, Cause(code=CauseCode.STOPPING, detail="the daemon stopped"))
+                await self._conclude(run, result)
             raise
         finally:
             del self.runs[job.device]
+        if isinstance(result, PortHeld):
+            raise result
 
     @staticmethod
-    async def _tell(story: Callable[[Driver], Awaitable[Landing]], run: Run) -> Landing | Cause:
-        """Run the driver; only its verdict comes out, and ``PortHeld``."""
+    async def _tell(story: Callable[[Driver], Awaitable[Landing]], run: Run) -> Landing | Cause | PortHeld:
+        """Run the driver; only its verdict comes out."""
         try:
             return await story(run.driver)
         except AttemptFailed as exc:
-            stopped = exc.cause.code is CauseCode.STOPPING and run.journal.cancelled is not None
-            return run.journal.cancelled if stopped and run.journal.cancelled else exc.cause
-        except PortHeld:
-            raise
+            return _as_wished(exc.cause, run.journal.cancelled)
+        except PortHeld as exc:
+            wished = run.journal.cancelled
+            return wished if wished is not None and wished.code is CauseCode.CANCELLED else exc
         except StoreError as exc:
             # The journal could not write, so the device was not touched any further.
             return Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
@@ -209,24 +240,71 @@ class Worker:
             log.exception(LogEvent.WORKER_CRASHED, detail=repr(exc))
             return Cause(code=CauseCode.DEFECT, detail=repr(exc))
 
-    async def _conclude(self, run: Run, result: Landing | Cause) -> None:
-        conclusion = None
-        while conclusion is None:
-            try:
-                conclusion = await self._store.run(lambda ledger: self._record(ledger, run, result))
-            except StoreError as exc:
-                log.error(LogEvent.STORE_FAILED, detail=str(exc))
-                await anyio.sleep(STORE_AGAIN_S)
-        tell(conclusion, self._clock.boot() - run.started, before=run.journal.attempt.outcome)
-        await self._concluded(conclusion)
+    async def _conclude(self, run: Run, result: Landing | Cause | PortHeld) -> None:
+        """Record how it ended, however often the store must be asked to."""
+        conclusion = await self._stored(lambda ledger: self._record(ledger, run, result))
+        if conclusion is not None:
+            tell(conclusion, self._clock.boot() - run.started)
+            self._concluded(conclusion)
 
-    def _record(self, ledger: Ledger, run: Run, result: Landing | Cause) -> Conclusion:
-        concluding = Concluding(ledger, run.journal.attempt, stats=run.driver.stats, now=self._clock.wall())
+    async def _stored(self, work: Callable[[Ledger], T]) -> T:
+        told = False
+        while True:
+            try:
+                return await self._store.run(work)
+            except StoreError as exc:
+                if not told:
+                    log.error(LogEvent.STORE_FAILED, detail=str(exc))
+                told = True
+                await anyio.sleep(STORE_AGAIN_S)
+
+    def _record(self, ledger: Ledger, run: Run, result: Landing | Cause | PortHeld) -> Conclusion | None:
+        """Inside one transaction; None where nothing was concluded."""
+        attempt = ledger.attempt(run.journal.attempt.id)
+        if attempt is None or attempt.outcome not in {Outcome.RUNNING, Outcome.UNKNOWN}:
+            return None  # its device was forgotten while it was asked, or this was recorded before a cancellation
+        now = self._clock.wall()
+        if isinstance(result, PortHeld):
+            if attempt.outcome is Outcome.UNKNOWN:
+                return None
+            if attempt.phase is Phase.PROBING:
+                ledger.unclaim(attempt.id, now)
+                return None
+            result = Cause(code=CauseCode.PORT_HELD, detail=str(result))
+        ledger.add_presence(attempt.job, self._clock.boot() - run.started)
+        concluding = Concluding(
+            ledger,
+            attempt,
+            stats=run.driver.stats,
+            now=now,
+            complete_before=run.journal.complete_before,
+        )
         if isinstance(result, Cause):
-            return concluding.failed(result, budgets=self._budgets(run.job), dice=self._dice())
+            return concluding.failed(result, budgets=run.budgets, dice=self._dice())
         return concluding.landed(result)
 
 
-def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> Attempt:
+def _as_wished(cause: Cause, wished: Cause | None) -> Cause:
+    """What an attempt that was asked to stop ended for: the wish, unless the device gave a verdict before."""
+    if wished is None:
+        return cause
+    transport = DISPOSITIONS[cause.code] is Disposition.RETRY
+    stopped = cause.code in {CauseCode.STOPPING, CauseCode.CANCELLED}
+    return wished if stopped or (transport and wished.code is CauseCode.CANCELLED) else cause
+
+
+def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> Attempt | None:
+    """Start an attempt, unless the job was cancelled, forgotten or handed on since it was planned."""
+    current = ledger.job(job.id)
+    if current is None or current.state is not JobState.QUEUED or current.device != job.device:
+        return None
     ledger.add_presence(job.id, present_s)
     return ledger.claim(job.id, now)
+
+
+def _unsettled(ledger: Ledger, job: Job) -> Attempt | None:
+    """The attempt to ask about, unless the job was settled, forgotten or handed on since it was planned."""
+    current = ledger.job(job.id)
+    if current is None or current.state is not JobState.UNKNOWN or current.device != job.device:
+        return None
+    return ledger.last_attempt(job.id)
