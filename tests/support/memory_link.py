@@ -7,35 +7,59 @@ that runs in callbacks.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, assert_never
+from collections import deque
+from typing import assert_never
 
 import anyio
+import anyio.lowlevel
 
-from firmwarden.errors import LinkLost
+from firmwarden.errors import LinkError, LinkLost
 from firmwarden.protocol.machine import Machine, Milestone, Quiet, Receive, Send
 
-if TYPE_CHECKING:
-    from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+class _Pipe:
+    """One direction."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._changed = anyio.Event()
+        self.closed = False
+
+    def put(self, data: bytes) -> None:
+        self._pieces.append(data)
+        self._changed.set()
+
+    async def get(self) -> bytes:
+        """Return all there is; empty when the pipe is closed and nothing is left."""
+        while not self._pieces and not self.closed:
+            self._changed = anyio.Event()
+            await self._changed.wait()
+        return self.take()
+
+    def take(self) -> bytes:
+        data = b"".join(self._pieces)
+        self._pieces.clear()
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+        self._changed.set()
 
 
 class MemoryPeer:
     """The device's end."""
 
-    def __init__(
-        self, sending: MemoryObjectSendStream[bytes], receiving: MemoryObjectReceiveStream[bytes]
-    ) -> None:
+    def __init__(self, sending: _Pipe, receiving: _Pipe) -> None:
         self._sending = sending
         self._receiving = receiving
 
     async def send(self, data: bytes) -> None:
-        await self._sending.send(data)
+        self._sending.put(data)
+        await anyio.lowlevel.checkpoint()
 
     async def receive(self) -> bytes:
         """Return what has come; empty when the host is gone."""
-        try:
-            return await self._receiving.receive()
-        except anyio.EndOfStream:
-            return b""
+        return await self._receiving.get()
 
     async def hang_up(self) -> None:
         self._sending.close()
@@ -45,12 +69,12 @@ class MemoryPeer:
 class MemoryLink:
     """The host's end."""
 
-    def __init__(
-        self, sending: MemoryObjectSendStream[bytes], receiving: MemoryObjectReceiveStream[bytes]
-    ) -> None:
+    def __init__(self, sending: _Pipe, receiving: _Pipe, baud: int | None) -> None:
         self._sending = sending
         self._receiving = receiving
+        self._byte_time_s = 10 / baud if baud else 0.0
         self.lines: list[tuple[bool | None, bool | None]] = []
+        self.has_lines = True
         self.closed = False
 
     async def converse(self, machine: Machine) -> Milestone:
@@ -58,10 +82,11 @@ class MemoryLink:
         try:
             while True:
                 match machine.next_event():
-                    case Send(data=data, timeout_s=timeout_s, delay_s=delay_s):
+                    case Send(data=data, timeout_s=timeout_s, answer_size=answer_size, delay_s=delay_s):
                         await anyio.sleep(delay_s)
                         await self.send(data)
-                        deadline = anyio.current_time() + timeout_s
+                        wire_s = (len(data) + answer_size) * self._byte_time_s
+                        deadline = anyio.current_time() + wire_s + timeout_s
                     case Receive():
                         with anyio.CancelScope(deadline=deadline) as scope:
                             machine.receive(await self.receive())
@@ -88,25 +113,25 @@ class MemoryLink:
                 return
 
     async def send(self, data: bytes) -> None:
-        try:
-            await self._sending.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            raise LinkLost("hung up") from exc
+        await anyio.lowlevel.checkpoint()
+        if self._sending.closed:
+            raise LinkLost("hung up")
+        self._sending.put(data)
 
     async def receive(self) -> bytes:
-        try:
-            return await self._receiving.receive()
-        except (anyio.EndOfStream, anyio.ClosedResourceError) as exc:
-            raise LinkLost("hung up") from exc
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        data = await self._receiving.get()
+        if not data:
+            raise LinkLost("hung up")
+        return data
 
     def discard_input(self) -> None:
-        while True:
-            try:
-                self._receiving.receive_nowait()
-            except (anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
-                return
+        self._receiving.take()
 
     async def set_lines(self, *, dtr: bool | None = None, rts: bool | None = None) -> None:
+        await anyio.lowlevel.checkpoint()
+        if not self.has_lines:
+            raise LinkError("no control lines")
         self.lines.append((dtr, rts))
 
     async def aclose(self) -> None:
@@ -118,8 +143,7 @@ class MemoryLink:
         self._receiving.close()
 
 
-def memory_pair() -> tuple[MemoryLink, MemoryPeer]:
-    """Return both ends of a new link."""
-    to_peer, from_host = anyio.create_memory_object_stream[bytes](math.inf)
-    to_host, from_peer = anyio.create_memory_object_stream[bytes](math.inf)
-    return MemoryLink(to_peer, from_peer), MemoryPeer(to_host, from_host)
+def memory_pair(baud: int | None = None) -> tuple[MemoryLink, MemoryPeer]:
+    """Return both ends of a new link; ``baud`` lengthens the host's deadlines, the peer is as slow as it likes."""
+    down, up = _Pipe(), _Pipe()
+    return MemoryLink(down, up, baud), MemoryPeer(up, down)

@@ -74,7 +74,8 @@ class EnterTouch:
 class EnterSend:
     """Send bytes to the application.
 
-    Silence is no failure, even where a reply is expected: a device in its loader does not reply.
+    A reply that does not come, or is another one, is no failure yet: a device in its loader does not reply, or
+    complains about what it takes for a damaged command.  Whether a loader answers afterwards decides.
     """
 
     data: bytes
@@ -95,8 +96,18 @@ class EnterCommand:
 Enter = EnterNone | EnterPulse | EnterTouch | EnterSend | EnterCommand
 
 
-async def enter(way: Enter, address: Address, open_link: OpenLink) -> Link:
-    """Go the way and return an open link to the loader.
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The way was gone."""
+
+    link: Link
+    """Open; behind it a loader should answer."""
+    doubt: str = ""
+    """What speaks against it, for the cause should no loader answer."""
+
+
+async def enter(way: Enter, address: Address, open_link: OpenLink) -> Entered:
+    """Go the way and open a link to the loader.
 
     Raises:
         AttemptFailed: the way is not passable; the cause is ENTRY_FAILED.
@@ -105,25 +116,25 @@ async def enter(way: Enter, address: Address, open_link: OpenLink) -> Link:
     """
     match way:
         case EnterNone():
-            return await open_link(address)
+            return Entered(await open_link(address))
         case EnterPulse(steps=steps):
-            return await _pulse(steps, await open_link(address))
+            return Entered(await _pulse(steps, await open_link(address)))
         case EnterTouch(wait_s=wait_s):
             await _touch(address, open_link)
-            return await open_link(address, patience_s=wait_s)
+            return Entered(await open_link(address, patience_s=wait_s))
         case EnterSend(baud=baud) if (
             baud is not None and isinstance(address, SerialAddress) and baud != address.baud
         ):
-            link = await _ask(way, await open_link(replace(address, baud=baud)))
+            asked = await _ask(way, await open_link(replace(address, baud=baud)))
             # What has not left when a link is closed is lost.
             await anyio.sleep(len(way.data) * 10 / baud)
-            await link.aclose()
-            return await open_link(address)
+            await asked.link.aclose()
+            return replace(asked, link=await open_link(address))
         case EnterSend():
             return await _ask(way, await open_link(address))
         case EnterCommand():
             await _run(way, address)
-            return await open_link(address)
+            return Entered(await open_link(address))
         case unreachable:
             assert_never(unreachable)
 
@@ -147,8 +158,8 @@ def describe(way: Enter) -> str:
             assert_never(unreachable)
 
 
-def _failed(detail: str, raw: bytes = b"") -> AttemptFailed:
-    return AttemptFailed(Cause(code=CauseCode.ENTRY_FAILED, detail=detail, raw=raw))
+def _failed(detail: str) -> AttemptFailed:
+    return AttemptFailed(Cause(code=CauseCode.ENTRY_FAILED, detail=detail))
 
 
 async def _pulse(steps: tuple[SetLine | Pause, ...], link: Link) -> Link:
@@ -192,28 +203,27 @@ def _exists(path: str) -> bool:
     return Path(path).exists()
 
 
-async def _ask(way: EnterSend, link: Link) -> Link:
+async def _ask(way: EnterSend, link: Link) -> Entered:
     try:
         await link.send(way.data)
-        if way.expect is not None:
-            await _await_reply(way.expect, way.timeout_s, link)
+        doubt = "" if way.expect is None else await _await_reply(way.expect, way.timeout_s, link)
     except BaseException:
         await link.aclose()
         raise
-    return link
+    return Entered(link, doubt)
 
 
-async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) -> None:
+async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) -> str:
+    """Return what is wrong with the reply, nothing when it is the expected one."""
     heard = b""
     with anyio.move_on_after(timeout_s):
         while len(heard) < _REPLY_LIMIT:
             heard += await link.receive()
             if expect.search(heard):
-                return
-    if heard:
-        raise _failed(
-            f"the application's reply does not match {expect.pattern!r}: {heard[:_TOLD]!r}", heard[:_TOLD]
-        )
+                return ""
+    if not heard:
+        return "the application did not reply to the request for the loader"
+    return f"the application's reply to the request for the loader was {heard[:_TOLD]!r}"
 
 
 async def _run(way: EnterCommand, address: Address) -> None:

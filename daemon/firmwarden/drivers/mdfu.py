@@ -271,15 +271,19 @@ class MdfuDriver:
         if self._stopping:
             raise AttemptFailed(Cause(code=CauseCode.STOPPING, detail="stopped before anything was sent"))
         self._step = Step.ENTER
-        link = await enter(self._settings.enter, self._address, self._open_link)
+        entered = await enter(self._settings.enter, self._address, self._open_link)
         try:
-            if self._settings.settle_s:
-                await anyio.sleep(self._settings.settle_s)
-                link.discard_input()
+            await anyio.sleep(self._settings.settle_s)
+            entered.link.discard_input()
             self._step = None
-            yield link
+            yield entered.link
+        except AttemptFailed as exc:
+            if entered.doubt and exc.cause.code is CauseCode.NO_ANSWER:
+                detail = f"{entered.doubt}, and no loader answers"
+                raise AttemptFailed(replace(exc.cause, code=CauseCode.ENTRY_FAILED, detail=detail)) from exc
+            raise
         finally:
-            await link.aclose()
+            await entered.link.aclose()
 
     # --- the aftermath -------------------------------------------------------------------------------
 
