@@ -4,6 +4,7 @@
 #   make test       the test suite with coverage       ARGS="tests/protocol -k frame" narrows it
 #   make check      style, types, layers, dependencies, changelog fragments
 #   make format     what `make check` would complain about and a tool can mend
+#   make docs       the reference pages that are tables of the code
 #   make bench      figures, as a table
 #   make campaign   the fault tests with many more samples
 #   make lock       the lock files anew from pyproject.toml
@@ -19,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test check format bench campaign lock clean
+.PHONY: demo test check format docs bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -45,6 +46,9 @@ check: $(DEV)
 format: $(DEV)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m support.reference_pages
 
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)

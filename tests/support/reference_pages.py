@@ -1,0 +1,441 @@
+"""Writes the reference pages that are tables of the code: events, causes, jobs.
+
+``make docs`` (``python -m support.reference_pages``) writes them; tests/docs/test_reference_pages.py compares.  What
+the code knows comes from the code; what only a person needs to be told stands here, by the same keys.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.events import CATALOGUE, LogEvent
+from firmwarden.model import (
+    TRANSITIONS,
+    Cause,
+    CauseCode,
+    JobState,
+    LatchScope,
+    Outcome,
+    Phase,
+    WaitKind,
+)
+from firmwarden.service.policy import (
+    DISPOSITIONS,
+    MEANINGS,
+    AskAgain,
+    Budgets,
+    Disposition,
+    Fail,
+    History,
+    decide,
+)
+from firmwarden.service.warden import PORT_HELD_FIRST_S, PORT_HELD_LONGEST_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+WIDTH: Final = 118
+"""Of prose in the documentation."""
+REFERENCE: Final = Path(__file__).parent.parent.parent / "docs" / "reference"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield ""
+    yield f"| {' | '.join(headings)} |"
+    yield "|" + "---|" * len(headings)
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def code(word: str) -> str:
+    return f"`{word}`"
+
+
+def paragraph(text: str) -> Iterator[str]:
+    yield ""
+    yield from textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def sentence(text: str) -> str:
+    """Begin with a capital letter, unless what begins is a command, and end with a full stop."""
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
+
+
+# --- events ------------------------------------------------------------------------------------------------
+
+KEYS: Final[Mapping[str, str]] = {
+    "device": "id of the device, as `firmwarden devices` shows it",
+    "job": "number of the job",
+    "attempt": "number of the attempt, counted over all jobs",
+    "release": (
+        "version of the release that a job is about; in `release-accepted`, `release-refused` and "
+        "`release-withdrawn` the name of the manifest"
+    ),
+    "cause": "[code](causes.md) of why it ended",
+    "image": "SHA-256 of the image",
+    "detail": "one sentence for a person; its wording may change",
+    "evidence": "one sentence for a person: what the device said",
+}
+"""Keys that several events share."""
+
+EXAMPLE: Final = {
+    "timestamp": "2026-03-01T11:57:12.081337Z",
+    "level": CATALOGUE[LogEvent.ATTEMPT_FAILED].level,
+    "event": LogEvent.ATTEMPT_FAILED.value,
+    "device": "k3f9q2",
+    "job": 7,
+    "attempt": 21,
+    "release": "2.4.0",
+    "cause": CauseCode.LINK_LOST.value,
+    "detail": "/dev/ttyUSB0: the port hung up",
+    "next": "retry",
+    "retry_in_s": 2.1,
+}
+
+
+def events() -> Iterator[str]:
+    example = json.dumps(EXAMPLE)
+    yield from f"""\
+# Log events
+
+The daemon writes its log to standard error: one JSON object a line, or text in columns where that is a terminal. The
+same events come with `firmwarden watch --json` and from the [API](api.md#get-v1events). `log_level` of the
+[configuration](configuration.md) says the least that is written.
+
+```json
+{example}
+```
+
+Every line has `timestamp` (UTC), `level` and `event`. Names of events and keys never change their meaning, and scripts
+may match on them; a key that has nothing to say is left out or null. Levels say who acts:
+
+| level | who acts |
+|---|---|
+| `debug` | those who work on Firmwarden |
+| `info` | nobody; a step that an operator may want to see |
+| `warning` | Firmwarden copes by itself |
+| `error` | a person |
+
+Keys that many events share:
+""".splitlines()
+    yield from table(("key", "what it holds"), ((code(key), text) for key, text in KEYS.items()))
+    yield ""
+    yield "## The events"
+    yield from table(
+        ("event", "level", "what happened", "keys", "who should do what"),
+        (
+            (
+                code(event.value),
+                entry.level,
+                sentence(entry.meaning),
+                ", ".join(code(key) for key in entry.keys),
+                entry.act,
+            )
+            for event, entry in ((event, CATALOGUE[event]) for event in LogEvent)
+        ),
+    )
+
+
+# --- causes ------------------------------------------------------------------------------------------------
+
+ADVICE: Final[Mapping[CauseCode, str]] = {
+    CauseCode.NO_ANSWER: (
+        "Check that the device has power, and that `baud`, `enter` and `settle` of its class are right. `firmwarden "
+        "info` asks the loader directly."
+    ),
+    CauseCode.RETRIES_EXHAUSTED: "Look at cable, hub and baud rate.",
+    CauseCode.LINK_LOST: "Nothing, if it was pulled. Else look at cable, hub and power supply.",
+    CauseCode.OPEN_FAILED: "Check that the daemon may open the port, or that the TCP peer listens.",
+    CauseCode.CLIENT_REBOOTED: "Nothing, if it happens once. Else look at the power supply and the watchdog.",
+    CauseCode.ENTRY_FAILED: "Compare `enter` of its class with what the detail says.",
+    CauseCode.INTERRUPTED: "Nothing.",
+    CauseCode.IMAGE_UNAVAILABLE: (
+        "Nothing, if the release is still in the firmware directory: it is copied anew. Else drop it again. If it "
+        "comes back, check the disk."
+    ),
+    CauseCode.DEFECT: "Report it, with the traceback that the log has beside `worker-crashed`.",
+    CauseCode.INVALID_FILE: "Check that the image is for this device and built for its loader.",
+    CauseCode.ADDRESS_ERROR: "Check that the image lies where the loader allows it.",
+    CauseCode.WRONG_DEVICE_ID: "Check that the unit is of this class, and the image for it.",
+    CauseCode.VERSION_REFUSED: "Ask whoever wrote the loader which versions it takes.",
+    CauseCode.ERASE_ERROR: "Have the unit looked at: its flash may be worn out or locked.",
+    CauseCode.WRITE_ERROR: "Have the unit looked at: its flash may be worn out or locked.",
+    CauseCode.READ_ERROR: "Have the unit looked at: its flash may be worn out or locked.",
+    CauseCode.CLIENT_ERROR: "Ask whoever wrote the loader; the attempt has the bytes that it sent.",
+    CauseCode.ABORT_WITHOUT_CAUSE: "Ask whoever wrote the loader; the attempt has the bytes that it sent.",
+    CauseCode.ABORT_UNKNOWN: "Ask whoever wrote the loader; the attempt has the bytes that it sent.",
+    CauseCode.NOT_AUTHORIZED: "Find out how this loader is unlocked.",
+    CauseCode.NOT_SUPPORTED: "Check that the device runs an MDFU loader and nothing else answers on the port.",
+    CauseCode.IMAGE_INVALID: "Look at how the image was built: its checksum or signature is not what the loader wants.",
+    CauseCode.CLIENT_INFO_MALFORMED: "Ask whoever wrote the loader; the attempt has the bytes that it sent.",
+    CauseCode.PROTOCOL_TOO_NEW: (
+        "Update Firmwarden, then lift the latch. `mdfu.accept_newer` lets it speak to a newer minor version."
+    ),
+    CauseCode.IMAGE_UNFIT: "Check that the image has the `image_format` of its class and is for this device.",
+    CauseCode.VERSION_MISMATCH: "Compare the manifest's `version`, the image and `version_query` of the class.",
+    CauseCode.END_UNANSWERED: (
+        "Nothing: the device is asked again. `version_query` lets it answer; `firmwarden retry` writes it anew."
+    ),
+    CauseCode.TRANSPORT_EXHAUSTED: (
+        "Mend what the last attempt says, then `firmwarden retry`. Plugging it in anew and `again_after` do the same."
+    ),
+    CauseCode.PORT_HELD: "[Keep the other program off the port](../how-to/keep-others-off-the-port.md).",
+    CauseCode.CANCELLED: "Nothing. `firmwarden retry` makes another job.",
+    CauseCode.WITHDRAWN: "Nothing. Dropping the release again makes another job.",
+    CauseCode.STOPPING: "Nothing.",
+}
+"""What a person does about a cause."""
+
+DISPOSITION_TEXTS: Final[Mapping[Disposition, tuple[str, str]]] = {
+    Disposition.RETRY: (
+        "Tried again",
+        (
+            "Trouble of the cable, the port, or Firmwarden itself. The attempt failed; the job is queued again with a "
+            "pause that doubles, until its budget of attempts or time is used up. Then the job fails, for "
+            "`transport-exhausted`."
+        ),
+    ),
+    Disposition.SUSPECT: (
+        "Final, and the image becomes suspect",
+        (
+            "The device's verdict on the image, which may be about this unit alone: real clients report a wrong "
+            "device type so, too. While such a latch is set, one other device at a time may try the image. Another "
+            "unit with a verdict of this kind latches the image for all. An `invalid-file` in the middle of the "
+            "transfer, on a chunk that carried sequence number 1, may be that of a client that rebooted; it gets one "
+            "fresh attempt first."
+        ),
+    ),
+    Disposition.FINAL_PAIR: (
+        "Final for this image on this device",
+        "The device's verdict, or ours where the detail says so. Another image is not concerned.",
+    ),
+    Disposition.FINAL_DEVICE: (
+        "Final for the device",
+        "The device's verdict on itself. No image is written to it until a person lifts the latch.",
+    ),
+    Disposition.UNKNOWN: (
+        "Not known yet",
+        (
+            "The image is on the device and was called valid, and the link died in the last step. The outcome is "
+            "`unknown`; the device is asked again, and the record is settled then."
+        ),
+    ),
+    Disposition.RELEASED: (
+        "No verdict",
+        "Nobody's fault. No attempt counts for it, or the job ends without anything being held against the device.",
+    ),
+}
+
+
+def latches_of(cause: CauseCode) -> str:
+    """Ask the policy what a cause latches: at the first unit, and after another unit's suspect verdict."""
+
+    def scopes(other_suspects: int) -> tuple[LatchScope, ...]:
+        decision = decide(
+            Cause(code=cause),
+            phase=Phase.WRITING,
+            history=History(attempts=1, present_s=0.0, other_suspects=other_suspects),
+            budgets=Budgets(),
+            dice=0.5,
+        )
+        return decision.latches if isinstance(decision, Fail) else ()
+
+    first, second = scopes(0), scopes(1)
+    return ", then ".join(
+        f"*{scope.value}*" for scope in (*first, *(each for each in second if each not in first))
+    )
+
+
+def asked_in_ending(cause: CauseCode) -> bool:
+    """Tell whether a cause leaves the outcome unknown once the end had begun."""
+    decision = decide(
+        Cause(code=cause),
+        phase=Phase.ENDING,
+        history=History(attempts=1, present_s=0.0),
+        budgets=Budgets(),
+        dice=0.5,
+    )
+    return isinstance(decision, AskAgain)
+
+
+def causes() -> Iterator[str]:
+    yield from """\
+# Causes
+
+Why an attempt or a job ended is data: a code from this page, a sentence, and where the device sent something, its
+bytes, the chunk and the offset in the image. `firmwarden why DEVICE` shows all of it; `cause` in the [log](events.md)
+is the code, and the [API](api.md) and `--json` have it as `code` in `cause`. Codes never change their meaning.
+
+A code says what was observed. What follows is decided in one place, by the tables below. A *latch* is a stop that only
+a person lifts, with `firmwarden clear`:
+
+| latch | what it stops |
+|---|---|
+| *pair* | this image on this device |
+| *image* | this image on every device |
+| *device* | every image on this device |
+
+Latches of the first two kinds belong to the hash of the image: another build is another image.
+""".splitlines()
+    for disposition, (title, text) in DISPOSITION_TEXTS.items():
+        members = [cause for cause in CauseCode if DISPOSITIONS[cause] is disposition]
+        yield ""
+        yield f"## {title}"
+        yield from paragraph(text)
+        unknown = [cause for cause in members if asked_in_ending(cause)]
+        if unknown and disposition is not Disposition.UNKNOWN:
+            yield from paragraph(
+                "An attempt that ends so in the phase `ending` leaves the outcome `unknown`, and the device is asked."
+            )
+        latched = any(latches_of(cause) for cause in members)
+        yield from table(
+            ("code", "what it means", *(("latch",) if latched else ()), "what to do"),
+            (
+                (
+                    code(cause.value),
+                    sentence(MEANINGS[cause]),
+                    *((latches_of(cause),) if latched else ()),
+                    ADVICE[cause],
+                )
+                for cause in members
+            ),
+        )
+
+
+# --- jobs --------------------------------------------------------------------------------------------------
+
+STATES: Final[Mapping[JobState, str]] = {
+    JobState.QUEUED: "It waits: for a slot, for its device, or for [something else](#waits).",
+    JobState.RUNNING: "An attempt is under way.",
+    JobState.UNKNOWN: "The last attempt ended without evidence, one way or the other. The device is asked again.",
+    JobState.SUCCEEDED: "The device runs the release, and there is evidence for it.",
+    JobState.FAILED: "It ended without success, for the cause that it names.",
+    JobState.SUPERSEDED: "Another release took its place before it ran.",
+    JobState.CANCELLED: "A person cancelled it, or its release is no longer wanted.",
+}
+
+OUTCOMES: Final[Mapping[Outcome, str]] = {
+    Outcome.RUNNING: "It is under way.",
+    Outcome.SUCCEEDED: "The device said that it runs the image, or acknowledged the command that starts it.",
+    Outcome.FAILED: "It ended for its cause; what follows is the job's state.",
+    Outcome.UNKNOWN: "The link died after the device had called the image valid.",
+    Outcome.INTERRUPTED: (
+        "Firmwarden stopped, was killed or lost power. Only the erases count, not the attempt: nothing speaks against "
+        "the device."
+    ),
+    Outcome.CANCELLED: "A person cancelled the job before anything was erased.",
+}
+
+PHASES: Final[Mapping[Phase, tuple[str, str]]] = {
+    Phase.PROBING: ("Nothing on the device has changed yet.", "queued again"),
+    Phase.WRITING: ("An erase may have begun: the device may hold no complete image.", "queued again"),
+    Phase.ENDING: (
+        "The device called the image valid; the command that starts it may have been sent.",
+        "unknown, and the device is asked",
+    ),
+}
+"""What a phase means, and what a restart does with an attempt that it finds in it."""
+
+WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
+    WaitKind.ABSENT: ("The device is not here.", "it is plugged in; nothing counts against it meanwhile"),
+    WaitKind.IDENTITY: (
+        "It cannot be said which unit is behind a port.",
+        "the plugs or the configuration are clear; the detail says what would make them so",
+    ),
+    WaitKind.HOLD: ("A person holds the device, or all of them.", "`firmwarden unhold`"),
+    WaitKind.BACK_OFF: (
+        "The last attempt failed in transport, or a question had no answer.",
+        "the pause is over, or with `firmwarden retry`",
+    ),
+    WaitKind.WEAR: (
+        "The budget of erases is used up.",
+        "the next day (UTC) begins; where it is that of the life, `wear.per_life` is raised",
+    ),
+    WaitKind.CANARY: (
+        "Another device refused this image, so one device at a time tries it.",
+        "the device that tries it now is done",
+    ),
+    WaitKind.PORT_HELD: (
+        "Another process has the port.",
+        (
+            f"it lets go: the port is tried again after {PORT_HELD_FIRST_S:.0f} seconds, then after a pause that "
+            f"doubles up to {PORT_HELD_LONGEST_S:.0f} seconds"
+        ),
+    ),
+    WaitKind.SLOT: ("As many updates run as `parallel` allows.", "one of them is done"),
+}
+"""What is waited for, and when it ends."""
+
+
+def jobs() -> Iterator[str]:
+    yield from """\
+# Jobs, attempts and waits
+
+A *job* is one release for one device. It is written to disk before anything is done for it, and it is not finished
+before it has ended in one of the final states. An *attempt* is one try at a job, from the first question to the
+outcome. `firmwarden jobs` and `firmwarden history` list them. Attempts are kept: all of the last 90 days, and the last
+1,000 of a device; older ones are counted.
+
+## States of a job
+""".splitlines()
+    yield from table(
+        ("state", "what it means", "what may follow"),
+        (
+            (
+                code(state.value),
+                STATES[state],
+                ", ".join(code(after.value) for after in JobState if after in TRANSITIONS[state])
+                or "nothing: it is final",
+            )
+            for state in JobState
+        ),
+    )
+    yield from """
+No other step is possible; the store refuses it. The planner keeps one job of a device at most that is not final.
+
+## Outcomes of an attempt
+""".splitlines()
+    yield from table(("outcome", "what it means"), ((code(each.value), OUTCOMES[each]) for each in Outcome))
+    yield from """
+## Phases of an attempt
+
+Each is on disk before the device is touched in that way. After a kill or a power loss, the phase that stands there
+decides what becomes of the attempt.
+""".splitlines()
+    yield from table(
+        ("phase", "what it means", "after a restart the job is"),
+        ((code(each.value), *PHASES[each]) for each in Phase),
+    )
+    yield from """
+## Waits
+
+A queued job that does not run waits for one of these; `firmwarden why` names it, with what exactly and until when.
+Waits are found anew each time and not stored.
+""".splitlines()
+    yield from table(
+        ("wait", "what it means", "it ends when"), ((code(each.value), *WAITS[each]) for each in WaitKind)
+    )
+
+
+PAGES: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
+    "events.md": events,
+    "causes.md": causes,
+    "jobs.md": jobs,
+}
+
+
+def render(name: str) -> str:
+    """Write one page."""
+    return "\n".join(PAGES[name]()) + "\n"
+
+
+def main() -> None:
+    for name in PAGES:
+        (REFERENCE / name).write_text(render(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
