@@ -1,4 +1,4 @@
-"""Our update files are those of Microchip's formats: their builder's work on our clients, ours pass the strict reader."""
+"""Update files are those of Microchip's formats: their builder's work here, ours pass the strict reader."""
 
 from __future__ import annotations
 
