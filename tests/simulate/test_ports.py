@@ -288,3 +288,14 @@ async def test_flash_outlives_the_simulator(ptys: PtyPlaces, tmp_path: Path) -> 
         assert '"erase_starts": 1' in left
     async with simulated(device(version="1.0.0"), places=ptys, flash_directory=flash) as running:
         assert (await running.until("boot"))["mode"] == "loader"
+
+
+async def test_another_simulators_link_is_left_alone(ptys: PtyPlaces) -> None:
+    async with simulated(device(), places=ptys):
+        async with simulated(device(), places=ptys) as second:
+            link = Path(second.address())
+            node = link.readlink()
+            link.unlink()
+            link.symlink_to("/dev/pts/somebody")
+        assert str(link.readlink()) == "/dev/pts/somebody"
+        assert str(node).startswith("/dev/pts/")

@@ -89,6 +89,7 @@ _FLASH_BLOCK: Final = struct.Struct("<HBI")
 _KEYS_SIZE: Final = 8
 _TYPE_AT: Final = 2
 _METADATA_TYPE: Final = 1
+_MINOR_8BIT: Final = 3
 _FLASH_TYPE: Final = 2
 
 
@@ -126,16 +127,16 @@ class BlockLoader:
     def _check_metadata(self, block: bytes) -> None:
         geometry = self._profile.flash
         _, _, _, minor, major, device_id, write_size, start = _METADATA.unpack_from(block)
-        # The 8-bit client wants a minor version of at least its own, the 32-bit client one of at most its own.
-        known = (major, minor >= 3) if self._carries_keys else (major, minor <= 0)  # noqa: PLR2004
-        mine = (
-            (0, True) if self._carries_keys else (1, True),
-            self._profile.device_id,
-            geometry.write_size,
-            geometry.start,
-        )
-        keys_match = not self._carries_keys or block[_METADATA.size :][:_KEYS_SIZE] == self._keys
-        if (known, device_id, write_size, start) != mine or not keys_match:
+        if self._carries_keys:
+            # Of the format's minor version this client wants at least its own, the 32-bit one at most its own.
+            version_fits = major == 0 and minor >= _MINOR_8BIT
+            keys_fit = block[_METADATA.size :][:_KEYS_SIZE] == self._keys
+        else:
+            version_fits = (major, minor) == (1, 0)
+            keys_fit = True
+        place = (device_id, write_size, start)
+        mine = (self._profile.device_id, geometry.write_size, geometry.start)
+        if not version_fits or not keys_fit or place != mine:
             raise TransferAborted(AbortCause.INVALID_FILE)
 
     def _flash_block(self, block: bytes) -> Program:

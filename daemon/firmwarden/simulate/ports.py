@@ -64,8 +64,8 @@ class Port(ABC):
 
     def open(self) -> None:
         """Make the port."""
-        self._appear()
         self._there = True
+        self._appear()
 
     def power_on(self) -> None:
         """Switch the device on."""
@@ -219,6 +219,7 @@ class PtyPort(Port):
         self._watcher = watcher
         self._watch: Watch | None = None
         self._slave: int | None = None
+        self._node = ""
         self._holders = 0
         self._heard = False
 
@@ -256,18 +257,21 @@ class PtyPort(Port):
         master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(master, False)
-        node = os.ttyname(self._slave)
+        self._node = os.ttyname(self._slave)
         self._holders = 0
         self._heard = False
-        self._watch = self._watcher.watch(self, node)
+        self._watch = self._watcher.watch(self, self._node)
         self._move_bytes(master)
         # In one step, so that nobody meets a half-made link or none.
         fresh = self._link.with_name(f".{self._link.name}.{os.getpid()}")
-        fresh.symlink_to(node)
+        fresh.symlink_to(self._node)
         fresh.replace(self._link)
 
     def _vanish(self) -> None:
-        self._link.unlink(missing_ok=True)
+        # Another simulator may have put its own in this place.
+        with contextlib.suppress(OSError):
+            if str(self._link.readlink()) == self._node:
+                self._link.unlink()
         master = self._fd
         self._move_bytes(None)
         if self._watch is not None:
