@@ -277,22 +277,23 @@ size = {len(image)}
         if "step" in data:
             screen.progress(name, data["step"], data["done"], data["total"])
             return
+        detail = str(data.get("detail", "")).replace(f"{self._place}/", "")
         match data["event"]:
-            case "attempt-failed":
+            case "attempt-failed" if "retry_in_s" in data:
                 screen.ended(name)
                 where = f" at {share(data['offset'], IMAGE_SIZE)}" if data.get("offset") else ""
-                again = f"again in {duration(data['retry_in_s'])}" if "retry_in_s" in data else data["next"]
-                screen.line(
-                    printable(f"{name}  {data['cause']}{where}: {data['detail']}; {again}"), "warning"
-                )
+                text = f"{data['cause']}{where}: {detail}; tried again in {duration(data['retry_in_s'])}"
+                screen.line(printable(f"{name}  {text}"), "warning")
             case "update-succeeded" | "update-settled":
                 screen.ended(name)
                 screen.line(printable(f"{name}  updated: {data['evidence']}"), "info")
             case "update-failed":
                 screen.ended(name)
-                screen.line(printable(f"{name}  {data['cause']}: {data['detail']}; not tried again"), "error")
-            case "device-gone" | "device-appeared":
-                screen.line(printable(f"{name}  {data['event']}"), "info")
+                screen.line(printable(f"{name}  {data['cause']}: {detail}; not tried again"), "error")
+            case "device-gone":
+                screen.line(printable(f"{name}  is gone"), "info")
+            case "device-appeared":
+                screen.line(printable(f"{name}  is back"), "info")
             case _:
                 pass
 
