@@ -36,7 +36,7 @@ def who_holds(path: str, *, proc_root: Path = Path("/proc")) -> str:
     if not found:
         # They may belong to somebody else, be in another container, or have let go in the meantime.
         return f"another process (run: sudo fuser -v {shlex.quote(path)})"
-    named = [f"{_name(proc_root / str(pid))} (pid {pid})" for pid in found[:_NAMED_AT_MOST]]
+    named = [f"{process_name(proc_root / str(pid))} (pid {pid})" for pid in found[:_NAMED_AT_MOST]]
     if len(found) > _NAMED_AT_MOST:
         named.append(f"{len(found) - _NAMED_AT_MOST} more")
     return " and ".join(named)
@@ -86,7 +86,7 @@ def _node(path: str) -> tuple[int, int] | None:
     return status.st_rdev, status.st_dev if os.major(status.st_rdev) in _PTY_MAJORS else 0
 
 
-def _name(process: Path) -> str:
+def process_name(process: Path) -> str:
     """The name of a process, which may be anything that it likes."""
     try:
         name = (process / "comm").read_text(encoding="utf-8", errors="replace").rstrip("\n")

@@ -9,6 +9,7 @@ What these libraries do in the event loop is too dangerous for one loop with man
 * Closing is an abort, and drops what the driver still holds: a kernel can wait 30 s for it otherwise.
 
 *Exclusive*: by flock, which pyserial's users honour, and by TIOCEXCL, which refuses every later open except root's.
+Programs of old that take a port by a lock file are believed.
 
 *Control lines*: Linux raises DTR and RTS with every opening, which nothing can prevent; boards with a capacitor from
 DTR to reset notice only when they were low before.  So HUPCL is taken off: closing leaves them as they are, and a
@@ -34,6 +35,7 @@ import serial_asyncio
 from firmwarden.errors import LinkError, OpenFailed, PortHeld
 from firmwarden.transport.channel import Channel
 from firmwarden.transport.holders import who_holds
+from firmwarden.transport.lockfiles import locked_by
 from firmwarden.transport.threads import in_own_thread, start_thread
 
 if TYPE_CHECKING:
@@ -174,6 +176,9 @@ class _SerialChannel(Channel):
 
 def _open_port(address: SerialAddress) -> serial.Serial:
     path, baud = address.path, address.baud
+    holder = locked_by(path)
+    if holder is not None:
+        raise PortHeld(path, holder)
     try:
         port = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True)
         try:
