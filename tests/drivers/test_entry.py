@@ -315,14 +315,14 @@ class TestCommand:
             (
                 (sys.executable, "-c", "import sys; sys.exit('no relay board')"),
                 20.0,
-                "status 1: no relay board",
+                "exit status 1: no relay board",
             ),
             (
                 (sys.executable, "-c", "print('out of reach'); raise SystemExit(3)"),
                 20.0,
-                "status 3: out of reach",
+                "exit status 3: out of reach",
             ),
-            ((sys.executable, "-c", "import time; time.sleep(60)"), 0.2, "did not end within 0.2 s"),
+            ((sys.executable, "-c", "import time; time.sleep(60)"), 0.2, "took longer than 0.2 s"),
             (("/nowhere/relay",), 20.0, "cannot be run: No such file"),
         ],
         ids=["fails", "fails-on-stdout", "hangs", "missing"],

@@ -8,7 +8,6 @@ Nothing here knows a protocol; what comes out is an open link behind which a loa
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, assert_never
@@ -17,6 +16,7 @@ import anyio
 
 from firmwarden.errors import AttemptFailed, LinkError
 from firmwarden.model import Cause, CauseCode, SerialAddress
+from firmwarden.programs import run_program
 
 if TYPE_CHECKING:
     import re
@@ -32,7 +32,7 @@ _LOOK_AGAIN_S: Final = 0.05
 _REPLY_LIMIT: Final = 16 * 1024
 """Bytes among which an application's reply is looked for; one that logs without end is told from one that replies."""
 _TOLD: Final = 200
-"""Characters of what was received or printed that go into a cause."""
+"""Bytes of a reply that go into a cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,19 +227,6 @@ async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) 
 
 
 async def _run(way: EnterCommand, address: Address) -> None:
-    name = way.argv[0]
-    try:
-        with anyio.fail_after(way.timeout_s):
-            result = await anyio.run_process(
-                way.argv,
-                check=False,
-                env={**os.environ, "FIRMWARDEN_PORT": str(address)},
-                start_new_session=True,
-            )
-    except TimeoutError as exc:
-        raise _failed(f"{name} did not end within {way.timeout_s:g} s") from exc
-    except OSError as exc:
-        raise _failed(f"{name} cannot be run: {exc.strerror}") from exc
-    if result.returncode:
-        said = (result.stderr or result.stdout).strip()[-_TOLD:].decode(errors="replace")
-        raise _failed(f"{name} ended with status {result.returncode}{': ' + said if said else ''}")
+    wrong = await run_program(way.argv, timeout_s=way.timeout_s, extra_env={"FIRMWARDEN_PORT": str(address)})
+    if wrong:
+        raise _failed(f"{way.argv[0]}: {wrong}")

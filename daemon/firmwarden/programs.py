@@ -1,0 +1,83 @@
+"""Runs an operator's program, bounded in time and in what it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anyio.abc import Process
+
+SAID_AT_MOST: Final = 400
+"""Bytes kept of what a program says: the last ones, where complaints are."""
+
+LAST_WORDS_S: Final = 0.5
+"""How long output is read on after the program has ended."""
+
+
+async def run_program(
+    argv: Sequence[str], *, timeout_s: float, text: bytes = b"", extra_env: Mapping[str, str] | None = None
+) -> str:
+    """Run a program and return what went wrong, nothing when it succeeded.
+
+    One that outlives its time, or the caller's cancellation, is killed with all that it started.
+
+    Args:
+        argv: the program and its arguments; no shell in between.
+        timeout_s: how long it may take.
+        text: for its standard input.
+        extra_env: added to our own environment.
+    """
+    try:
+        process = await anyio.open_process(
+            list(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(extra_env or {})},
+            start_new_session=True,
+        )
+    except OSError as exc:
+        return f"cannot be run: {exc.strerror}"
+    said = bytearray()
+    try:
+        with anyio.move_on_after(timeout_s) as limit:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_write, process, text)
+                tasks.start_soon(_read, process, said)
+                await process.wait()
+                # What it left running may keep the pipes open for ever.
+                tasks.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
+    finally:
+        if process.returncode is None:
+            with suppress(ProcessLookupError):  # it ended by itself just now
+                os.killpg(process.pid, signal.SIGKILL)  # its own session, so its own group
+        await process.aclose()
+    if limit.cancelled_caught:
+        return f"took longer than {timeout_s:g} s and was ended"
+    if process.returncode == 0:
+        return ""
+    last = said.decode(errors="replace").strip()
+    return f"exit status {process.returncode}" + (f": {last}" if last else "")
+
+
+async def _write(process: Process, text: bytes) -> None:
+    if process.stdin is not None:
+        # A program need not care for its input: it may end without reading.
+        with suppress(anyio.BrokenResourceError, OSError):
+            await process.stdin.send(text)
+        await process.stdin.aclose()
+
+
+async def _read(process: Process, said: bytearray) -> None:
+    if process.stdout is not None:
+        async for chunk in process.stdout:
+            said += chunk
+            del said[:-SAID_AT_MOST]
