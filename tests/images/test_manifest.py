@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.errors import BadManifest
-from firmwarden.images.manifest import LARGEST_IMAGE, Manifest, parse_manifest
+from firmwarden.images.cas import LARGEST_IMAGE
+from firmwarden.images.manifest import Manifest, parse_manifest
 from firmwarden.model import ClassName, ImageHash
 from firmwarden.toml.keys import keys_of
 

@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmwarden.images.cas import ImageStore, hash_of
+from firmwarden.images.cas import LARGEST_IMAGE, ImageStore, hash_of
 from firmwarden.images.formats import ImageFormat, ImageRules
-from firmwarden.images.manifest import LARGEST_IMAGE
 from firmwarden.model import ClassName, ImageHash, Release
 from firmwarden.service.intake import Intake
 from firmwarden.service.shelf import Shelf

@@ -14,8 +14,7 @@ from firmwarden import log
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
 from firmwarden.errors import BadImage
 from firmwarden.files import Unusable, read_file
-from firmwarden.images.cas import hash_of
-from firmwarden.images.manifest import LARGEST_IMAGE
+from firmwarden.images.cas import LARGEST_IMAGE, hash_of
 from firmwarden.model import (
     Cause,
     CauseCode,

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.errors import BadImage
 from firmwarden.files import Unusable, read_file
-from firmwarden.images.manifest import LARGEST_IMAGE
 from firmwarden.model import ImageHash
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
     from pathlib import Path
+
+LARGEST_IMAGE: Final = 64 << 20
+"""The largest image in bytes.  Microcontrollers hold a few MiB; with external flash, tens.  An image is held in
+memory while it is checked and while it is sent, so there has to be an end."""
 
 _UNFINISHED: Final = "."
 """What the names of files that are being written start with; hashes do not."""

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 
 from firmwarden.errors import BadManifest
+from firmwarden.images.cas import LARGEST_IMAGE
 from firmwarden.model import ImageHash
 from firmwarden.toml.document import BadToml, read_toml
 from firmwarden.toml.keys import Table
 from firmwarden.toml.values import NameOfClass, text_that, whole
 from firmwarden.versions import is_semantic
-
-LARGEST_IMAGE: Final = 64 << 20
-"""The largest image in bytes.  Microcontrollers hold a few MiB; with external flash, tens.  An image is held in
-memory while it is checked and while it is sent, so there has to be an end."""
 
 LARGEST_MANIFEST: Final = 64 << 10
 """Room for five lines and any amount of comment; whatever is larger is something else."""
