@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import re
@@ -223,6 +224,21 @@ async def test_a_port_that_vanishes_while_something_is_unsent_is_closed(peer: Pt
             await link.converse(Asking([Send(b"." * 100_000, 5.0, 8)]))
     await link.aclose()
     assert open_descriptors() == before - 2  # both ends of the pty
+
+
+async def test_a_port_that_is_found_gone_by_writing_is_closed_once(peer: PtyPeer) -> None:
+    before = open_descriptors()
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    link = await open_link(peer.address)
+    peer.close()
+    with pytest.raises(LinkLost, match="Input/output error"):
+        await link.send(b"1")
+    with pytest.raises(LinkLost):
+        await link.set_lines(dtr=True)
+    await link.aclose()
+    await settle_descriptors(before - 2)
+    assert not complaints
 
 
 async def test_a_slow_line_adds_its_time_to_the_deadline(peer: PtyPeer) -> None:

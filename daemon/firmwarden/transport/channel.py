@@ -224,7 +224,7 @@ class Channel(asyncio.Protocol):
         """Send what the system takes now and queue the rest."""
         transport.write(data)
 
-    def _break(self, why: LinkLost) -> None:
+    def _break(self, why: Exception) -> None:
         self._lose(why)
         # Aborting twice is more than pyserial-asyncio bears.
         if self._transport is not None and not self._transport.is_closing():

@@ -26,6 +26,7 @@ import grp
 import os
 import struct
 import termios
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -82,6 +83,8 @@ class _Handle:
         self.timeout: float | None = 0
         self.write_timeout: float | None = 0
         self.closed = asyncio.Event()
+        self.in_use = threading.Lock()
+        """Held by threads that use the port: closing must not give its number to another port under their hands."""
         self._port = port
         self._descriptor = port.fileno()
         self._broken = False
@@ -129,7 +132,8 @@ class _Handle:
         loop = asyncio.get_running_loop()
 
         def work() -> None:
-            _close_port(self._port)
+            with self.in_use:
+                _close_port(self._port)
             with contextlib.suppress(RuntimeError):  # the loop is closed, at the end of the process
                 loop.call_soon_threadsafe(self.closed.set)
 
@@ -151,10 +155,11 @@ class _SerialChannel(Channel):
         self._check()
 
         def work() -> None:
-            if dtr is not None:
-                self._port.dtr = dtr
-            if rts is not None:
-                self._port.rts = rts
+            with self._handle.in_use:
+                if dtr is not None:
+                    self._port.dtr = dtr
+                if rts is not None:
+                    self._port.rts = rts
 
         try:
             await in_own_thread(work)
@@ -167,8 +172,7 @@ class _SerialChannel(Channel):
             try:
                 sent = self._handle.write_now(data)
             except OSError as exc:
-                self._lose(exc)
-                transport.abort()
+                self._break(exc)
                 self._check()
         if sent < len(data):
             transport.write(data[sent:])
