@@ -66,7 +66,7 @@ def test_help_lists_every_command(run_alone: Run) -> None:
     assert "..." not in text.partition("Options:")[2]  # nothing is cut off
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each != "demo"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(run_alone: Run, command: str) -> None:
     assert run_alone(command, "-h").stdout.startswith(f"Usage: firmwarden {command} ")
 
