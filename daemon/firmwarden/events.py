@@ -56,6 +56,7 @@ class LogEvent(StrEnum):
     ACTION_TAKEN = "action-taken"
     STORE_FAILED = "store-failed"
     WORKER_CRASHED = "worker-crashed"
+    LIBRARY_TROUBLE = "library-trouble"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,5 +234,11 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("device", "job", "attempt", "release", "detail", "exception"),
         "A defect in Firmwarden ended an attempt; other devices go on.",
         "please report it with the traceback",
+    ),
+    LogEvent.LIBRARY_TROUBLE: Entry(
+        "error",
+        ("library", "detail"),
+        "A library that Firmwarden is made of logged a warning (then the level is warning) or an error.",
+        "please report it, with the traceback where there is one",
     ),
 }

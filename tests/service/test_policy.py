@@ -27,8 +27,16 @@ BUDGETS = Budgets()
 FIRST = History(attempts=1, present_s=0.0)
 
 
-def after(code: CauseCode, *, phase: Phase = Phase.WRITING, history: History = FIRST, **evidence: int) -> Decision:
-    return decide(Cause(code=code, **evidence), phase=phase, history=history, budgets=BUDGETS, dice=0.5)
+def after(
+    code: CauseCode,
+    *,
+    phase: Phase = Phase.WRITING,
+    history: History = FIRST,
+    chunk: int | None = None,
+    sequence: int | None = None,
+) -> Decision:
+    cause = Cause(code=code, chunk=chunk, sequence=sequence)
+    return decide(cause, phase=phase, history=history, budgets=BUDGETS, dice=0.5)
 
 
 def test_every_cause_has_a_disposition_and_a_meaning() -> None:
