@@ -63,7 +63,7 @@ VERDICTS = {
 }
 
 
-@pytest.mark.parametrize(("code", "scope"), VERDICTS.items(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("code", "scope"), VERDICTS.items(), ids=str)
 @pytest.mark.parametrize("phase", Phase)
 def test_inv3_a_verdict_of_the_device_latches_in_every_phase(code: CauseCode, scope: LatchScope, phase: Phase) -> None:
     assert after(code, phase=phase) == Fail(code=code, latches=(scope,))
