@@ -25,11 +25,12 @@ LONGEST_S: Final = 60.0
 """Fifteen times what it takes."""
 BUDGETS: Final = """\
 settle = "150ms"
-boot_delay = "200ms"
+boot_delay = "500ms"
 mdfu = { discovery = "1s" }
 retry = { attempts = 100, back_off = "50ms", back_off_max = "400ms" }
 wear = { per_day = 1000, per_life = 1000 }"""
-"""Nobody is to be stopped by a budget: what is done too often is counted in the end."""
+"""Nobody is to be stopped by a budget: what is done too often is counted in the end.  Applications are
+given long to start, so that a kill finds some updates waiting for that."""
 
 
 class Fleet:
