@@ -124,7 +124,7 @@ class _Narrator:
                 self._screen.progress("", event["step"], event["done"], event["total"])
             case "attempt-started":
                 self._screen.line(f"Attempt {event['attempt']}", "info")
-            case "attempt-failed":
+            case "attempt-failed" if event["cause"] != "stopping":
                 self._screen.ended("")
                 again = event.get("retry_in_s")
                 then = f"; again in {duration(again)}" if again is not None else ""
@@ -146,7 +146,7 @@ def _end_in_words(event: Mapping[str, Any]) -> str:
         case "not-started":
             start = "Nothing was sent to the device."
         case "interrupted":
-            start = "Interrupted."
+            return f"Interrupted: {cause['detail']}." if cause is not None else "Interrupted."
         case _ if cause is not None and cause["scope"] is not None:
             start = "Refused by the device."
         case _:
