@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from functools import cache
 from typing import TYPE_CHECKING
 
-from support.pages import DOCS, ROOT, inline
+from support.pages import DOCS, ROOT, block_after, inline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,16 @@ def test_every_module_that_is_named_exists() -> None:
     assert [
         str(each) for each in named if not (PACKAGE / each.text).exists() and each.text not in known
     ] == []
+
+
+def test_every_layer_is_on_the_page_in_its_order() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    lines = block_after(EXPLANATIONS / "architecture.md", "## The layers", "text").splitlines()
+    assert len(lines) == len(layers)
+    for line, layer in zip(lines, layers, strict=True):
+        assert set(layer.split(" | ")) <= set(re.findall(r"\w+", line)), line
+        assert line.split()[0] in layer, line
 
 
 def test_the_words_are_those_of_the_architecture() -> None:
