@@ -19,6 +19,7 @@ from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase
 from firmwarden.service.chronicle import tell
 from firmwarden.service.conclude import Concluding
+from firmwarden.service.lending import Lending
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Worker:
             concluded: told after every conclusion is on disk.
         """
         self._store = store
-        self._images = images
+        self._lending = Lending(images)
         self._make_driver = make_driver
         self._budgets = budgets
         self._clock = clock
@@ -175,10 +176,10 @@ class Worker:
 
             async def story(driver: Driver) -> Landing:
                 try:
-                    image = await self._images.load(job.image)
+                    async with self._lending.lend(job.image) as image:
+                        return await driver.update(image)
                 except BadImage as exc:
                     raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNAVAILABLE, detail=str(exc))) from exc
-                return await driver.update(image)
 
             await self._conclude_after(story, job, attempt, address, budgets)
 
