@@ -38,15 +38,21 @@ retry = { back_off = "100ms", back_off_max = "500ms" }"""
 """Simulated devices start in a tenth of a second, and nothing is gained by waiting for them as for real ones."""
 
 
+LOADER: Final = ("--version", OLD, "--stay-in-loader")
+"""Options for devices that are met without the daemon: the command line knows no way into a loader."""
+
+USUAL: Final = (SEND, QUERY, QUICK)
+
+
 def device_class(name: str, match: str, *more: str) -> str:
-    """Write a class; simulated devices are asked into their loader and for their version unless ``more`` says other."""
+    """Write a class; ``more`` is in place of what is usual for simulated devices."""
     return "\n".join(
         (
             "[[device]]",
             f'name = "{name}"',
             'driver = "mdfu"',
             f"match = {{ {match} }}",
-            *(more or (SEND, QUERY, QUICK)),
+            *(more or USUAL),
             "",
         )
     )
@@ -226,6 +232,12 @@ class Gateway:
             return job if job is not None and job["state"] in states else None
 
         return self.daemon.until(reached, f"a job of {name} that is {' or '.join(states)}")
+
+    def runs(self, name: str, version: str) -> None:
+        """Wait until a device is known to run a version."""
+        self.daemon.until(
+            lambda: self.device(name)["running_version"] == version, f"{name} running {version}"
+        )
 
     # --- the end
 
