@@ -73,9 +73,12 @@ def publish_only(publish: Callable[[dict[str, object]], None]) -> None:
     )
 
 
+_FIRST = ("timestamp", "level", "event", "device", "job", "attempt", "release")
+
+
 def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Begin every line alike, for those who read them without a tool."""
-    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
+    return {key: event.pop(key) for key in _FIRST if key in event} | dict(event)
 
 
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:

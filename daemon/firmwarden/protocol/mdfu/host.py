@@ -42,6 +42,7 @@ from firmwarden.protocol.mdfu.packet import (
     Command,
     CommandPacket,
     ImageState,
+    MalformedPacket,
     ResponsePacket,
     Status,
     next_sequence,
@@ -425,6 +426,19 @@ class _Conversation:
                 sequence=self._sequence,
             )
         )
+
+
+def speaks_by_now(cause: Cause) -> bool:
+    """Whether a client that was refused for its protocol's version is one that we can talk to.
+
+    Args:
+        cause: of the refusal; what the client had answered tells the version.
+    """
+    try:
+        info = ClientInfo.decode(ResponsePacket.decode(cause.raw).payload)
+    except (MalformedPacket, MalformedClientInfo):
+        return False
+    return not info.version.newer_than_ours
 
 
 class MdfuHost(_Conversation):
