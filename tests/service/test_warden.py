@@ -148,7 +148,7 @@ async def test_a_clock_that_was_set_holds_nothing_for_years(years: float) -> Non
     }
     async with living(units, "2.0.0") as house:
         await anyio.sleep(33.0)
-        house.clock.set(years * 365 * DAY_S)
+        house.set_clock(years * 365 * DAY_S)
         await anyio.sleep(600.0)
         assert [unit.runs == content("2.0.0") for unit in units.values()] == [True, True, True]
 

@@ -11,6 +11,7 @@ import trio.testing
 from firmwarden.errors import BadImage
 from firmwarden.images.cas import hash_of
 from firmwarden.model import ClassName, JobState, Release, Sighting, TcpAddress
+from firmwarden.service.clock import SystemClock
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import Feed
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import Driver, Journal
     from firmwarden.model import Address, Attempt, Device, ImageHash, Job, Latch
+    from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
     from firmwarden.service.hooks import Hook
     from firmwarden.store.ledger import Ledger
@@ -97,10 +99,12 @@ class MemoryImages:
 class House:
     """One run of the service.  The units and the file of the store outlive it; make another to start again."""
 
-    def __init__(self, store: Store, units: Mapping[str, Unit], policies: Sequence[ClassPolicy]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, units: Mapping[str, Unit], policies: Sequence[ClassPolicy]
+    ) -> None:
         self.store = store
         self.units = units
-        self.clock = VirtualClock()
+        self.clock = clock
         self.images = MemoryImages()
         self.conclusions: list[tuple[Conclusion, Hook | None]] = []
         self.plugged = set(units)
@@ -131,6 +135,11 @@ class House:
         return ScriptedDriver(self.units[address.host], journal)
 
     # --- what happens around it
+
+    def set_clock(self, seconds: float) -> None:
+        """Move the wall clock by so much."""
+        assert isinstance(self.clock, VirtualClock)
+        self.clock.set(seconds)
 
     async def scan(self) -> None:
         """See which units are plugged in."""
@@ -257,7 +266,8 @@ async def living(
     """
     store = await Store.open(path, inline=inline, before_commit=before_commit, after_commit=after_commit)
     try:
-        house = House(store, units, policies)
+        # The event loop's clock cannot be read in the store's thread.
+        house = House(store, VirtualClock() if inline else SystemClock(), units, policies)
         if change is not None:
             change(house)
         await store.run(lambda ledger: recover(ledger, house.clock.wall()))

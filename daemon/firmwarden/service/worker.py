@@ -229,17 +229,18 @@ class Worker:
         try:
             return await story(run.driver)
         except AttemptFailed as exc:
-            return _as_wished(exc.cause, run.journal.cancelled)
+            cause = exc.cause
         except PortHeld as exc:
             wished = run.journal.cancelled
             return wished if wished is not None and wished.code is CauseCode.CANCELLED else exc
         except StoreError as exc:
             # The journal could not write, so the device was not touched any further.
-            return Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
+            cause = Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
         except Exception as exc:
             # A defect in a driver must not take down every other device (invariant 6); it is logged loudly.
             log.exception(LogEvent.WORKER_CRASHED, detail=repr(exc))
-            return Cause(code=CauseCode.DEFECT, detail=repr(exc))
+            cause = Cause(code=CauseCode.DEFECT, detail=repr(exc))
+        return _as_wished(cause, run.journal.cancelled)
 
     async def _conclude(self, run: Run, result: Landing | Cause | PortHeld) -> None:
         """Record how it ended, however often the store must be asked to."""
