@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import signal
-import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from support.gateway import NEW, OLD, QUERY, SEND, USUAL, Gateway, device_class, image
 
 if TYPE_CHECKING:
     from support.gateway import Rack
 
-TRANSFER_S: Final = 1.5
-"""What the image takes at 115,200 baud."""
-
 
 def start(gateway: Gateway, *options: object, more: tuple[str, ...] = USUAL, **settings: object) -> Rack:
-    """Start a daemon with an update."""
+    """Start a daemon with an update that takes one and a half seconds."""
     rack = gateway.rack("panel", "--version", OLD, "--paced", 115_200, *options)
     gateway.configure(device_class("panel", rack.match, *more), **settings)
     gateway.drop("panel", NEW, image())
@@ -53,25 +49,21 @@ def test_a_transfer_may_finish_within_the_grace(gateway: Gateway) -> None:
 def test_inv1_without_grace_it_stops_between_commands(gateway: Gateway) -> None:
     rack = start(gateway, grace=0)
     rack.wait_for("start", "panel-0001")
-    began = time.monotonic()
     assert gateway.daemon.stop() == 0
-    assert time.monotonic() - began < TRANSFER_S
     assert events(gateway)[-2:] == ["attempt-failed", "daemon-stopped"]
     (failed,) = gateway.daemon.said("attempt-failed")
     assert (failed["cause"], failed["next"]) == ("stopping", "queued")
-    told = rack.told()["panel-0001"]
-    assert (told["mode"], told["complete"]) == ("loader", False)
+    rack.process.until(lambda: not rack.told()["panel-0001"]["complete"], "a partial image")
+    assert rack.told()["panel-0001"]["mode"] == "loader"
     assert_goes_on(gateway, rack, erases=2)
 
 
 def test_a_second_signal_ends_the_grace(gateway: Gateway) -> None:
     rack = start(gateway, grace="20s")
     rack.wait_for("start", "panel-0001")
-    began = time.monotonic()
     gateway.daemon.send(signal.SIGTERM)
     gateway.daemon.wait_for("daemon-stopping")
     assert gateway.daemon.stop(signal.SIGINT) == 0
-    assert time.monotonic() - began < TRANSFER_S
     assert events(gateway)[-3:] == ["daemon-stopping", "attempt-failed", "daemon-stopped"]
     assert_goes_on(gateway, rack, erases=2)
 
@@ -119,7 +111,5 @@ def test_an_idle_daemon_stops_at_once_and_a_reload_does_not_stop_it(gateway: Gat
     gateway.configure()
     gateway.start()
     gateway.reload()
-    began = time.monotonic()
     assert gateway.daemon.stop(signal.SIGINT) == 0
-    assert time.monotonic() - began < 1.0
     assert not gateway.socket.exists()
