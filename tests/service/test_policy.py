@@ -65,7 +65,9 @@ VERDICTS = {
 
 @pytest.mark.parametrize(("code", "scope"), VERDICTS.items(), ids=str)
 @pytest.mark.parametrize("phase", Phase)
-def test_inv3_a_verdict_of_the_device_latches_in_every_phase(code: CauseCode, scope: LatchScope, phase: Phase) -> None:
+def test_inv3_a_verdict_of_the_device_latches_in_every_phase(
+    code: CauseCode, scope: LatchScope, phase: Phase
+) -> None:
     assert after(code, phase=phase) == Fail(code=code, latches=(scope,))
 
 
@@ -113,7 +115,9 @@ def test_inv2_transport_trouble_while_ending_is_neither_success_nor_failure(code
 
 @pytest.mark.parametrize("code", TRANSPORT, ids=str)
 @pytest.mark.parametrize(
-    "history", [History(attempts=5, present_s=0.0), History(attempts=1, present_s=86_400.0)], ids=["attempts", "time"]
+    "history",
+    [History(attempts=5, present_s=0.0), History(attempts=1, present_s=86_400.0)],
+    ids=["attempts", "time"],
 )
 def test_a_used_up_budget_fails_the_job_without_a_latch(code: CauseCode, history: History) -> None:
     assert after(code, history=history) == Fail(code=CauseCode.TRANSPORT_EXHAUSTED)
@@ -155,7 +159,13 @@ def test_back_off_doubles_to_its_ceiling_and_moves_by_its_jitter(attempts: int, 
     assert base * 0.8 <= back_off_s(attempts, BUDGETS, dice) <= base * 1.2
 
 
-@given(st.sampled_from(CauseCode), st.sampled_from(Phase), st.integers(1, 9), st.integers(0, 2), st.integers(0, 2))
+@given(
+    st.sampled_from(CauseCode),
+    st.sampled_from(Phase),
+    st.integers(1, 9),
+    st.integers(0, 2),
+    st.integers(0, 2),
+)
 def test_inv3_only_transport_or_one_possible_stray_is_ever_retried(
     code: CauseCode, phase: Phase, attempts: int, strays: int, suspects: int
 ) -> None:
