@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import pytest
@@ -28,8 +28,9 @@ from support.memory_link import MemoryLink, memory_pair
 from support.simulated import ADDRESS, RecordingJournal, SimulatedPort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
+    from firmwarden.drivers.base import Landing
     from firmwarden.model import Address
     from firmwarden.simulate.profile import Profile
 
@@ -266,8 +267,12 @@ async def test_inv2_an_application_that_does_not_tell_its_version_leaves_the_out
         assert "does not tell its version" in landing.evidence
 
 
-async def test_inv2_a_version_that_comes_in_pieces_is_read_whole() -> None:
-    """2.0.1 may be the beginning of 2.0.10."""
+Reply: TypeAlias = "Sequence[tuple[float, bytes]]"
+"""What an application says, each piece after a pause."""
+
+
+async def ask(*replies: Reply, expected: str = "2.0.0", query: VersionQuery = QUERY) -> Landing:
+    """Ask an application that gives these replies to as many questions, and then is gone."""
     link, peer = memory_pair()
 
     async def open_link(address: Address, *, patience_s: float = 0.0) -> MemoryLink:
@@ -276,16 +281,79 @@ async def test_inv2_a_version_that_comes_in_pieces_is_read_whole() -> None:
         return link
 
     async def answer() -> None:
-        await peer.receive()
-        await peer.send(b"VERSION 2.0.1")
-        await anyio.sleep(0.05)
-        await peer.send(b"0\n")
+        for reply in replies:
+            await peer.receive()
+            for pause_s, piece in reply:
+                await anyio.sleep(pause_s)
+                await peer.send(piece)
 
+    outcome: Landing | AttemptFailed
     async with bench() as at, anyio.create_task_group() as tasks:
         tasks.start_soon(answer)
-        driver = MdfuDriver(ASKED, ADDRESS, at.journal, open_link=open_link, expected_version="2.0.10")
-        landing = await driver.confirm()
+        settings = MdfuSettings(version_query=query)
+        driver = MdfuDriver(settings, ADDRESS, at.journal, open_link=open_link, expected_version=expected)
+        try:
+            outcome = await driver.confirm()
+        except AttemptFailed as exc:
+            outcome = exc
+        tasks.cancel_scope.cancel()
+    if isinstance(outcome, AttemptFailed):
+        raise outcome
+    return outcome
+
+
+async def test_inv2_a_version_that_comes_in_pieces_is_read_whole() -> None:
+    """2.0.1 may be the beginning of 2.0.10."""
+    landing = await ask([(0.0, b"VERSION 2.0.1"), (0.05, b"0\n")], expected="2.0.10")
     assert landing.version == "2.0.10"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [[], [(0.0, b"VERSION 2.4.0\n")], [(0.0, b"VER\xff\n")]],
+    ids=["lost", "wrong", "damaged"],
+)
+async def test_inv3_one_bad_reply_is_no_verdict(first: Reply) -> None:
+    """A reply has no checksum: a bit that turned over must not latch the release."""
+    landing = await ask(first, [(0.0, b"VERSION 2.0.0\n")])
+    assert landing.version == "2.0.0"
+
+
+async def test_inv2_another_version_told_twice_is_believed() -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        await ask([(0.0, b"VERSION 1.0.0\n")], [], [(0.0, b"VERSION 1.0.0\n")])
+    assert caught.value.cause.code is CauseCode.VERSION_MISMATCH
+
+
+async def test_inv2_versions_that_contradict_each_other_are_none() -> None:
+    landing = await ask(*([(0.0, b"VERSION 1.0.%d\n" % number)] for number in range(3)))
+    assert not landing.confirmed
+    assert landing.version is None
+
+
+async def test_inv2_a_reply_without_a_version_is_none() -> None:
+    optional = replace(QUERY, expect=re.compile(rb"VERSION(?: (\S+))?"))
+    assert not (await ask(*[[(0.0, b"VERSION\n")]] * 3, query=optional)).confirmed
+
+
+async def test_inv6_an_application_that_goes_on_with_its_log_is_not_listened_to_for_ever() -> None:
+    began = anyio.current_time()
+    log = [(0.05, b"temperature 21\n")] * 100
+    landing = await ask([(0.0, b"VERSION 2.0.0\n"), *log])
+    assert landing.version == "2.0.0"
+    assert anyio.current_time() - began < 1 + 0.2  # the bench takes 1 s
+
+
+async def test_inv6_a_version_that_never_ends_is_not_listened_to_for_ever() -> None:
+    began = anyio.current_time()
+    assert not (await ask(*[[(0.0, b"VERSION 2"), *[(0.05, b"2")] * 1000]] * 3)).confirmed
+    assert anyio.current_time() - began < 1 + 3 * (QUERY.timeout_s + 0.2)
+
+
+async def test_inv6_an_application_that_only_babbles_is_heard_out_to_a_limit() -> None:
+    began = anyio.current_time()
+    await ask(*[[(0.0, b"." * 20_000)]] * 3)
+    assert anyio.current_time() - began < 1 + QUERY.timeout_s
 
 
 async def test_the_version_may_be_asked_at_another_rate() -> None:
