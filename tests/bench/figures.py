@@ -57,37 +57,39 @@ class Bench:
 
 
 def one_device(bench: Bench) -> Iterator[Row]:
-    """One device on a pty, never paced."""
+    """One device, never paced, on a pty and once over TCP."""
     image, content = bench.image(1024 * KIB)
     tiny, tiny_content = bench.image(1)
     transfer_limits = {128: 0.75, 512: 0.6}
     rounds = bench.few(7)
-    for chunk in (128, 512, 1024, 4096):
-        with Clients.running(bench.place, count=1, chunk=chunk) as clients:
+    for chunk, tcp in ((128, False), (512, False), (1024, False), (4096, False), (512, True)):
+        with Clients.running(bench.place, count=1, chunk=chunk, tcp=tcp) as clients:
             (port,) = clients.ports
             whole = _side_by_side(rounds, [partial(run_all, [host(image, port)]) for host in _HOSTS])
             clients.updated(content, each=2 * rounds)
             start = _side_by_side(rounds, [partial(run_all, [host(tiny, port)]) for host in _HOSTS])
             clients.updated(tiny_content, each=2 * rounds)
-        what = f"1 MiB, chunk {chunk}"
-        yield _times_ratio(f"{what}: wall", [[each.wall_s for each in side] for side in whole], at_most=1.0)
+        what = f"1 MiB{' over TCP' if tcp else ''}, chunk {chunk}"
+        limit = None if tcp else 1.0
+        yield _times_ratio(f"{what}: wall", [[each.wall_s for each in side] for side in whole], at_most=limit)
         cpu = [[each.cpu_s for each in side] for side in whole]
-        yield _times_ratio(f"{what}: CPU", cpu, at_most=1.0)
+        yield _times_ratio(f"{what}: CPU", cpu, at_most=limit)
         if chunk in transfer_limits:
             transfer = [
                 [median(side) - median(each.cpu_s for each in begin)]
                 for side, begin in zip(cpu, start, strict=True)
             ]
-            yield _times_ratio(f"{what}: CPU without start-up", transfer, at_most=transfer_limits[chunk])
+            yield _times_ratio(
+                f"{what}: CPU without start-up",
+                transfer,
+                at_most=None if tcp else transfer_limits[chunk],
+            )
         if chunk == 4096:
             yield _times_ratio(
                 "start-up and one chunk: CPU", [[each.cpu_s for each in side] for side in start]
             )
-            yield Row(
-                figure="1 MiB, chunk 4096: memory",
-                ours=f"{median(each.rss_mib for each in whole[0]):.0f} MiB",
-                theirs=f"{median(each.rss_mib for each in whole[1]):.0f} MiB",
-            )
+            ours, theirs = (median(each.rss_mib for each in side) for side in whole)
+            yield Row(figure="1 MiB: memory", ours=f"{ours:.0f} MiB", theirs=f"{theirs:.0f} MiB")
 
 
 def many_devices(bench: Bench) -> Iterator[Row]:
