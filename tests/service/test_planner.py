@@ -105,6 +105,9 @@ ENDED = {
     "failed by its verdict": (JobState.FAILED, Cause(code=CauseCode.CLIENT_ERROR), NOON + 60.0, DAY_S, False),
     "cancelled by a person": (JobState.CANCELLED, Cause(code=CauseCode.CANCELLED), NOON + 60.0, DAY_S, False),
     "withdrawn": (JobState.CANCELLED, Cause(code=CauseCode.WITHDRAWN), 0.0, 1.0, True),
+    "failed by a protocol that was too new": (
+        JobState.FAILED, Cause(code=CauseCode.PROTOCOL_TOO_NEW), 0.0, 1.0, True,
+    ),
     "exhausted": (JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), 0.0, DAY_S - 1.0, False),
     "exhausted, there since the start": (
         JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), 0.0, 60.0, False,

@@ -164,8 +164,9 @@ class _Planning:
         if last is None or last.state not in {JobState.FAILED, JobState.CANCELLED}:
             return True
         code = None if last.cause is None else last.cause.code
-        if code is CauseCode.WITHDRAWN:
-            return True  # dropping the release again is a new wish
+        if code in {CauseCode.WITHDRAWN, CauseCode.PROTOCOL_TOO_NEW}:
+            # Dropping a release again is a new wish; a latch for a protocol is lifted by a Firmwarden that speaks it.
+            return True
         if code is not CauseCode.TRANSPORT_EXHAUSTED:
             return False
         ended_at = last.updated_at
