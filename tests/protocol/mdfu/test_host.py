@@ -397,6 +397,12 @@ def test_any_command_can_be_aborted(steps: tuple[Step, ...]) -> None:
     assert cause.code is CauseCode.ERASE_ERROR
 
 
+def test_an_abort_without_a_cause_is_no_image_state_that_lacks_its_byte() -> None:
+    cause, _, _ = _failure(*_WRITTEN, (_STATE, _abort(4)))
+
+    assert cause.code is CauseCode.ABORT_WITHOUT_CAUSE
+
+
 def test_each_known_abort_has_its_own_code() -> None:
     assert set(ABORT_CODES) == set(AbortCause)
     assert len(set(ABORT_CODES.values())) == len(AbortCause)
@@ -668,6 +674,14 @@ def test_client_info_malformed_twice_is_final() -> None:
         sequence=0,
     )
     assert host.info is None
+
+
+def test_something_malformed_now_and_then_is_not_malformed_twice() -> None:
+    wire, _ = _update(
+        (_HELLO, _answer(0)), (_HELLO,), (_HELLO, _answer(0)), *_STARTED, (_FIRST, _answer(2)), *_FINISH
+    )
+
+    assert _stats(wire) == {"resends": 3, "timeouts": 3}
 
 
 def test_a_client_that_refuses_the_first_question_twice_is_taken_at_its_word() -> None:
