@@ -384,6 +384,10 @@ class _Conversation:
             info = ClientInfo.decode(payload)
         except MalformedClientInfo as exc:
             raise self._failure(CauseCode.CLIENT_INFO_MALFORMED, str(exc)) from exc
+        if self._exchange.echoed:
+            # The commands that follow read as refusals when they come back.
+            detail = "the line sends back what it is sent, so answers cannot be told from commands"
+            raise self._failure(CauseCode.RETRIES_EXHAUSTED, detail)
         if info.version.newer_than_ours and not self._settings.accept_newer:
             detail = f"the client speaks MDFU {info.version}, we speak up to {OUR_VERSION}"
             raise self._failure(CauseCode.PROTOCOL_TOO_NEW, detail)
