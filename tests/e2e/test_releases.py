@@ -110,7 +110,7 @@ def test_an_older_release_is_no_update(gateway: Gateway) -> None:
         path.unlink()
     gateway.daemon.wait_for("release-withdrawn")
     gateway.drop("panel", "1.9.0", image("1.9.0"))
-    gateway.daemon.wait_for("release-accepted", version="1.9.0")
+    gateway.daemon.wait_for("release-accepted", release="1.9.0")
     gateway.daemon.until(
         lambda: "1.9.0 is older than the running 2.0.0" in gateway.why("panel-0001")["should_run"],
         "a refusal",

@@ -145,7 +145,7 @@ def test_inv3_a_verdict_latches_until_a_person_lifts_it(gateway: Gateway) -> Non
 
     # Neither another release nor a retry nor a restart passes it.
     gateway.drop("panel", "2.1.0", image("2.1.0"))
-    gateway.daemon.wait_for("release-accepted", version="2.1.0")
+    gateway.daemon.wait_for("release-accepted", release="2.1.0")
     refused = gateway.command("retry", device)
     assert (refused.returncode, "latch" in refused.stderr) == (1, True)
     gateway.daemon.stop()
