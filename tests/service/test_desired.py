@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.model import Cause, CauseCode, Device, DeviceId, Latch, LatchId, LatchScope, Release
@@ -133,8 +133,8 @@ def test_never_a_downgrade_unless_allowed_and_never_what_is_latched(
     releases = [release(version) for version in offered]
     latches = [pair(release(version)) for version in refused]
     found = desired(device, releases, latches, policy).release
-    assume(found is not None)
-    assert found is not None
+    if found is None:
+        return
     assert found.version in offered
     assert found.version not in refused
     if pinned is not None:
