@@ -197,10 +197,24 @@ async def test_a_rate_that_the_driver_replaces_is_refused(
 
 
 async def test_inv4_closing_leaves_the_control_lines_alone(peer: PtyPeer) -> None:
-    link = await open_link(peer.address)
-    await link.aclose()
     with os.fdopen(os.open(peer.path, os.O_RDWR | os.O_NOCTTY), "rb") as other:
+        attributes = termios.tcgetattr(other)
+        attributes[2] |= termios.HUPCL  # as every serial port has it at first, but no pty
+        termios.tcsetattr(other, termios.TCSANOW, attributes)
+        link = await open_link(peer.address)
+        await link.aclose()
         assert not termios.tcgetattr(other)[2] & termios.HUPCL
+
+
+async def test_an_idle_port_does_not_read_as_one_that_hung_up(peer: PtyPeer) -> None:
+    link = await open_link(peer.address)
+    other = os.open(peer.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(BlockingIOError):
+            os.read(other, 1)
+    finally:
+        os.close(other)
+        await link.aclose()
 
 
 async def test_lines_that_a_port_lacks_are_told(peer: PtyPeer) -> None:
