@@ -132,6 +132,24 @@ def test_a_change_that_needs_a_restart_is_refused_and_said(gateway: Gateway) -> 
     assert not (gateway.place / "elsewhere").exists()
 
 
+def test_a_class_that_leaves_while_its_device_is_written(gateway: Gateway) -> None:
+    rack = gateway.rack("panel", "--version", OLD, "--paced", 115_200)
+    gateway.configure(device_class("panel", rack.match))
+    gateway.drop("panel", NEW, image())
+    daemon = gateway.start()
+    rack.wait_for("start", "panel-0001")
+    gateway.configure()
+    gateway.reload()
+    # What has begun is not broken off.
+    daemon.wait_for("update-succeeded")
+    assert gateway.devices()[0]["running_version"] == NEW
+    gateway.configure(device_class("panel", rack.match))
+    gateway.reload()
+    daemon.wait_for("device-appeared")
+    assert [job["state"] for job in gateway.client.get("jobs")["jobs"]] == ["succeeded"]
+    assert rack.report()["panel-0001"]["erase_starts"] == 1
+
+
 def test_a_second_daemon_leaves_the_first_alone(gateway: Gateway) -> None:
     gateway.configure()
     first = gateway.start()

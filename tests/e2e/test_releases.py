@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from typing import TYPE_CHECKING
 
 from support.gateway import NEW, OLD, USUAL, device_class, image, manifest, put
@@ -139,6 +140,24 @@ def test_what_is_taken_back_before_it_runs_is_not_done(gateway: Gateway) -> None
     gateway.drop("panel", NEW, image())
     gateway.job("panel-0001", "succeeded")
     assert rack.report()["panel-0001"]["erase_starts"] == 1
+
+
+def test_inv7_a_firmware_directory_that_goes_and_comes_back(gateway: Gateway) -> None:
+    start(gateway)
+    gateway.drop("panel", NEW, image())
+    gateway.job("panel-0001", "succeeded")
+    shutil.rmtree(gateway.firmware)
+    told = gateway.daemon.wait_for("directory-unreadable")
+    assert told["path"] == str(gateway.firmware)
+    assert gateway.client.get("status")["problems"] == [told["detail"]]
+    # What is known stays, so nothing is taken for withdrawn.
+    assert not gateway.daemon.said("release-withdrawn")
+    assert "What it runs now" in gateway.why("panel-0001")["should_run"]
+
+    gateway.firmware.mkdir()
+    gateway.drop("panel", NEWER, image(NEWER))
+    gateway.runs("panel-0001", NEWER)
+    assert gateway.client.get("status")["problems"] == []
 
 
 def test_images_that_nothing_needs_are_removed(gateway: Gateway) -> None:

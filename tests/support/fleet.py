@@ -99,11 +99,7 @@ class Fleet:
         return device["running"] is not None and device["running"]["sha256"] == self.images[device["name"]]
 
     def _devices(self) -> dict[str, DeviceView]:
-        names = {
-            address if address.startswith("/") else f"tcp-{address}": name
-            for rack in self.racks
-            for name, address in rack.addresses.items()
-        }
+        names = {port: name for rack in self.racks for port, name in rack.names().items()}
         return {names[device["port"]]: device for device in self.gateway.devices()}
 
     # --- in the end
