@@ -118,7 +118,7 @@ class Warden:
             store=store,
             images=images,
             make_driver=make_driver,
-            budgets=self._budgets,
+            budgets=lambda job: self.budgets(job.device_class),
             clock=clock,
             dice=dice,
             concluded=self._concluded,
@@ -380,7 +380,7 @@ class Warden:
     def _rest(self, conclusion: Conclusion, *, asked: bool) -> None:
         """Ask about an unknown outcome later, a bounded number of times."""
         device = conclusion.job.device
-        budgets = self._budgets(conclusion.job)
+        budgets = self.budgets(conclusion.job.device_class)
         known = self._rests.get(device)
         count = 0 if known is None else known.count
         count += asked
@@ -394,7 +394,13 @@ class Warden:
             ends_at = self.clock.boot() + back_off_s(count + 1, budgets, self._dice())
         self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count)
 
-    def _budgets(self, job: Job) -> Budgets:
-        """Of a job's class; a reload may have dropped that while the job runs."""
-        policy = self.planner.classes.get(job.device_class)
+    # --- what others ask ------------------------------------------------------------------------------
+
+    def budgets(self, device_class: ClassName) -> Budgets:
+        """What transport trouble may cost a class; a reload may have dropped it while its job runs."""
+        policy = self.planner.classes.get(device_class)
         return Budgets() if policy is None else policy.budgets
+
+    def releases_of(self, device_class: ClassName) -> list[Release]:
+        """The accepted releases of a class."""
+        return [release for release in self.releases or () if release.device_class == device_class]

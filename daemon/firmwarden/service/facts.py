@@ -1,0 +1,50 @@
+"""What the store says of all devices together, as one answer or one wish needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firmwarden.model import Device, DeviceId, Hold, Job, Latch, Release
+    from firmwarden.store.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read in one transaction."""
+
+    devices: list[Device]
+    jobs: dict[DeviceId, Job]
+    """The open job of each device, else its last one."""
+    latches: list[Latch]
+    """The active ones."""
+    holds: list[Hold]
+
+    def latches_on(self, device: Device, releases: Sequence[Release]) -> list[Latch]:
+        """The latches that may stop a device: on itself, and on images that it was given last or might be given.
+
+        Args:
+            device: in question.
+            releases: the accepted releases of its class.
+        """
+        job = self.jobs.get(device.id)
+        images = {release.image for release in releases} | ({job.image} if job else set())
+        return [
+            latch
+            for latch in self.latches
+            if latch.device in {None, device.id} and (latch.image is None or latch.image in images)
+        ]
+
+
+def gather(ledger: Ledger) -> Facts:
+    """Read the facts."""
+    jobs: dict[DeviceId, Job] = {}
+    for device in ledger.devices():
+        for job in ledger.jobs(limit=1, device=device.id):
+            jobs[device.id] = job
+    for job in ledger.open_jobs():
+        jobs[job.device] = job
+    return Facts(ledger.devices(), jobs, ledger.latches(), ledger.holds())

@@ -1,0 +1,280 @@
+"""Answers questions about the service.
+
+A question reads the store in one transaction and adds what only the running process knows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from firmwarden import __version__
+from firmwarden.model import JobState, LatchScope, Wait
+from firmwarden.service import sentences
+from firmwarden.service.facts import Facts, gather
+from firmwarden.service.naming import find_device
+from firmwarden.service.telling import (
+    action_view,
+    attempt_view,
+    instant,
+    job_view,
+    latch_view,
+    wear_view,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from firmwarden.model import Device, Job, Latch
+    from firmwarden.service.shelf import Shelf
+    from firmwarden.service.views import (
+        DeviceView,
+        FeedItem,
+        HistoryView,
+        JobView,
+        PlanView,
+        ReleaseView,
+        StatusView,
+        WhyView,
+    )
+    from firmwarden.service.warden import Warden
+    from firmwarden.store.ledger import Ledger
+    from firmwarden.store.store import Store
+
+ATTEMPTS_TOLD: Final = 10
+
+
+class Questions:
+    """What can be asked."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        warden: Warden,
+        shelf: Callable[[], Shelf],
+        problems: Callable[[], Sequence[str]],
+    ) -> None:
+        """Take what is asked about.
+
+        Args:
+            store: what lasts.
+            warden: what is being done.
+            shelf: the releases of the last scan.
+            problems: what the operator should mend.
+        """
+        self._store = store
+        self._warden = warden
+        self._shelf = shelf
+        self._problems = problems
+        self._started_at = warden.clock.wall()
+
+    async def status(self) -> StatusView:
+        """Tell the whole in numbers."""
+        facts = await self._store.run(gather)
+        warden = self._warden
+        open_jobs = [job for job in facts.jobs.values() if not job.state.final]
+        shelf = self._shelf()
+        ready = warden.releases is not None and warden.registry.scanned
+        problems = list(self._problems())
+        if warden.store_problem:
+            problems.append(warden.store_problem)
+        return {
+            "version": __version__,
+            "started_at": instant(self._started_at),
+            "state": "stopping" if warden.stopping else "ready" if ready else "starting",
+            "devices": len(facts.devices),
+            "present": len(warden.registry.plugged_at),
+            "conflicts": [
+                {"ports": list(conflict.ports), "detail": conflict.detail}
+                for conflict in warden.registry.conflicts
+            ],
+            "running": sum(job.state is JobState.RUNNING for job in open_jobs),
+            "waiting": sum(job.state is JobState.QUEUED for job in open_jobs),
+            "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
+            "latches": len(facts.latches),
+            "held": next(
+                (f"{hold.owner}: {hold.reason}" for hold in facts.holds if hold.device is None), None
+            ),
+            "releases": len(shelf.releases),
+            "refused_releases": len(shelf.refused),
+            "problems": problems,
+        }
+
+    async def devices(self) -> list[DeviceView]:
+        """Tell every device."""
+        return await self._store.run(
+            lambda ledger: [
+                self._device_view(ledger, device, facts)
+                for facts in (gather(ledger),)
+                for device in facts.devices
+            ]
+        )
+
+    async def releases(self) -> list[ReleaseView]:
+        """Tell every release in the directory, with the reasons for refusals."""
+        latched = {
+            latch.image
+            for latch in await self._store.run(lambda ledger: ledger.latches())
+            if latch.scope is LatchScope.IMAGE
+        }
+        shelf = self._shelf()
+        accepted: list[ReleaseView] = [
+            {
+                "manifest": release.manifest,
+                "state": "accepted",
+                "device_class": release.device_class,
+                "version": release.version,
+                "sequence": release.sequence,
+                "image": release.image,
+                "size": release.size,
+                "reason": None,
+                "latched": release.image in latched,
+            }
+            for release in shelf.releases
+        ]
+        refused: list[ReleaseView] = [
+            {
+                "manifest": refusal.manifest,
+                "state": "refused",
+                "device_class": refusal.device_class,
+                "version": refusal.version,
+                "sequence": None,
+                "image": None,
+                "size": None,
+                "reason": refusal.reason,
+                "latched": False,
+            }
+            for refusal in shelf.refused
+        ]
+        return sorted(accepted + refused, key=lambda view: view["manifest"])
+
+    async def jobs(self, limit: int) -> list[JobView]:
+        """Tell the newest jobs, newest first."""
+        return await self._store.run(lambda ledger: [self._job_view(job) for job in ledger.jobs(limit=limit)])
+
+    async def history(self, device: str | None, limit: int) -> HistoryView:
+        """Tell attempts and what persons did, newest first."""
+
+        def work(ledger: Ledger) -> HistoryView:
+            known = None if device is None else find_device(ledger, device).id
+            return {
+                "attempts": [attempt_view(attempt) for attempt in ledger.attempts(known, limit)],
+                "actions": [action_view(action) for action in ledger.actions(limit, known)],
+            }
+
+        return await self._store.run(work)
+
+    async def why(self, device: str) -> WhyView:
+        """Tell everything about one device's state of affairs."""
+
+        def work(ledger: Ledger) -> WhyView:
+            found = find_device(ledger, device)
+            facts = gather(ledger)
+            job = facts.jobs.get(found.id)
+            wanted = self._warden.agenda.desired.get(found.id)
+            wait = self._wait(job)
+            latches = self._latches(found, facts)
+            return {
+                "device": self._device_view(ledger, found, facts),
+                "should_run": sentences.should_run(wanted),
+                "runs": sentences.runs(found, job),
+                "latches": [latch_view(latch) for latch in latches],
+                "attempts": [attempt_view(attempt) for attempt in ledger.attempts(found.id, ATTEMPTS_TOLD)],
+                "next": sentences.next_step(job, wait, wanted, latches),
+                "commands": sentences.commands(found, job, wait, wanted, latches),
+            }
+
+        return await self._store.run(work)
+
+    async def plan(self) -> list[PlanView]:
+        """Tell for every device what would happen and why not."""
+
+        def work(ledger: Ledger) -> list[PlanView]:
+            facts = gather(ledger)
+            return [self._plan_view(device, facts) for device in facts.devices]
+
+        return await self._store.run(work)
+
+    def feed(self, after: int | None) -> AsyncGenerator[FeedItem, None]:
+        """Yield what happens as it happens."""
+        return self._warden.feed.read(after)
+
+    # --- inside
+
+    def _wait(self, job: Job | None) -> Wait | None:
+        return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
+
+    def _job_view(self, job: Job) -> JobView:
+        run = self._warden.worker.runs.get(job.device) if job.state is JobState.RUNNING else None
+        return job_view(
+            job,
+            budgets=self._warden.budgets(job.device_class),
+            wait=self._wait(job),
+            progress=None if run is None else run.driver.progress,
+        )
+
+    def _device_view(self, ledger: Ledger, device: Device, facts: Facts) -> DeviceView:
+        registry = self._warden.registry
+        wanted = self._warden.agenda.desired.get(device.id)
+        job = facts.jobs.get(device.id)
+        hold = next((hold for hold in facts.holds if hold.device in (None, device.id)), None)
+        release = None if wanted is None else wanted.release
+        desired_version = release.version if release is not None else device.running_version
+        return {
+            "id": device.id,
+            "label": device.label,
+            "device_class": device.device_class,
+            "identity": device.key,
+            "port": device.port,
+            "serial": device.serial,
+            "present": device.id in registry.plugged_at,
+            "conflict": registry.conflicts_of_known.get(device.id),
+            "running_version": device.running_version,
+            "running_image": device.running_image,
+            "running_evidence": device.running_evidence,
+            "complete": device.complete,
+            "desired_version": desired_version,
+            "desired_reason": "not decided yet" if wanted is None else wanted.reason,
+            "pinned": device.pinned,
+            "held": None if hold is None else f"{hold.owner}: {hold.reason}",
+            "latched": bool(self._latches(device, facts)),
+            "job": None if job is None else self._job_view(job),
+            "wear": wear_view(
+                ledger.wear(device.id, self._warden.clock.wall()), self._warden.budgets(device.device_class)
+            ),
+            "first_seen": instant(device.first_seen),
+            "last_seen": instant(device.last_seen),
+        }
+
+    def _latches(self, device: Device, facts: Facts) -> list[Latch]:
+        return facts.latches_on(device, self._warden.releases_of(device.device_class))
+
+    def _plan_view(self, device: Device, facts: Facts) -> PlanView:
+        wanted = self._warden.agenda.desired.get(device.id)
+        job = facts.jobs.get(device.id)
+        wait = self._wait(job)
+        decision: Literal["update", "nothing", "wait", "stopped", "running"] = "nothing"
+        version = None
+        if job is not None and not job.state.final:
+            version = job.version
+            if job.state is JobState.RUNNING:
+                decision, reason = "running", f"job {job.id} is under way"
+            elif wait is not None:
+                decision, reason = "wait", wait.detail
+            else:
+                decision, reason = "update", f"job {job.id} starts next"
+        elif wanted is None:
+            reason = "not decided yet"
+        elif wanted.release is not None:
+            decision, version = "stopped", wanted.release.version
+            reason = wanted.reason + ("" if job is None else f"; job {job.id} ended {job.state.value}")
+        else:
+            decision = "stopped" if self._latches(device, facts) else "nothing"
+            reason = wanted.reason
+        return {
+            "device": device.id,
+            "label": device.label,
+            "decision": decision,
+            "version": version,
+            "reason": reason,
+        }

@@ -1,0 +1,251 @@
+"""Carries out a person's wishes.
+
+A wish is one transaction, recorded with who asked, or refused whole with what to do instead; what follows from it
+is left to the next planning.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from firmwarden.errors import NotFound, Refused
+from firmwarden.events import LogEvent
+from firmwarden.model import Action, Cause, CauseCode, JobId, JobState
+from firmwarden.service.desired import desired
+from firmwarden.service.facts import gather
+from firmwarden.service.naming import find_device, find_latches
+from firmwarden.service.telling import latch_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from firmwarden.model import Device, DeviceId, Latch, Release
+    from firmwarden.service.warden import Warden
+    from firmwarden.store.ledger import Ledger
+    from firmwarden.store.store import Store
+
+log = structlog.get_logger()
+
+
+class Wishes:
+    """What can be wished for; each method returns one sentence: what was done and what follows."""
+
+    def __init__(self, *, store: Store, warden: Warden) -> None:
+        """Take what a wish concerns.
+
+        Args:
+            store: what lasts.
+            warden: what is being done.
+        """
+        self._store = store
+        self._warden = warden
+
+    async def retry(self, device: str, *, who: str) -> str:
+        """Try again what failed, was cancelled, waits for its back-off or has an unknown outcome."""
+
+        def work(ledger: Ledger) -> str:
+            found = find_device(ledger, device)
+            self._record(ledger, who, "retry", found.id)
+            job = gather(ledger).jobs.get(found.id)
+            if job is not None and job.state is JobState.RUNNING:
+                raise Refused(f"{found.id} is being updated right now (job {job.id})")
+            if job is not None and job.state is JobState.UNKNOWN:
+                ledger.move(job.id, JobState.QUEUED, now=self._now())
+                return f"job {job.id} is queued again: {job.version} will be written anew"
+            if job is not None and job.state is JobState.QUEUED:
+                ledger.hurry(job.id)
+                return f"job {job.id} no longer waits for its back-off"
+            release = self._wanted(ledger, found)
+            job = ledger.create_job(found.id, release, self._now())
+            return f"job {job.id} is queued: {release.version} for {found.id}"
+
+        return await self._wish(work, "retry", device, who)
+
+    async def clear(self, target: str, *, who: str) -> str:
+        """Lift the latches of a device, or those of an image named by its hash."""
+
+        def work(ledger: Ledger) -> list[Latch]:
+            lifted = find_latches(ledger, target)
+            if not lifted:
+                raise NotFound(f"no latch concerns {target!r}; `firmwarden devices` shows what is latched")
+            for latch in lifted:
+                ledger.lift(latch.id, who, self._now())
+                self._record(ledger, who, "clear", latch.device or target, latch.scope.value)
+            return lifted
+
+        lifted = await self._store.run(work)
+        for latch in lifted:
+            log.info(
+                LogEvent.LATCH_LIFTED,
+                device=latch.device,
+                image=latch.image,
+                scope=latch.scope.value,
+                who=who,
+            )
+        text = f"{len(lifted)} latch{'es' if len(lifted) > 1 else ''} lifted"
+        again = sorted({latch.device for latch in lifted if latch.device is not None})
+        if again:
+            text += f"; `firmwarden retry {again[0]}` tries the image again"
+        self._note("clear", target, who, text)
+        return text
+
+    async def cancel(self, job: int, *, who: str) -> str:
+        """Cancel a job at its next safe point; refused once an erase has begun."""
+        cause = Cause(code=CauseCode.CANCELLED, detail=f"cancelled by {who}")
+
+        def work(ledger: Ledger) -> DeviceId | None:
+            """Cancel a job that waits; of one that runs return the device."""
+            found = ledger.job(JobId(job))
+            if found is None:
+                raise NotFound(f"there is no job {job}; `firmwarden jobs` lists them")
+            if found.state.final:
+                raise Refused(f"job {job} has ended already: {found.state.value}")
+            if found.state is JobState.RUNNING:
+                return found.device
+            ledger.move(found.id, JobState.CANCELLED, now=self._now(), cause=cause)
+            self._record(ledger, who, "cancel", found.device, f"job {job}")
+            return None
+
+        running = await self._store.run(work)
+        text = f"job {job} is cancelled"
+        if running is not None:
+            self._stop_untouched(running, job, cause)
+            text = f"job {job} stops at the next safe point, before anything is erased"
+            await self._store.run(lambda ledger: self._record(ledger, who, "cancel", running, f"job {job}"))
+        self._note("cancel", str(job), who, text)
+        return text
+
+    def _stop_untouched(self, device: DeviceId, job: int, cause: Cause) -> None:
+        run = self._warden.worker.runs.get(device)
+        if run is None or run.job.id != job:
+            raise Refused(f"job {job} is just beginning or ending; ask again in a moment")
+        if not run.journal.untouched:
+            raise Refused(
+                f"job {job} cannot be cancelled any more: an erase has begun, and stopping now would leave "
+                f"{device} without a complete image; it ends by itself"
+            )
+        run.stop(cause)
+
+    async def hold(self, device: str | None, *, reason: str, who: str) -> str:
+        """Start nothing on a device, or with None on any, until ``unhold``."""
+
+        def work(ledger: Ledger) -> str:
+            found = None if device is None else find_device(ledger, device).id
+            ledger.hold(found, reason, who, self._now())
+            self._record(ledger, who, "hold", found or "all", reason)
+            return f"{found or 'everything'} is held; what runs now goes on to its end"
+
+        return await self._wish(work, "hold", device or "all", who)
+
+    async def unhold(self, device: str | None, *, who: str) -> str:
+        """End a hold."""
+
+        def work(ledger: Ledger) -> str:
+            found = None if device is None else find_device(ledger, device).id
+            if not ledger.unhold(found):
+                raise Refused(f"{found or 'everything'} is not held")
+            self._record(ledger, who, "unhold", found or "all")
+            left = [hold for hold in ledger.holds() if hold.device is None]
+            more = "; everything is still held: `firmwarden unhold all`" if left and found else ""
+            return f"{found or 'everything'} is no longer held{more}"
+
+        return await self._wish(work, "unhold", device or "all", who)
+
+    async def pin(self, device: str, version: str | None, *, who: str) -> str:
+        """Keep a device at a version whatever is newer; None lets it follow the newest again."""
+
+        def work(ledger: Ledger) -> str:
+            found = find_device(ledger, device)
+            ledger.pin(found.id, version)
+            self._record(ledger, who, "pin", found.id, version or "none")
+            if version is None:
+                return f"{found.id} follows the newest release of its class again"
+            there = any(
+                release.version == version for release in self._warden.releases_of(found.device_class)
+            )
+            more = "" if there else f"; {version} is not in the firmware directory yet"
+            return f"{found.id} is pinned to {version}{more}"
+
+        return await self._wish(work, "pin", device, who)
+
+    async def adopt(self, device: str, *, old: str | None, running: str | None, who: str) -> str:
+        """Say that a device is one known before under another identity, or what it runs."""
+
+        def work(ledger: Ledger) -> str:
+            found = find_device(ledger, device)
+            if old is not None:
+                kept = ledger.adopt(found.id, find_device(ledger, old).id)
+                self._record(ledger, who, "adopt", kept.id, f"was {found.id}")
+                return f"{found.id} is {kept.id}: its history, wear and latches go on under that id"
+            if running is None:
+                raise Refused("say which device it was, or what it runs")
+            job = gather(ledger).jobs.get(found.id)
+            if job is not None and job.state is JobState.RUNNING:
+                raise Refused(f"{found.id} is being updated by job {job.id}; wait for its end, or cancel it")
+            release = next(
+                (item for item in self._warden.releases_of(found.device_class) if item.version == running),
+                None,
+            )
+            ledger.set_running(
+                found.id,
+                version=running,
+                sequence=None if release is None else release.sequence,
+                image=None if release is None else release.image,
+                evidence=f"told by {who}",
+                now=self._now(),
+            )
+            self._record(ledger, who, "adopt", found.id, f"running {running}")
+            return f"{found.id} is recorded as running {running}"
+
+        text = await self._wish(work, "adopt", device, who)
+        self._warden.registry.look_again()
+        return text
+
+    async def forget(self, device: str, *, who: str) -> str:
+        """Drop a device that will not come back; its wear and latches are kept."""
+
+        def work(ledger: Ledger) -> str:
+            found = find_device(ledger, device)
+            if found.id in self._warden.registry.plugged_at:
+                raise Refused(
+                    f"{found.id} is here, at {found.port}: unplug it or take it out of the configuration first"
+                )
+            ledger.forget(found.id)
+            self._record(ledger, who, "forget", found.id)
+            return f"{found.id} is forgotten; its wear and latches are kept should it ever come back"
+
+        text = await self._wish(work, "forget", device, who)
+        self._warden.registry.look_again()
+        return text
+
+    # --- inside
+
+    async def _wish(self, work: Callable[[Ledger], str], what: str, target: str, who: str) -> str:
+        text = await self._store.run(work)
+        self._note(what, target, who, text)
+        return text
+
+    def _note(self, what: str, target: str, who: str, text: str) -> None:
+        log.info(LogEvent.ACTION_TAKEN, who=who, action=what, target=target, detail=text)
+        self._warden.poke()
+
+    def _record(self, ledger: Ledger, who: str, what: str, target: str, detail: str = "") -> None:
+        ledger.record(Action(at=self._now(), who=who, what=what, target=target, detail=detail))
+
+    def _now(self) -> float:
+        return self._warden.clock.wall()
+
+    def _wanted(self, ledger: Ledger, device: Device) -> Release:
+        policy = self._warden.planner.classes.get(device.device_class)
+        if policy is None:
+            raise Refused(f"its class {device.device_class} is not in the configuration")
+        releases = self._warden.releases_of(device.device_class)
+        wanted = desired(device, releases, ledger.latches(), policy)
+        if wanted.release is None:
+            latches = gather(ledger).latches_on(device, releases)
+            first = ", ".join(dict.fromkeys(f"`{latch_view(latch)['clear']}`" for latch in latches))
+            hint = f"; {first} first" if first else ""
+            raise Refused(f"there is nothing to retry: {wanted.reason}{hint}")
+        return wanted.release
