@@ -52,6 +52,8 @@ class SerialAddress:
 
     path: str
     baud: int = 115_200
+    usb: UsbFacts | None = None
+    """Where it was on the USB when it had this name: names are given anew when devices come back."""
 
     def __str__(self) -> str:
         return self.path

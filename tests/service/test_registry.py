@@ -114,7 +114,8 @@ async def test_the_store_knows_where_and_when_a_unit_was_last_seen() -> None:
         await here.see(port(5, "A"))
         (device,) = await here.devices()
         assert device.port == "usb-1.5", "moved, and its old port is empty: the same unit"
-        assert here.registry.address(device.id) == SerialAddress(path="/dev/ttyACM5")
+        place = port(5, "A").usb
+        assert here.registry.address(device.id) == SerialAddress(path="/dev/ttyACM5", usb=place)
 
 
 async def test_inv4_an_ambiguous_unit_is_not_here(logs: list[MutableMapping[str, Any]]) -> None:

@@ -287,6 +287,25 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(peer: PtyPeer) -
         await settle_descriptors(before)
 
 
+async def test_a_port_that_opens_after_nobody_wants_it_any_more_is_closed(
+    peer: PtyPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_open = threading.Event()
+    open_port = serial.Serial.open
+
+    def open_later(port: serial.Serial) -> None:
+        may_open.wait(5)
+        open_port(port)
+
+    monkeypatch.setattr(serial.Serial, "open", open_later)
+    before = open_descriptors()
+    with anyio.move_on_after(0.05):
+        await open_link(peer.address)
+    may_open.set()
+    await (await open_link(peer.address)).aclose()
+    await settle_descriptors(before)
+
+
 async def test_a_port_that_vanishes_while_something_is_unsent_is_closed(peer: PtyPeer) -> None:
     before = open_descriptors()
     link = await open_link(peer.address)

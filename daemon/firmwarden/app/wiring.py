@@ -5,6 +5,7 @@ Only this package reads the configuration's tree, and only it knows the concrete
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from firmwarden import config as cfg
@@ -100,7 +101,7 @@ def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]]) -> 
     def make(job: Job, address: Address, journal: Journal) -> Driver:
         device_class = classes()[job.device_class]
         if isinstance(address, SerialAddress):
-            address = SerialAddress(path=address.path, baud=device_class.baud)
+            address = replace(address, baud=device_class.baud)
         match device_class.driver:
             case cfg.DriverName.MDFU:
                 return MdfuDriver(

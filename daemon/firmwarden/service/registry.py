@@ -7,12 +7,14 @@ configuration say more.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
 
 from firmwarden.events import LogEvent
+from firmwarden.model import SerialAddress
 from firmwarden.service.identity import Conflict, Presence, Roll, roll
 
 if TYPE_CHECKING:
@@ -73,7 +75,11 @@ class Registry:
     def address(self, device: DeviceId) -> Address | None:
         """Where a device is, or None when it is not here."""
         presence = self._here.get(device)
-        return None if presence is None else presence.sighting.address
+        if presence is None:
+            return None
+        address = presence.sighting.address
+        # Its tty may have another name before the attempt is over.
+        return replace(address, usb=presence.sighting.usb) if isinstance(address, SerialAddress) else address
 
     def look_again(self) -> None:
         """Take the next scan even if it looks like the last."""

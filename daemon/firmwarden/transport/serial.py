@@ -40,6 +40,7 @@ from firmwarden.transport.holders import who_holds
 from firmwarden.transport.lockfiles import locked_by
 from firmwarden.transport.nodes import node_of
 from firmwarden.transport.threads import in_own_thread, start_thread
+from firmwarden.transport.usbport import name_now
 
 if TYPE_CHECKING:
     from firmwarden.model import SerialAddress
@@ -180,7 +181,7 @@ class _Handle:
 
 class _SerialChannel(Channel):
     def __init__(self, address: SerialAddress, handle: _Handle) -> None:
-        super().__init__(address.path, baud=address.baud, margin_s=_MARGIN_S)
+        super().__init__(handle.port.name or address.path, baud=address.baud, margin_s=_MARGIN_S)
         self._handle = handle
         self._closed = handle.closed
 
@@ -216,16 +217,16 @@ class _SerialChannel(Channel):
 
 
 def _open(address: SerialAddress) -> _Handle:
-    node = _claims.take(address.path)
+    path = name_now(address)
+    node = _claims.take(path)
     try:
-        return _Handle(_open_port(address), node)
+        return _Handle(_open_port(path, address.baud), node)
     except BaseException:
         _claims.give_back(node)
         raise
 
 
-def _open_port(address: SerialAddress) -> serial.Serial:
-    path, baud = address.path, address.baud
+def _open_port(path: str, baud: int) -> serial.Serial:
     holder = locked_by(path)
     if holder is not None:
         raise PortHeld(path, holder)

@@ -1,0 +1,110 @@
+"""A port on the USB is opened at its place, whatever its tty is called by now."""
+
+from __future__ import annotations
+
+import os
+import pty
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from firmwarden.errors import OpenFailed
+from firmwarden.model import SerialAddress, UsbFacts
+from firmwarden.transport import usbport
+from firmwarden.transport.opening import open_link
+from firmwarden.transport.usbport import name_now
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+FACTS = UsbFacts(vendor_id=0x04D8, product_id=0x000A, topology="1-1.4", interface=0, port="usb-1.4-if0")
+PANEL = SerialAddress(path="/dev/ttyACM0", usb=FACTS)
+
+
+class Bus:
+    """What sysfs shows of the USB."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def plug(self, interface: str, tty: str, *, converter: bool = False) -> None:
+        """Have a tty, of a CDC-ACM function or of a converter that parts its ports."""
+        where = self._root / interface / tty if converter else self._root / interface
+        (where / "tty" / tty).mkdir(parents=True)
+
+
+@pytest.fixture
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bus:
+    root = tmp_path / "devices"
+    root.mkdir()
+    monkeypatch.setattr(usbport, "USB_DEVICES", root)
+    return Bus(root)
+
+
+def test_a_port_that_stayed_keeps_the_name_that_it_was_given(bus: Bus, tmp_path: Path) -> None:
+    bus.plug("1-1.4:1.0", "ttyACM0")
+    by_id = tmp_path / "usb-Acme_Panel_0001-if00"
+    by_id.symlink_to("/dev/ttyACM0")
+    for path in ("/dev/ttyACM0", str(by_id)):
+        assert name_now(replace(PANEL, path=path)) == path
+
+
+@pytest.mark.parametrize("converter", [False, True])
+def test_inv4_units_that_come_back_with_names_swapped_are_told_apart(bus: Bus, converter: bool) -> None:
+    bus.plug("1-1.3:1.0", "ttyACM0", converter=converter)
+    bus.plug("1-1.4:1.0", "ttyACM1", converter=converter)
+    assert name_now(PANEL) == "/dev/ttyACM1"
+    assert (
+        name_now(replace(PANEL, path="/dev/ttyACM1", usb=replace(FACTS, topology="1-1.3"))) == "/dev/ttyACM0"
+    )
+
+
+def test_inv4_the_name_of_an_absent_port_is_not_opened_for_it(bus: Bus) -> None:
+    bus.plug("1-1.3:1.0", "ttyACM0")
+    bus.plug("1-1.4.1:1.0", "ttyACM1")
+    bus.plug("1-1.4:1.2", "ttyACM2")
+    with pytest.raises(OpenFailed, match=r"no port at 1-1\.4, interface 0"):
+        name_now(PANEL)
+
+
+def test_of_several_ports_on_one_interface_only_the_named_one_is_sure(bus: Bus) -> None:
+    for number in range(2):
+        bus.plug("1-1.4:1.0", f"ttyUSB{number}", converter=True)
+    assert name_now(replace(PANEL, path="/dev/ttyUSB1")) == "/dev/ttyUSB1"
+    with pytest.raises(OpenFailed, match="several ports"):
+        name_now(PANEL)
+
+
+def test_a_port_that_is_not_of_the_usb_goes_by_its_name(bus: Bus) -> None:
+    del bus
+    assert name_now(replace(PANEL, usb=None)) == PANEL.path
+    assert name_now(replace(PANEL, usb=replace(FACTS, interface=None))) == PANEL.path
+
+
+@pytest.fixture
+def tty() -> Generator[str]:
+    master, slave = pty.openpty()
+    yield os.ttyname(slave)
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.anyio
+async def test_inv4_a_link_is_opened_once_its_place_is_taken_again(bus: Bus, tty: str) -> None:
+    """The name may be there all the time: another unit's."""
+    address = replace(PANEL, path=tty)
+    with pytest.raises(OpenFailed, match="no port"):
+        await open_link(address, patience_s=0)
+
+    async with anyio.create_task_group() as tasks:
+
+        async def come_back() -> None:
+            await anyio.sleep(0.2)
+            bus.plug("1-1.4:1.0", Path(tty).name)
+
+        tasks.start_soon(come_back)
+        link = await open_link(address)
+        await link.aclose()
