@@ -118,7 +118,7 @@ async def test_a_port_that_is_still_being_closed_is_waited_for(
             slow_close.set()
 
         tasks.start_soon(unstick)
-        await (await open_link(peer.address)).aclose()
+        await (await open_link(peer.address, patience_s=20)).aclose()
 
 
 async def test_we_are_no_other_process_that_holds_the_port(peer: PtyPeer, tmp_path: Path) -> None:
