@@ -160,7 +160,7 @@ SITUATIONS = {
     ),
     "exhausted": Situation(
         job=ended(JobState.FAILED, CauseCode.TRANSPORT_EXHAUSTED),
-        next="Nothing, until it is plugged anew, the pause after a used-up budget ends, or a person retries.",
+        next="Nothing until 2024-10-05T12:00:00.000Z: then it is tried again, or when it is plugged anew or a person",
         commands=["firmwarden retry k3x9qa"],
     ),
     "cancelled": Situation(
@@ -234,5 +234,6 @@ def test_why(situation: Situation) -> None:
     each = situation
     assert sentences.should_run(each.wanted).startswith(each.should)
     assert sentences.runs(each.device, each.job).startswith(each.runs)
-    assert sentences.next_step(each.job, each.wait, each.wanted, each.latches).startswith(each.next)
+    comes = sentences.next_step(each.job, each.wait, each.wanted, each.latches, 86_400.0)
+    assert comes.startswith(each.next)
     assert sentences.commands(each.device, each.job, each.wait, each.wanted, each.latches) == each.commands

@@ -284,6 +284,17 @@ async def test_a_held_port_is_waited_for_and_uses_no_attempt_up() -> None:
         assert (attempt.number, attempt.outcome) == (1, Outcome.SUCCEEDED)
 
 
+async def test_plugging_a_device_anew_ends_the_pause_before_a_held_port() -> None:
+    unit = Unit(script=[held()] * 20)
+    async with living({"panel-1": unit}, "2.0.0") as house:
+        await anyio.sleep(300.0)
+        unit.script.clear()
+        await house.unplug("panel-1")
+        await house.plug("panel-1")
+        await house.quiet(1.0)
+        assert unit.runs == content("2.0.0")
+
+
 async def test_a_port_that_is_lost_to_another_in_the_middle_is_recorded() -> None:
     """A driver that meets the holder only after the erase began cannot claim that nothing was tried."""
     unit = Unit(script=[Play(at=Step.WRITE, fails=held().fails)])
@@ -485,11 +496,22 @@ async def test_a_device_that_refused_the_first_byte_is_not_downgraded() -> None:
         assert (await house.device("panel-1")).complete is None
 
 
+async def test_a_refusal_of_the_first_byte_makes_no_half_written_image_whole() -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, "2.0.0") as house:
+        await house.quiet()
+        unit.script.append(fails(CauseCode.CLIENT_ERROR, offset=512))
+        unit.script.append(fails(CauseCode.WRONG_DEVICE_ID, offset=0))
+        house.drop("1.0.0", "3.0.0", "4.0.0")
+        await house.quiet()
+        assert unit.runs == content("1.0.0")
+
+
 async def test_a_version_that_is_not_the_release_s_proves_a_complete_image_all_the_same() -> None:
     unit = Unit()
     async with living({"panel-1": unit}, "2.0.0") as house:
         await house.quiet()
-        unit.script.append(fails(CauseCode.VERSION_MISMATCH, Step.LEAVE))
+        unit.script.extend([LOST, fails(CauseCode.VERSION_MISMATCH, Step.LEAVE)])
         house.drop("1.0.0", "3.0.0")
         await house.quiet()
         assert unit.runs == content("3.0.0"), "no older one is written over what runs"

@@ -180,7 +180,9 @@ class Questions:
                 "runs": sentences.runs(found, job),
                 "latches": [latch_view(latch) for latch in latches],
                 "attempts": [attempt_view(attempt) for attempt in ledger.attempts(found.id, ATTEMPTS_TOLD)],
-                "next": sentences.next_step(job, wait, wanted, latches),
+                "next": sentences.next_step(
+                    job, wait, wanted, latches, self._warden.budgets(found.device_class).again_after_s
+                ),
                 "commands": sentences.commands(found, job, wait, wanted, latches),
             }
 

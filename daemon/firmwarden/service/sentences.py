@@ -42,7 +42,9 @@ def runs(device: Device, job: Job | None) -> str:
     return "Not known: Firmwarden has not updated it yet, and a port is opened only for a job."
 
 
-def next_step(job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]) -> str:
+def next_step(
+    job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch], again_after_s: float
+) -> str:
     """What will happen next and when."""
     if job is not None and not job.state.final:
         return _next_of_open(job, wait)
@@ -55,7 +57,8 @@ def next_step(job: Job | None, wait: Wait | None, wanted: Desired | None, latche
         return "Nothing, until a person lifts the latch or another image is released."
     if job is not None and _may_be_retried(job, wanted):
         if job.cause is not None and job.cause.code is CauseCode.TRANSPORT_EXHAUSTED:
-            return "Nothing, until it is plugged anew, the pause after a used-up budget ends, or a person retries."
+            again = instant(job.updated_at + again_after_s)
+            return f"Nothing until {again}: then it is tried again, or when it is plugged anew or a person retries."
         return f"Nothing by itself: job {job.id} ended {job.state.value}. A new release or a retry starts another."
     return "Nothing, until there is something to do."
 

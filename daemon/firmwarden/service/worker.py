@@ -263,8 +263,8 @@ class Worker:
     def _record(self, ledger: Ledger, run: Run, result: Landing | Cause | PortHeld) -> Conclusion | None:
         """Inside one transaction; None where nothing was concluded."""
         attempt = ledger.attempt(run.journal.attempt.id)
-        if attempt is None or attempt.outcome not in {Outcome.RUNNING, Outcome.UNKNOWN}:
-            return None  # its device was forgotten while it was asked, or this was recorded before a cancellation
+        if attempt is None:
+            return None  # its device was forgotten while it was asked
         now = self._clock.wall()
         if isinstance(result, PortHeld):
             if attempt.outcome is Outcome.UNKNOWN:
