@@ -135,6 +135,13 @@ async def test_a_touched_device_that_stays_is_taken_as_it_is(tmp_path: Path) -> 
     assert anyio.current_time() - began == pytest.approx(2.0, abs=0.1)
 
 
+async def test_a_port_without_lines_can_be_touched_all_the_same(tmp_path: Path) -> None:
+    desk = Desk(has_lines=False)
+    entered = await enter(EnterTouch(), SerialAddress(path=str(tmp_path / "ttyACM0")), desk.open)
+    assert desk.links[0].closed
+    assert entered.link is desk.links[1]
+
+
 async def test_a_touch_brings_a_simulated_device_into_its_loader() -> None:
     port = SimulatedPort(RUNNING)
     async with anyio.create_task_group() as tasks:
@@ -188,9 +195,12 @@ async def test_a_reply_may_come_in_pieces() -> None:
 async def test_a_request_goes_out_at_the_applications_rate(rate: int | None) -> None:
     desk = Desk()
     way = replace(REQUEST, expect=None, baud=rate)
+    began = anyio.current_time()
     entered = await enter(way, ADDRESS, desk.open)
     assert await desk.peers[0].receive() == way.data
     if rate == 9600:
+        # Closing drops what has not left.
+        assert anyio.current_time() - began >= len(way.data) * 10 / 9600
         assert [address for address, _patience in desk.openings] == [replace(ADDRESS, baud=9600), ADDRESS]
         assert desk.links[0].closed
         assert entered.link is desk.links[1]
@@ -204,8 +214,11 @@ async def test_a_rate_means_nothing_to_a_socket() -> None:
     assert [address for address, _patience in desk.openings] == [TCP]
 
 
+@pytest.mark.parametrize("way", [REQUEST, replace(REQUEST, baud=9600)], ids=["same-rate", "another-rate"])
 @pytest.mark.parametrize(("reply", "doubt"), [(b"", "did not reply"), (b"?SYNTAX\r\n", r"\?SYNTAX")])
-async def test_what_is_wrong_with_a_reply_is_told_but_decides_nothing(reply: bytes, doubt: str) -> None:
+async def test_what_is_wrong_with_a_reply_is_told_but_decides_nothing(
+    reply: bytes, doubt: str, way: EnterSend
+) -> None:
     desk = Desk()
     async with anyio.create_task_group() as tasks:
 
@@ -215,9 +228,26 @@ async def test_what_is_wrong_with_a_reply_is_told_but_decides_nothing(reply: byt
                 await desk.peers[0].send(reply)
 
         tasks.start_soon(answer)
-        entered = await enter(REQUEST, ADDRESS, desk.open)
+        entered = await enter(way, ADDRESS, desk.open)
     assert re.search(doubt, entered.doubt)
-    assert not desk.links[0].closed
+    assert entered.link is desk.links[-1]
+    assert not desk.links[-1].closed
+
+
+async def test_inv6_an_application_that_logs_without_end_is_not_heard_out() -> None:
+    desk = Desk()
+    began = anyio.current_time()
+    async with anyio.create_task_group() as tasks:
+
+        async def log() -> None:
+            await anyio.sleep(0.1)
+            await desk.peers[0].send(b"." * 20_000)
+
+        tasks.start_soon(log)
+        entered = await enter(REQUEST, ADDRESS, desk.open)
+    assert "reply" in entered.doubt
+    assert len(entered.doubt) < 300
+    assert anyio.current_time() - began < REQUEST.timeout_s
 
 
 async def test_a_device_that_is_already_in_its_loader_is_updated(no_journal: Journal) -> None:

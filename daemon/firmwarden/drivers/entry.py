@@ -101,7 +101,7 @@ class Entered:
     """The way was gone."""
 
     link: Link
-    """Open; behind it a loader should answer."""
+    """Open; behind it a loader should answer.  What has come so far is noise of the way."""
     doubt: str = ""
     """What speaks against it, for the cause should no loader answer."""
 
@@ -182,7 +182,6 @@ async def _pulse(steps: tuple[SetLine | Pause, ...], link: Link) -> Link:
     except BaseException:
         await link.aclose()
         raise
-    link.discard_input()  # noise of the reset
     return link
 
 
