@@ -210,6 +210,16 @@ def test_an_image_for_another_buffer_does_not_fit(layout: BlockLayout) -> None:
         check_fits(data, _info(128))
 
 
+@both
+def test_an_image_that_was_cut_short_does_not_fit(layout: BlockLayout) -> None:
+    """Nobody need have said which format it has: a one-shot update knows no class."""
+    data = _metadata(layout) + _block(layout, 0x1000) + _block(layout, 0x1040)
+
+    for end in (64 + layout.value, 64 + layout.value + 5, len(data) - 1):
+        with pytest.raises(BadImage, match="offset"):
+            check_fits(data[:end], _info(64 + layout.value))
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00" * 10, bytes(range(256)), b"\xff" * 500])
 def test_an_opaque_image_fits_every_buffer(data: bytes) -> None:
     check_fits(data, _info(128))

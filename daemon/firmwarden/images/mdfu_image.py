@@ -161,7 +161,7 @@ def _check_block(block: bytes, offset: int, metadata: _Metadata, layout: BlockLa
 
 
 def check_fits(data: bytes, info: ClientInfo) -> None:
-    """Refuse an image in a block format whose blocks are not what this client takes at a time.
+    """Refuse an image in a block format that is damaged, or whose blocks are not what this client takes at a time.
 
     A file that begins like none of the formats is opaque, and passes.
 
@@ -169,9 +169,12 @@ def check_fits(data: bytes, info: ClientInfo) -> None:
         BadImage: wrong file or wrong device.
     """
     metadata = _Metadata.read(data)
-    if metadata is None or not any(metadata.follows(layout) for layout in BlockLayout):
+    layout = next((each for each in BlockLayout if metadata is not None and metadata.follows(each)), None)
+    if metadata is None or layout is None:
         return
     if metadata.block_size != info.buffer_size:
         raise BadImage(
             f"the image has blocks of {metadata.block_size} bytes, the client takes {info.buffer_size}"
         )
+    # The client finds the damage too, but after it has erased.
+    describe(data, layout)
