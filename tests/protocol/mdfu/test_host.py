@@ -805,6 +805,12 @@ def test_each_phase_of_a_table_can_be_reached_and_left(table: Transitions) -> No
     assert reached - {source for source, _ in table} <= last
 
 
+def test_no_bytes_are_no_answer() -> None:
+    script = Script(*_WRITTEN, (_STATE, b"", _answer(4, b"\x01")), (_END, b"", _answer(5)))
+    Wire(MdfuHost(_IMAGE), script).run_through(Ended)
+    assert script.finished
+
+
 def test_an_image_state_without_a_state_is_asked_for_again() -> None:
     wire, _ = _update(*_WRITTEN, (_STATE, _answer(4)), (_STATE, _answer(4, b"\x01")), (_END, _answer(5)))
     assert _stats(wire) == {"resends": 1}

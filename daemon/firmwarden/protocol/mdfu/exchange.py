@@ -180,7 +180,7 @@ class Exchange:
         self._sequence = 0
         self._manner = Manner()
         self._send = Send(b"", 0.0, 0)
-        self._plain_success = b""
+        self._plain_success: bytes | None = None
         self._tries = 0
         self._tries_left = 0
         self._heard = False
@@ -238,7 +238,7 @@ class Exchange:
         self._sequence = sequence
         self._manner = manner
         self._send = Send(frame, timeout_s, manner.answer_size, delay_s)
-        self._plain_success = _SUCCESS_FRAMES[sequence] if manner.usable is None else b""
+        self._plain_success = _SUCCESS_FRAMES[sequence] if manner.usable is None else None
         self._tries = self._tries_left = tries
         self._heard = False
         self._doubted = None
