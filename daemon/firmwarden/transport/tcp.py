@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S: Final = 5.0
 """For all addresses of a host together; each has an equal share, since the first one may lead nowhere."""
 
-_KEEPALIVE: Final = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
-"""In seconds: a peer that lost its power is gone after 25 s, however long its device may take for a command."""
+_PROBING: Final = {
+    socket.TCP_KEEPIDLE: 10,  # s
+    socket.TCP_KEEPINTVL: 5,  # s
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 25_000,  # ms
+}
+"""A peer that lost its power is gone after 25 s, however long its device may take for a command."""
 
 _MARGIN_S: Final = 0.25
 """Above the 200 ms after which Linux sends a lost segment again."""
@@ -79,7 +84,7 @@ async def _connect_to(name: str, sock: socket.socket, place: tuple[object, ...])
     try:
         sock.setblocking(False)  # noqa: FBT003  (the socket module's own way)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE.items():
+        for option, value in _PROBING.items():
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         await loop.sock_connect(sock, place)
         # asyncio sets TCP_NODELAY; without it a small frame waits for the acknowledgement of the one before.
