@@ -330,7 +330,8 @@ class Job:
     not_before: float | None = None
     """Back-off: no attempt before this instant."""
     present_s: float = 0.0
-    """How long the device has been here while this job waited or ran: what the time budget counts."""
+    """How long this was tried, the attempts and the back-off between them while the device was here: what the time
+    budget counts."""
     cause: Cause | None = None
     """Of the last attempt that did not succeed, or why the job ended."""
 
