@@ -69,6 +69,20 @@ def test_inv1_end_without_a_whole_image_starts_nothing_and_is_counted() -> None:
     assert (client.mode, client.boots, client.ended_partial, client.started_partial) == (Mode.LOADER, 2, 1, 0)
 
 
+def test_inv1_an_application_that_was_not_accepted_as_a_whole_is_started_and_counted() -> None:
+    """Every campaign asks this counter; a loader whose check can be deceived is what it is there to catch."""
+    person = hand()
+    person.begin()
+    person.send(update_file()[:1024])
+    whole = application().client.flash
+    person.client.flash.pages = dict(whole.pages)
+    person.client.flash.changes += 1
+    person.expect(Command.END_TRANSFER)
+    person.wait(1)
+    client = person.client
+    assert (client.mode, client.ended_partial, client.started_partial) == (Mode.APPLICATION, 1, 1)
+
+
 @pytest.mark.parametrize("profile", ["pic8", "pic32"])
 def test_end_resets_even_without_a_transfer(profile: str) -> None:
     person = hand(profile, installed=update_file(profile, "1.0.0"), stay_in_loader=True)
@@ -137,6 +151,18 @@ def test_an_application_enters_the_loader_when_asked_and_stays_there() -> None:
     person.expect(Command.END_TRANSFER)
     person.wait(1)
     assert person.client.mode is Mode.APPLICATION
+
+
+def test_an_application_that_goes_into_the_loader_hears_nothing_more() -> None:
+    person = application(baud=9600)
+    person.say(b"BOOTLOADER!\nVERSION?\n")
+    assert person.wait(1) == b"OK\n"
+    assert person.client.mode is Mode.LOADER
+    person = application(baud=9600)
+    person.say(b"BOOTLOADER!\n")
+    person.wait(12 * 10 / 9600)  # it answers now
+    person.say(b"VERSION?\n")
+    assert b"VERSION" not in person.wait(1)
 
 
 def test_the_touch_works_in_the_application_only() -> None:

@@ -182,6 +182,8 @@ def test_pic8_checks_the_unlock_keys_of_each_block() -> None:
     metadata, block = file[:271], bytearray(file[271:542])
     block[7] ^= 1
     assert aborted_with("pic8", metadata, bytes(block)) is AbortCause.INVALID_FILE
+    metadata = metadata[:16] + bytes((metadata[16] ^ 1,)) + metadata[17:]
+    assert aborted_with("pic8", metadata) is AbortCause.INVALID_FILE
 
 
 @pytest.mark.parametrize("profile_name", BLOCKS)
