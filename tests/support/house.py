@@ -16,7 +16,7 @@ from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import Feed
 from firmwarden.service.identity import ClassRule
-from firmwarden.service.recovery import recover
+from firmwarden.service.recovery import log_recovered, recover
 from firmwarden.service.registry import Registry
 from firmwarden.service.shelf import Shelf
 from firmwarden.service.warden import Warden
@@ -270,7 +270,7 @@ async def living(
         house = House(store, VirtualClock() if inline else SystemClock(), units, policies)
         if change is not None:
             change(house)
-        await store.run(lambda ledger: recover(ledger, house.clock.wall()))
+        log_recovered(await store.run(lambda ledger: recover(ledger, house.clock.wall())))
         async with anyio.create_task_group() as tasks:
             house.drop(*versions)
             await house.scan()
