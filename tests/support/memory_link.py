@@ -78,22 +78,22 @@ class MemoryLink:
         self.closed = False
 
     async def converse(self, machine: Machine) -> Milestone:
-        deadline = math.inf
+        deadline, left_at = math.inf, -math.inf
         try:
             while True:
                 match machine.next_event():
                     case Send(data=data, timeout_s=timeout_s, answer_size=answer_size, delay_s=delay_s):
                         await anyio.sleep(delay_s)
                         await self.send(data)
-                        wire_s = (len(data) + answer_size) * self._byte_time_s
-                        deadline = anyio.current_time() + wire_s + timeout_s
+                        left_at = anyio.current_time() + len(data) * self._byte_time_s
+                        deadline = left_at + answer_size * self._byte_time_s + timeout_s
                     case Receive():
                         with anyio.CancelScope(deadline=deadline) as scope:
                             machine.receive(await self.receive())
                         if scope.cancelled_caught:
                             machine.timed_out()
                     case Quiet() as quiet:
-                        await self._hush(quiet)
+                        await self._hush(quiet, left_at)
                     case Milestone() as milestone:
                         return milestone
                     case unreachable:
@@ -102,12 +102,12 @@ class MemoryLink:
             self._break()
             raise
 
-    async def _hush(self, quiet: Quiet) -> None:
+    async def _hush(self, quiet: Quiet, left_at: float) -> None:
         self.discard_input()
-        ends = anyio.current_time() + quiet.longest_s
+        ends = max(anyio.current_time(), left_at) + quiet.longest_s
         while True:
-            now = anyio.current_time()
-            with anyio.CancelScope(deadline=min(now + quiet.duration_s, ends)) as scope:
+            since = max(anyio.current_time(), left_at)
+            with anyio.CancelScope(deadline=min(since + quiet.duration_s, ends)) as scope:
                 await self.receive()
             if scope.cancelled_caught:
                 return

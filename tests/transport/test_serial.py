@@ -20,10 +20,10 @@ import serial
 
 from firmwarden.errors import LinkError, LinkLost, OpenFailed, PortHeld
 from firmwarden.model import SerialAddress
-from firmwarden.protocol.machine import Send
+from firmwarden.protocol.machine import Quiet, Send
 from firmwarden.transport import serial as serial_links
 from firmwarden.transport.opening import open_link
-from support.asking import Asking
+from support.asking import Asking, Heard
 from support.peers import PtyPeer, open_descriptors, settle_descriptors
 
 if TYPE_CHECKING:
@@ -336,6 +336,31 @@ async def test_a_port_that_is_found_gone_by_writing_is_closed_once(peer: PtyPeer
     await link.aclose()
     await settle_descriptors(before - 2)
     assert not complaints
+
+
+async def test_a_line_is_not_quiet_while_our_own_frame_is_on_it(peer: PtyPeer) -> None:
+    """A client that meets an error in a frame may complain at once, and again at the frame's end."""
+    link = await open_link(SerialAddress(path=peer.path, baud=9600))
+    try:
+        async with anyio.create_task_group() as tasks:
+
+            async def complain() -> None:
+                await peer.receive()
+                await peer.send(b"complaint\n")
+                await anyio.sleep(0.15)
+                await peer.send(b"again\n")
+                while await peer.receive() != b"2":
+                    pass
+                await peer.send(b"two\n")
+
+            tasks.start_soon(complain)
+            began = time.monotonic()
+            frame = b"." * 200
+            heard = await link.converse(Asking([Send(frame, 5.0, 8), Quiet(0.05, 1.0), Send(b"2", 5.0, 8)]))
+            assert time.monotonic() - began >= len(frame) * 10 / 9600 + 0.05
+        assert heard == Heard((b"complaint", b"two"), 0)
+    finally:
+        await link.aclose()
 
 
 async def test_a_slow_line_adds_its_time_to_the_deadline(peer: PtyPeer) -> None:

@@ -10,7 +10,8 @@ The shell's duties, in full:
   deadline is now + the time both frames take on the wire + ``timeout_s`` + a margin for the adapter.
 * ``Receive``: hand over bytes with ``receive`` as they come.  When the deadline of the last ``Send`` passes first,
   call ``timed_out``.  Bytes do not move the deadline: a trickling peer must not hold us.
-* ``Quiet``: throw away input until none has come for ``duration_s``, at most for ``longest_s``.
+* ``Quiet``: throw away input until none has come for ``duration_s``, at most for ``longest_s``; both count from when
+  the last bit has left, because a peer that meets an error complains before the frame is over, and once more then.
 * ``Milestone``: stop and return it to the driver, which does what must be durable and drives on.
 * An ``AttemptFailed`` raised by ``next_event`` travels to the driver.
 """

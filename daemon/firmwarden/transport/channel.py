@@ -58,6 +58,8 @@ class Channel(asyncio.Protocol):
         self._held: Send | None = None
         self._hush: Quiet | None = None
         self._hush_ends = 0.0
+        self._left_at = 0.0
+        """When the last bit of the last frame has left."""
 
     # --- what drivers call ---------------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand bytes to whoever wants them."""
         if self._hush is not None:
-            self._alarm.set(min(self._loop.time() + self._hush.duration_s, self._hush_ends))
+            self._hush_until_quiet(self._hush)
         elif self._machine is not None and self._held is None:
             self._advance(data)
         else:
@@ -152,9 +154,8 @@ class Channel(asyncio.Protocol):
                         self._transmit(send)
                     case Quiet() as hush:
                         self._inbox.clear()
-                        now = self._loop.time()
-                        self._hush, self._hush_ends = hush, now + hush.longest_s
-                        self._alarm.set(min(now + hush.duration_s, self._hush_ends))
+                        self._hush, self._hush_ends = hush, self._quiet_from() + hush.longest_s
+                        self._hush_until_quiet(hush)
                         return
                     case Milestone() as milestone:
                         self._finish(milestone)
@@ -166,8 +167,15 @@ class Channel(asyncio.Protocol):
 
     def _transmit(self, send: Send) -> None:
         self._write(send.data)
-        wire_s = (len(send.data) + send.answer_size) * self._byte_time_s
-        self._alarm.set(self._loop.time() + wire_s + send.timeout_s + self._margin_s)
+        self._left_at = left_at = self._loop.time() + len(send.data) * self._byte_time_s
+        self._alarm.set(left_at + send.answer_size * self._byte_time_s + send.timeout_s + self._margin_s)
+
+    def _quiet_from(self) -> float:
+        """The earliest instant from which silence counts: a peer may answer while it still receives the frame."""
+        return max(self._loop.time(), self._left_at)
+
+    def _hush_until_quiet(self, hush: Quiet) -> None:
+        self._alarm.set(min(self._quiet_from() + hush.duration_s, self._hush_ends))
 
     def _ring(self) -> None:
         if self._machine is None:

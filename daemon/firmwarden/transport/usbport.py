@@ -11,6 +11,7 @@ Source: Linux kernel, Documentation/ABI/testing/sysfs-bus-usb; the directory of 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +33,7 @@ def name_now(address: SerialAddress) -> str:
     if usb is None or usb.interface is None:
         return address.path
     ttys = _ttys(f"{usb.topology}:*.{usb.interface}")
-    if Path(address.path).resolve().name in ttys:
+    if os.path.basename(os.path.realpath(address.path)) in ttys:  # noqa: PTH119  (pathlib raises where links loop)
         return address.path
     if len(ttys) != 1:
         found = "several ports" if ttys else "no port"
