@@ -53,8 +53,9 @@ docs: $(DEV)
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
 
+# The time limits of single tests are for the samples of `make test`.
 campaign: $(DEV)
-	$(BIN)/python -m pytest tests/faults --samples=200 $(ARGS)
+	$(BIN)/python -m pytest tests/faults --samples=200 --timeout=1800 -o faulthandler_timeout=2000 $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -549,6 +549,7 @@ async def test_inv1_an_update_may_be_cancelled_at_every_await() -> None:
     assert step > 30
 
 
+@pytest.mark.timeout(120)  # thousands of updates
 @pytest.mark.parametrize("power", ["kept", "lost"])
 @pytest.mark.parametrize("direction", ["rx", "tx"])
 async def test_inv2_a_link_may_be_cut_at_every_byte(direction: str, power: str) -> None:
