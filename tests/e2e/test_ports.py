@@ -106,7 +106,7 @@ def test_a_port_that_somebody_holds_is_waited_for(
 
 
 def test_the_command_names_the_daemon_that_has_the_port(gateway: Gateway, tmp_path: Path) -> None:
-    rack = gateway.rack("panel", "--version", OLD, "--paced", 38_400)
+    rack = gateway.rack("panel", "--version", OLD, "--paced", 57_600)
     gateway.configure(device_class("panel", rack.match))
     digest = gateway.drop("panel", NEW, image())
     daemon = gateway.start()

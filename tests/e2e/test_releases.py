@@ -81,7 +81,7 @@ def test_a_newer_release_supersedes_what_waits_but_not_what_runs(gateway: Gatewa
     rack = start(gateway, "--count", 2, "--paced", 115_200, parallel=1)
     gateway.drop("panel", NEW, image())
     running = gateway.daemon.wait_for("attempt-started")["device"]
-    gateway.drop("panel", NEWER, image(NEWER))
+    gateway.drop("panel", NEWER, image(NEWER, size=1024))
 
     gone = gateway.daemon.wait_for("job-superseded")
     assert (gone["release"], gone["by"]) == (NEW, NEWER)

@@ -97,7 +97,7 @@ def test_an_image_that_cannot_be_read_or_is_empty(gateway: Gateway, tmp_path: Pa
 
 
 def test_inv1_interrupted_in_the_middle(gateway: Gateway, new: Path) -> None:
-    rack = gateway.rack("panel", *LOADER, "--paced", 57_600)
+    rack = gateway.rack("panel", *LOADER, "--paced", 115_200)
     update = gateway.begin("update", new, "--serial", rack.addresses["panel-0001"], "--json")
     rack.wait_for("start", "panel-0001")
     assert update.stop(signal.SIGINT) == ExitStatus.INTERRUPTED
