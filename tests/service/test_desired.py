@@ -105,6 +105,14 @@ def test_only_a_device_that_runs_what_it_should_is_settled() -> None:
     assert Desired(None, "").settled is False
 
 
+def test_what_a_refused_update_may_have_erased_is_written_again_but_nothing_older_is() -> None:
+    doubtful = replace(RUNS_TWO, complete=None)
+    again = desired(doubtful, [TWO, THREE], [pair(THREE)], POLICY, may_be_erased=True)
+    assert again.release == TWO
+    assert "may have erased it" in again.reason
+    assert desired(doubtful, [ONE, THREE], [pair(THREE)], POLICY, may_be_erased=True).release is None
+
+
 VERSIONS = st.sampled_from(["1.0.0", "1.0.1-rc.1", "1.0.1", "2.0.0", "10.0.0"])
 
 

@@ -178,6 +178,33 @@ def test_a_job_that_is_being_asked_about_is_not_taken_away(ledger: Ledger) -> No
     assert (agenda.notes, agenda.run, agenda.ask) == ([], [], [])
 
 
+@pytest.mark.parametrize("came_to_its_end", [False, True])
+def test_what_a_refused_update_may_have_erased_is_written_again(
+    ledger: Ledger, came_to_its_end: bool
+) -> None:
+    """Some clients erase before they look at the first byte; an image that came to its end may be there instead."""
+    device = enroll(ledger, "a")
+    two, three = release("2.0.0"), release("3.0.0")
+    ledger.set_running(
+        device, version=two.version, sequence=None, image=two.image, evidence="it said so", now=NOON
+    )
+    assert ledger.open_jobs() == []
+    job = ledger.create_job(device, three, NOON)
+    attempt = ledger.claim(job.id, NOON)
+    ledger.erase_starting(attempt.id, NOON)
+    refused = Cause(code=CauseCode.INVALID_FILE, offset=0)
+    if came_to_its_end:
+        ledger.ending(attempt.id, NOON)
+    ledger.finish(attempt.id, Outcome.FAILED, now=NOON, cause=refused)
+    ledger.set_complete(device, complete=None)
+    ledger.move(job.id, JobState.FAILED, now=NOON, cause=refused)
+    ledger.latch(
+        LatchScope.PAIR, device=device, image=three.image, cause=refused, attempt=attempt.id, now=NOON
+    )
+    plan(ledger, "2.0.0", "3.0.0")
+    assert [job.version for job in ledger.open_jobs()] == ([] if came_to_its_end else ["2.0.0"])
+
+
 def test_two_open_jobs_of_an_adopted_device_become_one(ledger: Ledger) -> None:
     old, new = enroll(ledger, "old"), enroll(ledger, "new")
     plan(ledger, "2.0.0")

@@ -57,7 +57,12 @@ def latched_on(device: Device, latches: Iterable[Latch]) -> list[Latch]:
 
 
 def desired(
-    device: Device, releases: Sequence[Release], latches: Sequence[Latch], policy: ClassPolicy
+    device: Device,
+    releases: Sequence[Release],
+    latches: Sequence[Latch],
+    policy: ClassPolicy,
+    *,
+    may_be_erased: bool = False,
 ) -> Desired:
     """Say what ``device`` should be given.
 
@@ -66,6 +71,7 @@ def desired(
         releases: the accepted releases of its class.
         latches: every active latch.
         policy: of its class.
+        may_be_erased: a refused update may have erased what the device ran, and put nothing in its place.
     """
     for latch in latched_on(device, latches):
         if latch.scope is LatchScope.DEVICE:
@@ -75,6 +81,8 @@ def desired(
     release, why = _pick(device, releases, latches)
     if release is None:
         return Desired(None, why)
+    if may_be_erased and device.running_image == release.image:
+        return Desired(release, f"{why}, and a refused update may have erased it")
     return _against_running(device, release, why, policy)
 
 

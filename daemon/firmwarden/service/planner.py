@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.events import LogEvent
-from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Wait, WaitKind
+from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Outcome, Phase, Wait, WaitKind
 from firmwarden.service.desired import ClassPolicy, Desired, desired
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from firmwarden.model import ClassName, Device, DeviceId, Hold, Job, JobId, Latch, Release
+    from firmwarden.model import Attempt, ClassName, Device, DeviceId, Hold, Job, JobId, Latch, Release
     from firmwarden.store.ledger import Ledger
 
+_LOOK_BACK: Final = 200
+"""Attempts since the last success that are looked at; budgets end far earlier."""
 DAY_S: Final = 86_400.0
 
 
@@ -114,7 +116,13 @@ class _Planning:
             policy = self.rules.classes.get(device.device_class)
             if policy is None:
                 continue  # its class left the configuration: what is known of it stays, nothing is planned
-            wanted = desired(device, by_class.get(device.device_class, ()), latches, policy)
+            wanted = desired(
+                device,
+                by_class.get(device.device_class, ()),
+                latches,
+                policy,
+                may_be_erased=may_be_erased(self.ledger, device),
+            )
             self.agenda.desired[device.id] = wanted
             kept = self._one_of(open_jobs.get(device.id, []))
             planned = self._job_for(device, wanted, kept)
@@ -253,6 +261,24 @@ class _Planning:
         if limit is not None and slots[job.device_class] >= limit:
             return Wait(kind=WaitKind.SLOT, detail=f"{limit} updates of its class run at once")
         return None
+
+
+def may_be_erased(ledger: Ledger, device: Device) -> bool:
+    """Whether a refused update may have erased what a device ran, and put nothing in its place.
+
+    Some clients erase before they look at the first byte of an image, others after.  Writing again what was there
+    is no downgrade and brings an erased device back; but not where another image came as far as its end.
+    """
+    if device.complete is not None or device.running_image is None:
+        return False
+    since: list[Attempt] = []
+    for attempt in ledger.attempts(device.id, limit=_LOOK_BACK):
+        if attempt.outcome is Outcome.SUCCEEDED:
+            break
+        since.append(attempt)
+    return any(attempt.erase_starts for attempt in since) and all(
+        attempt.phase is not Phase.ENDING for attempt in since
+    )
 
 
 def _suspect_images(latches: Sequence[Latch]) -> set[str]:

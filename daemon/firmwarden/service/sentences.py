@@ -37,6 +37,10 @@ def runs(device: Device, job: Job | None) -> str:
     if device.complete is False:
         before = f"; before that {known}" if known else ""
         return f"No complete image: an erase was begun and no update was finished since{before}."
+    if known and device.complete is None:
+        return (
+            f"{known}; a later update was refused after an erase may have begun, so it may hold nothing now."
+        )
     if known:
         return f"{known}."
     return "Not known: Firmwarden has not updated it yet, and a port is opened only for a job."

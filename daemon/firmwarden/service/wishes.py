@@ -16,6 +16,7 @@ from firmwarden.model import Action, Cause, CauseCode, JobId, JobState
 from firmwarden.service.desired import desired
 from firmwarden.service.facts import gather
 from firmwarden.service.naming import find_device, find_latches
+from firmwarden.service.planner import may_be_erased
 from firmwarden.service.telling import latch_view
 
 if TYPE_CHECKING:
@@ -242,7 +243,9 @@ class Wishes:
         if policy is None:
             raise Refused(f"its class {device.device_class} is not in the configuration")
         releases = self._warden.releases_of(device.device_class)
-        wanted = desired(device, releases, ledger.latches(), policy)
+        wanted = desired(
+            device, releases, ledger.latches(), policy, may_be_erased=may_be_erased(ledger, device)
+        )
         if wanted.release is None:
             latches = gather(ledger).latches_on(device, releases)
             first = ", ".join(dict.fromkeys(f"`{latch_view(latch)['clear']}`" for latch in latches))
