@@ -288,9 +288,9 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_open(peer: PtyPeer) -
         await settle_descriptors(before)
 
 
-async def test_a_port_that_opens_after_nobody_wants_it_any_more_is_closed(
-    peer: PtyPeer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow_open(monkeypatch: pytest.MonkeyPatch) -> Generator[threading.Event]:
+    """Let ports be opened only once this is set."""
     may_open = threading.Event()
     open_port = serial.Serial.open
 
@@ -299,12 +299,54 @@ async def test_a_port_that_opens_after_nobody_wants_it_any_more_is_closed(
         open_port(port)
 
     monkeypatch.setattr(serial.Serial, "open", open_later)
+    yield may_open
+    may_open.set()
+
+
+async def test_a_port_that_opens_after_nobody_wants_it_any_more_is_closed(
+    peer: PtyPeer, slow_open: threading.Event
+) -> None:
     before = open_descriptors()
     with anyio.move_on_after(0.05):
         await open_link(peer.address)
-    may_open.set()
+    slow_open.set()
     await (await open_link(peer.address)).aclose()
     await settle_descriptors(before)
+
+
+async def test_inv6_a_driver_that_hangs_keeps_nobody_for_ever(
+    peer: PtyPeer, slow_open: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serial_links, "BLOCKED_S", 0.05)
+    before = open_descriptors()
+    with pytest.raises(OpenFailed, match="driver hangs"):
+        await open_link(peer.address, patience_s=0)
+    with pytest.raises(OpenFailed, match="still open in this process"):
+        await open_link(peer.address, patience_s=0)
+    slow_open.set()
+    await (await open_link(peer.address)).aclose()
+    await settle_descriptors(before)
+
+
+async def test_inv6_control_lines_that_hang_keep_nobody_for_ever(
+    peer: PtyPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_move = threading.Event()
+
+    def move(_port: serial.Serial, _on: bool) -> None:
+        may_move.wait(5)
+
+    monkeypatch.setattr(serial_links, "BLOCKED_S", 0.05)
+    monkeypatch.setattr(serial.Serial, "dtr", property(None, move))
+    link = await open_link(peer.address)
+    with pytest.raises(LinkError, match="driver hangs"):
+        await link.set_lines(dtr=False)
+    await link.aclose()
+    # Closed under the hands of the driver, its descriptor could become another port's.
+    with pytest.raises(OpenFailed, match="still open in this process"):
+        await open_link(peer.address, patience_s=0)
+    may_move.set()
+    await (await open_link(peer.address)).aclose()
 
 
 async def test_a_port_that_vanishes_while_something_is_unsent_is_closed(peer: PtyPeer) -> None:

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 _MARGIN_S: Final = 0.05
 """USB adapters hand over what they received every 16 ms unless told otherwise, and a host is late at times."""
 
+BLOCKED_S: Final = 10.0
+"""How long a call into a driver is waited for: twice what Linux allows for one control transfer on the USB."""
+
 _BAUD_TOLERANCE: Final = 0.03
 """A UART samples its tenth bit rightly while both rates differ by less than about 5 %; the device errs too."""
 
@@ -67,9 +70,13 @@ async def open_serial(address: SerialAddress) -> Channel:
 
     Raises:
         PortHeld: somebody else has it.
-        OpenFailed: it is not there, not permitted, no serial port, or cannot do the baud rate.
+        OpenFailed: it is not there, not permitted, no serial port, cannot do the baud rate, or its driver hangs.
     """
-    handle = await in_own_thread(lambda: _open(address), discard=_Handle.shut)
+    try:
+        async with asyncio.timeout(BLOCKED_S):
+            handle = await in_own_thread(lambda: _open(address), discard=_Handle.shut)
+    except TimeoutError as exc:
+        raise OpenFailed(f"{address}: its driver hangs while it is opened") from exc
     channel = _SerialChannel(address, handle)
     # Hands over without waiting for anything, so nothing can come between that would lose the port.
     transport, _channel = await serial_asyncio.connection_for_serial(
@@ -200,7 +207,10 @@ class _SerialChannel(Channel):
                     self._handle.port.rts = rts
 
         try:
-            await in_own_thread(work)
+            async with asyncio.timeout(BLOCKED_S):
+                await in_own_thread(work)
+        except TimeoutError as exc:
+            raise LinkError(f"{self.name}: its driver hangs while the control lines are set") from exc
         except (OSError, termios.error) as exc:
             raise LinkError(f"{self.name}: the control lines cannot be set: {exc}") from exc
 
