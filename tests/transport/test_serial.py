@@ -197,6 +197,13 @@ async def test_a_rate_that_the_driver_replaces_is_refused(
     assert open_descriptors() == before
 
 
+async def test_a_kernel_that_numbers_its_requests_otherwise_is_no_obstacle(
+    peer: PtyPeer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serial_links, "_TIOCGEXCL", 0x40045440)  # as on MIPS and PowerPC
+    await (await open_link(peer.address)).aclose()
+
+
 async def test_inv4_closing_leaves_the_control_lines_alone(peer: PtyPeer) -> None:
     with os.fdopen(os.open(peer.path, os.O_RDWR | os.O_NOCTTY), "rb") as other:
         attributes = termios.tcgetattr(other)
