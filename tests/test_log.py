@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
@@ -46,6 +47,41 @@ def test_the_level_leaves_lesser_events_out() -> None:
     structlog.get_logger().info(LogEvent.JOB_CREATED)
     structlog.get_logger().warning(LogEvent.JOB_WAITING)
     assert [line["event"] for line in lines(stream)] == ["job-waiting"]
+
+
+@pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "full"), ValueError("closed")])
+def test_a_log_that_cannot_be_written_stops_nothing(trouble: Exception) -> None:
+    class Gone(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise trouble
+
+        def flush(self) -> None:
+            raise trouble
+
+    published: list[dict[str, object]] = []
+    log.configure(stream=Gone(), publish=published.append)
+    structlog.get_logger().error(LogEvent.STORE_FAILED, detail="full")
+    assert [event["event"] for event in published] == ["store-failed"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colours_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    log.configure(stream=(stream := Terminal()))
+    structlog.get_logger().info(LogEvent.DAEMON_READY)
+    assert "daemon-ready" in stream.getvalue()
+    assert ("\x1b[" in stream.getvalue()) is coloured
 
 
 def test_what_is_written_is_published_without_its_traceback() -> None:

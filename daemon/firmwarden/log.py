@@ -7,8 +7,10 @@ feed, where the control API's event stream and the live views read it.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, TextIO, cast
 
 import structlog
 
@@ -42,7 +44,9 @@ def configure(
     if publish is not None:
         processors.append(_Publisher(publish))
     if stream.isatty():
-        processors.append(structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24))
+        # https://no-color.org
+        colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        processors.append(structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24))
     else:
         processors += [
             structlog.processors.format_exc_info,
@@ -52,7 +56,7 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(stream))),
         cache_logger_on_first_use=False,  # a reload may change the level
     )
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
@@ -83,6 +87,21 @@ def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> Event
 
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:
     raise structlog.DropEvent
+
+
+class _Unfailing:
+    """Where lines go.  A log that cannot be written (a full disk, a closed terminal or pipe) must not end updates."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 class _Libraries(logging.Handler):

@@ -54,7 +54,7 @@ def run_daemon(config_path: Path) -> int:
     try:
         settings = config.load(config_path)
     except BadConfig as exc:
-        sys.stderr.write(f"{exc}\n")
+        sys.stderr.write(f"{exc}\nfirmwarden: not started, because {config_path} is refused whole\n")
         return 2
     feed = Feed()
     log.configure(settings.settings.log_level.value, publish=lambda event: feed.publish("log", event))
@@ -89,6 +89,7 @@ class Daemon:
         self._config_problem = ""
         self._clock = SystemClock()
         self._started = self._clock.boot()
+        self._on_terminal = sys.stderr.isatty()
 
     async def run(self) -> int:
         """Run until a signal.
@@ -113,7 +114,7 @@ class Daemon:
                     tasks.start_soon(self._warden.run)
                     tasks.start_soon(self._tell_ready)
                     async for number in signals:
-                        if number == signal.SIGHUP:
+                        if number == signal.SIGHUP and not self._terminal_is_gone():
                             await self._reload()
                         else:
                             break
@@ -164,6 +165,10 @@ class Daemon:
             releases=len(self._watching.shelf.releases),
             startup_s=round(self._clock.boot() - self._started, 3),
         )
+
+    def _terminal_is_gone(self) -> bool:
+        """Tell whether SIGHUP has its first meaning: whoever started the daemon by hand has closed the terminal."""
+        return self._on_terminal and not sys.stderr.isatty()
 
     async def _reload(self) -> None:
         """Put another configuration in force; a bad one changes nothing and is reported."""

@@ -10,7 +10,7 @@ import click
 
 from firmwarden.cli.ask import show_plan
 from firmwarden.cli.client_command import Output, as_line, client_command, json_option
-from firmwarden.cli.screen import Screen, open_screen
+from firmwarden.cli.screen import Screen, open_screen, speak_to_nobody
 from firmwarden.cli.target import needed, target_options
 from firmwarden.cli.text import duration, paragraph, printable, table, width
 from firmwarden.cli.words import cause_in_words
@@ -115,7 +115,16 @@ class _Narrator:
         self._as_json = as_json
 
     def report(self, event: Mapping[str, Any]) -> None:
-        """Take one event of the update: as the log has it, a sample of progress, or the end."""
+        """Take one event of the update: as the log has it, a sample of progress, or the end.
+
+        An output that is gone, say a closed pipe or a full disk, does not break the update off.
+        """
+        try:
+            self._tell(event)
+        except OSError:
+            speak_to_nobody()
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
         if self._as_json:
             click.echo(as_line(event))
             return

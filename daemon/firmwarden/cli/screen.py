@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final, Protocol
 
 import click
 
-from firmwarden.cli.text import how_far, printable
+from firmwarden.cli.text import how_far, on_terminal, printable
 
 COLOURS: Final = {"warning": "yellow", "error": "red"}
 """Levels say who acts: yellow is for whoever is curious, red is for somebody to look at."""
@@ -51,10 +52,19 @@ class PlainScreen:
 
 def open_screen() -> AbstractContextManager[Screen]:
     """Return the best screen for where the output goes."""
-    if not sys.stdout.isatty():
+    # A dumb terminal cannot go back to a line that it has shown.
+    if not on_terminal() or os.environ.get("TERM") == "dumb":
         return nullcontext(PlainScreen())
     try:
         from firmwarden.cli.bars import BarScreen
     except ImportError:
         return nullcontext(PlainScreen())
     return BarScreen()
+
+
+def speak_to_nobody() -> None:
+    """Send to nowhere what is still said, for work that must not end because nobody reads of it any more."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

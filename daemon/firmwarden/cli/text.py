@@ -34,9 +34,14 @@ def printable(value: object) -> str:
     )
 
 
+def on_terminal() -> bool:
+    """Tell whether somebody looks at the output; it may also be closed."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def width() -> int | None:
     """Return the terminal's width; None where output goes elsewhere and lines are for programs."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
+    return shutil.get_terminal_size().columns if on_terminal() or "COLUMNS" in os.environ else None
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, fit: int | None) -> list[str]:
