@@ -18,7 +18,7 @@ from firmwarden.protocol.dfu.states import DFU, DFUSE, Condition, Input, Respons
 from firmwarden.protocol.machine import Milestone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from firmwarden.protocol.dfu.conversation import Event, Reply
     from firmwarden.protocol.dfu.states import Table
@@ -66,13 +66,13 @@ class ModelDevice:
         self,
         functional: FunctionalDescriptor,
         layout: MemoryMap | None = None,
-        faults: Iterator[Fault] = iter(()),
+        faults: Iterable[Fault] = (),
     ) -> None:
         self.state = State.DFU_IDLE
         self.status = Status.OK
         self.started: list[bytes] = []
         self.transfers = 0
-        self.faults = faults
+        self._faults = iter(faults)
         self._functional = functional
         self._layout = layout
         self._table: Table = DFU if layout is None else DFUSE
@@ -100,6 +100,10 @@ class ModelDevice:
                 pass
         return b""
 
+    def behave(self) -> None:
+        """Have no faults any more."""
+        self._faults = iter(())
+
     def restart(self) -> None:
         """Lose power for a moment."""
         self.state, self.status = State.DFU_IDLE, Status.OK
@@ -108,7 +112,7 @@ class ModelDevice:
 
     def _transfer(self, setup: Setup, data: bytes) -> Reply:
         self.transfers += 1
-        fault = next(self.faults, Fault.NONE)
+        fault = next(self._faults, Fault.NONE)
         match fault:
             case Fault.LOST:
                 return Trouble.TIMED_OUT
@@ -126,18 +130,21 @@ class ModelDevice:
     def _carry_out(self, setup: Setup, data: bytes) -> Reply:
         request = setup.dfu_request
         assert request is not None
-        if request is Request.UPLOAD:
-            content = self._content(setup)
-            if content is None:
-                self.state, self.status = State.ERROR, Status.ERR_TARGET
-                return Trouble.STALL
-            self._full = len(content) == setup.length
-        kind = Input.DNLOAD if setup.length else Input.DNLOAD_EMPTY
-        step = self._happens(_INPUTS.get(request, kind))
-        if step is Response.STALL:
+        content = self._content(setup) if request is Request.UPLOAD else b""
+        if content is None:
+            self.state, self.status = State.ERROR, Status.ERR_TARGET
             return Trouble.STALL
-        if step is Response.SILENCE:
-            return Trouble.TIMED_OUT
+        self._full = len(content) == setup.length
+        kind = Input.DNLOAD if setup.length else Input.DNLOAD_EMPTY
+        match self._happens(_INPUTS.get(request, kind)):
+            case Response.STALL:
+                return Trouble.STALL
+            case Response.SILENCE:
+                return Trouble.TIMED_OUT
+            case Response.DONE:
+                return self._carried_out(request, setup, data) or content
+
+    def _carried_out(self, request: Request, setup: Setup, data: bytes) -> bytes:
         match request:
             case Request.DNLOAD if setup.length:
                 self._pending = (setup.value, data)
@@ -145,13 +152,11 @@ class ModelDevice:
                 self._manifesting = True
             case Request.ABORT:
                 self._pending, self._manifesting = None, False
-            case Request.UPLOAD:
-                return content or b""
             case Request.GETSTATUS:
                 return self._report()
             case Request.GETSTATE:
                 return bytes((self.state,))
-            case Request.DETACH | Request.CLRSTATUS:
+            case Request.UPLOAD | Request.DETACH | Request.CLRSTATUS:
                 pass
         return b""
 

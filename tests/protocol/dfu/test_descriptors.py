@@ -180,7 +180,9 @@ def test_a_string_in_another_encoding() -> None:
     assert decode_string(b"\x06\x033C4J", "utf-8") == "3C4J"
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x02", b"\x01\x03", b"\x04\x04a\0", b"\x05\x03a\0b", b"\x04\x03\x00\xd8"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x02", b"\x01\x03", b"\x04\x04a\0", b"\x05\x03a\0b", b"\x04\x03\x00\xd8"]
+)
 def test_malformed_strings(raw: bytes) -> None:
     with pytest.raises(MalformedDescriptor):
         decode_string(raw)

@@ -81,7 +81,9 @@ def test_what_st_does_differently() -> None:
     assert (State.DFU_IDLE, Input.DNLOAD_EMPTY) in different
     assert {each for _, each in different} == {Input.DNLOAD_EMPTY, Input.BUS_RESET}
     for state in State:
-        expected = {State.APP_IDLE} if state in {State.APP_IDLE, State.MANIFEST_WAIT_RESET} else {State.DFU_IDLE}
+        expected = (
+            {State.APP_IDLE} if state in {State.APP_IDLE, State.MANIFEST_WAIT_RESET} else {State.DFU_IDLE}
+        )
         assert outcomes(DFUSE, state, Input.BUS_RESET) == expected
 
 

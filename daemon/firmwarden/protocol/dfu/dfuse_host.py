@@ -271,13 +271,15 @@ class DfuseHost:
         Raises:
             AttemptFailed: it cannot be read.
         """
-        yield from self.set_address(address)
-        yield from abort(self._unit)
         received = bytearray()
-        block = dfuse.FIRST_DATA_BLOCK
+        block = dfuse.LAST_DATA_BLOCK + 1
         while len(received) < size:
             if block > dfuse.LAST_DATA_BLOCK:
-                return bytes(received) + (yield from self.read(address + len(received), size - len(received)))
+                if received:
+                    yield from abort(self._unit)
+                yield from self.set_address(address + len(received))
+                yield from abort(self._unit)
+                block = dfuse.FIRST_DATA_BLOCK
             length = min(self._unit.functional.block_size, size - len(received))
             what = f"reading 0x{address + len(received):08x}"
             received += yield from self._upload(block, length, what, exact=True)

@@ -284,7 +284,9 @@ class DfuHost:
             data = expect(reply, "upload")
             received += data
             if len(data) < size:
-                return bytes(received)  # the device is idle by itself
+                # The end.  A device is idle by itself then, unless this was the first block.
+                yield from make_idle(unit)
+                return bytes(received)
             block += 1
             yield Progress(len(received), longest)
         yield from abort(unit)
