@@ -15,6 +15,11 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, d
 settings.load_profile("ci" if _IN_CI else "dev")
 
 
+# What our programs print must not depend on the terminal in which the tests run.
+for _variable in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+    os.environ.pop(_variable, None)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make campaign` ask for more of what `make test` only samples."""
     parser.addoption("--samples", type=int, default=40, help="cuts and kills to try in tests/faults")

@@ -56,6 +56,7 @@ class LogEvent(StrEnum):
     ACTION_TAKEN = "action-taken"
     STORE_FAILED = "store-failed"
     WORKER_CRASHED = "worker-crashed"
+    LIBRARY_TROUBLE = "library-trouble"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,23 +127,23 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         "warning",
         ("port", "detail"),
         "It is not clear which unit this is; nothing is written to it.",
-        "follow the detail, or `firmwarden adopt`",
+        "do what the detail says",
     ),
     LogEvent.CONFLICT_SETTLED: Entry("info", ("port",), "A conflict of identities is over.", _NOBODY),
     LogEvent.RELEASE_ACCEPTED: Entry(
         "info",
-        ("release", "device_class", "version", "image", "size"),
+        ("manifest", "device_class", "release", "image", "size"),
         "A release was checked and taken.",
         _NOBODY,
     ),
     LogEvent.RELEASE_REFUSED: Entry(
         "warning",
-        ("release", "reason"),
+        ("manifest", "reason"),
         "A release was refused and left where it lies.",
         "mend the release; `firmwarden releases` shows the reason",
     ),
     LogEvent.RELEASE_WITHDRAWN: Entry(
-        "info", ("release", "device_class", "version"), "A release is no longer in the directory.", _NOBODY
+        "info", ("manifest", "device_class", "release"), "A release is no longer in the directory.", _NOBODY
     ),
     LogEvent.IMAGES_DISCARDED: Entry(
         "debug", ("count",), "Stored images that nothing needs were removed.", _NOBODY
@@ -233,5 +234,11 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("device", "job", "attempt", "release", "detail", "exception"),
         "A defect in Firmwarden ended an attempt; other devices go on.",
         "please report it with the traceback",
+    ),
+    LogEvent.LIBRARY_TROUBLE: Entry(
+        "error",
+        ("library", "detail"),
+        "A library that Firmwarden is made of logged a warning (then the level is warning) or an error.",
+        "please report it, with the traceback where there is one",
     ),
 }

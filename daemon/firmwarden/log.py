@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import structlog
+
+from firmwarden.events import LogEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from structlog.typing import EventDict, Processor, WrappedLogger
-
-LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 def configure(
@@ -29,7 +29,7 @@ def configure(
     """Configure structlog.
 
     Args:
-        level: the least level that is written, one of ``LEVELS``.
+        level: the least level that is written: debug, info, warning or error.
         stream: where lines go; stderr by default.
         publish: gets every written event as plain data; called in the thread that logs.
     """
@@ -44,13 +44,18 @@ def configure(
     if stream.isatty():
         processors.append(structlog.dev.ConsoleRenderer(colors=True, pad_event_to=24))
     else:
-        processors += [structlog.processors.format_exc_info, _common_first, structlog.processors.JSONRenderer()]
+        processors += [
+            structlog.processors.format_exc_info,
+            _common_first,
+            structlog.processors.JSONRenderer(),
+        ]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,  # a reload may change the level
     )
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
 
 
 def publish_only(publish: Callable[[dict[str, object]], None]) -> None:
@@ -68,13 +73,30 @@ def publish_only(publish: Callable[[dict[str, object]], None]) -> None:
     )
 
 
+_FIRST = ("timestamp", "level", "event", "device", "job", "attempt", "release")
+
+
 def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Begin every line alike, for those who read them without a tool."""
-    return {key: event.pop(key) for key in ("timestamp", "level", "event")} | dict(event)
+    return {key: event.pop(key) for key in _FIRST if key in event} | dict(event)
 
 
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:
     raise structlog.DropEvent
+
+
+class _Libraries(logging.Handler):
+    """Makes events of what libraries log, so that their trouble is in the same lines as ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = structlog.get_logger()
+        tell = logger.error if record.levelno >= logging.ERROR else logger.warning
+        tell(
+            LogEvent.LIBRARY_TROUBLE,
+            library=record.name,
+            detail=record.getMessage(),
+            exc_info=record.exc_info or None,
+        )
 
 
 class _Publisher:

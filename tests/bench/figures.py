@@ -57,37 +57,39 @@ class Bench:
 
 
 def one_device(bench: Bench) -> Iterator[Row]:
-    """One device on a pty, never paced."""
+    """One device, never paced, on a pty and once over TCP."""
     image, content = bench.image(1024 * KIB)
     tiny, tiny_content = bench.image(1)
     transfer_limits = {128: 0.75, 512: 0.6}
     rounds = bench.few(7)
-    for chunk in (128, 512, 1024, 4096):
-        with Clients.running(bench.place, count=1, chunk=chunk) as clients:
+    for chunk, tcp in ((128, False), (512, False), (1024, False), (4096, False), (512, True)):
+        with Clients.running(bench.place, count=1, chunk=chunk, tcp=tcp) as clients:
             (port,) = clients.ports
             whole = _side_by_side(rounds, [partial(run_all, [host(image, port)]) for host in _HOSTS])
             clients.updated(content, each=2 * rounds)
             start = _side_by_side(rounds, [partial(run_all, [host(tiny, port)]) for host in _HOSTS])
             clients.updated(tiny_content, each=2 * rounds)
-        what = f"1 MiB, chunk {chunk}"
-        yield _times_ratio(f"{what}: wall", [[each.wall_s for each in side] for side in whole], at_most=1.0)
+        what = f"1 MiB{' over TCP' if tcp else ''}, chunk {chunk}"
+        limit = None if tcp else 1.0
+        yield _times_ratio(f"{what}: wall", [[each.wall_s for each in side] for side in whole], at_most=limit)
         cpu = [[each.cpu_s for each in side] for side in whole]
-        yield _times_ratio(f"{what}: CPU", cpu, at_most=1.0)
+        yield _times_ratio(f"{what}: CPU", cpu, at_most=limit)
         if chunk in transfer_limits:
             transfer = [
                 [median(side) - median(each.cpu_s for each in begin)]
                 for side, begin in zip(cpu, start, strict=True)
             ]
-            yield _times_ratio(f"{what}: CPU without start-up", transfer, at_most=transfer_limits[chunk])
+            yield _times_ratio(
+                f"{what}: CPU without start-up",
+                transfer,
+                at_most=None if tcp else transfer_limits[chunk],
+            )
         if chunk == 4096:
             yield _times_ratio(
                 "start-up and one chunk: CPU", [[each.cpu_s for each in side] for side in start]
             )
-            yield Row(
-                figure="1 MiB, chunk 4096: memory",
-                ours=f"{median(each.rss_mib for each in whole[0]):.0f} MiB",
-                theirs=f"{median(each.rss_mib for each in whole[1]):.0f} MiB",
-            )
+            ours, theirs = (median(each.rss_mib for each in side) for side in whole)
+            yield Row(figure="1 MiB: memory", ours=f"{ours:.0f} MiB", theirs=f"{theirs:.0f} MiB")
 
 
 def many_devices(bench: Bench) -> Iterator[Row]:
@@ -131,29 +133,33 @@ def many_devices(bench: Bench) -> Iterator[Row]:
 
 def slow_lines(bench: Bench) -> Iterator[Row]:
     """Many devices at 115200 baud: nobody may wait for the host."""
-    _, content = bench.image(16 * KIB if bench.quick else 64 * KIB)
+    image, content = bench.image(16 * KIB if bench.quick else 64 * KIB)
     count = 32
     report = bench.place / "ticks.json"
     program = [sys.executable, "-m", "bench.ticking", str(report)]
     with Clients.running(bench.place, count=count, chunk=512, baud=115_200) as clients:
         with DaemonRun.running(bench.place, clients, program) as daemon:
-            usage = _update_all(daemon, content, count)
-        devices = clients.updated(content)
-    late = sorted(each["seconds"] / each["wire_s"] - 1 for each in devices)
+            ours = _update_all(daemon, content, count)
+        ours_late = _lateness(clients.updated(content))
+        theirs = run_all([pymdfu_update(image, port) for port in clients.ports])
+        theirs_late = _lateness(clients.updated(content))
     what = f"{count} devices, {len(content) // KIB} KiB at 115200 baud"
-    for which, value, limit in (("median", median(late), 3), ("slowest", late[-1], 6)):
+    for which, late, limit in (("median", median, 3), ("slowest", max, 6)):
+        value = late(ours_late)
         yield Row(
             figure=f"{what}: {which} above the physical time",
-            ours=f"{value * 100:.2f} %",
-            value=value * 100,
+            ours=f"{value:.2f} %",
+            theirs=f"{late(theirs_late):.2f} %",
+            value=value,
             unit=" %",
             at_most=limit,
         )
-    yield Row(figure=f"{what}: CPU, wall", ours=f"{usage.cpu_s:.2f} s, {usage.wall_s:.2f} s")
+    yield _times_ratio(f"{what}: wall", [[ours.wall_s], [theirs.wall_s]])
+    yield _times_ratio(f"{what}: CPU", [[ours.cpu_s], [theirs.cpu_s]])
     ticks = sorted(json.loads(report.read_text("ascii")))
     for which, tick, limit in (("99 %", ticks[int(len(ticks) * 0.99)], 20), ("worst", ticks[-1], 250)):
         yield Row(
-            figure=f"lateness of the event loop's 5 ms ticks meanwhile: {which}",
+            figure=f"event loop's ticks every 5 ms meanwhile: {which} late by",
             ours=f"{tick * 1e3:.1f} ms",
             value=tick * 1e3,
             unit=" ms",
@@ -242,6 +248,11 @@ def _update_all(daemon: DaemonRun, content: bytes, count: int) -> Usage:
     daemon.drop(content)
     daemon.wait_for("update-succeeded", count)
     return Usage(time.monotonic() - began, daemon.cpu_s - cpu_s, 0.0)
+
+
+def _lateness(devices: list[dict[str, float]]) -> list[float]:
+    """How much longer each update took, in percent, than its bytes took on the wire."""
+    return [100 * (each["seconds"] / each["wire_s"] - 1) for each in devices]
 
 
 def _share_of_line(command: Sequence[str], clients: Clients, content: bytes, baud: int) -> float:

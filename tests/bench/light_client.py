@@ -6,8 +6,9 @@ nobody measures.  Unlike ``firmwarden simulate`` it knows no flash, no time and 
 With a baud rate, bytes take ten bit times each, both ways: a frame has arrived when its last byte has, and the answer
 is handed over whole when its own last byte has.  That is how a serial driver sees it.
 
-Run as a program it makes ptys with links ``DIR/light-000`` and so on, says ``ready``, and answers each line on its
-standard input with a report: a JSON list with an object for each device.  It ends with its standard input.
+Run as a program it makes ptys with links ``DIR/light-000`` and so on, or listens on TCP ports, prints their names as
+a JSON list, and answers each line on its standard input with a report: a JSON list with an object for each device.
+It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import pty
 import resource
 import select
+import socket
 import sys
 import tty
 import zlib
@@ -139,11 +141,16 @@ def _payload(frame: bytes) -> bytes:
 class Crowd:
     """Serves clients until standard input ends."""
 
-    def __init__(self, clients: list[LightClient]) -> None:
-        self._clients = {client.descriptor: client for client in clients}
+    def __init__(self, clients: list[LightClient], listeners: list[socket.socket]) -> None:
+        self._crowd = clients
+        self._clients = {client.descriptor: client for client in clients if not listeners}
+        self._listeners = {
+            listener.fileno(): (listener, client)
+            for listener, client in zip(listeners, clients, strict=False)
+        }
         self._poll = select.epoll()
         self._due: list[tuple[float, int, bytes]] = []
-        for descriptor in (sys.stdin.fileno(), *self._clients):
+        for descriptor in (sys.stdin.fileno(), *self._clients, *self._listeners):
             self._poll.register(descriptor, select.EPOLLIN)
 
     def serve(self) -> None:
@@ -153,10 +160,12 @@ class Crowd:
                 client = self._clients.get(descriptor)
                 if client is not None:
                     self._feed(client)
+                elif descriptor in self._listeners:
+                    self._accept(*self._listeners[descriptor])
                 elif not sys.stdin.readline():
                     return
                 else:
-                    print(json.dumps([client.report() for client in self._clients.values()]), flush=True)
+                    print(json.dumps([client.report() for client in self._crowd]), flush=True)
             self._hand_over()
 
     def _events(self) -> list[tuple[int, int]]:
@@ -168,9 +177,21 @@ class Crowd:
             select.select([self._poll], [], [], wait_s)
         return self._poll.poll(0)
 
+    def _accept(self, listener: socket.socket, client: LightClient) -> None:
+        connection, _ = listener.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.descriptor = connection.detach()
+        self._clients[client.descriptor] = client
+        self._poll.register(client.descriptor, select.EPOLLIN)
+
     def _feed(self, client: LightClient) -> None:
         now = monotonic()
-        answered = client.take(os.read(client.descriptor, 65_536), now)
+        data = os.read(client.descriptor, 65_536)
+        if not data:  # only a TCP connection ends
+            os.close(client.descriptor)
+            del self._clients[client.descriptor]
+            return
+        answered = client.take(data, now)
         if answered is None:
             return
         answer, due = answered
@@ -194,20 +215,30 @@ def main() -> None:
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--chunk", type=int, required=True)
     parser.add_argument("--baud", type=int)
+    parser.add_argument("--tcp", action="store_true")
     options = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     answers = make_answers(options.chunk)
     byte_time_s = BITS_PER_BYTE / options.baud if options.baud else 0.0
     clients = []
+    listeners = []
+    names = []
     slaves = []  # held open: a master reads as hung up while nobody has the other end
     for number in range(options.count):
-        master, slave = pty.openpty()
-        tty.setraw(slave)
-        slaves.append(slave)
-        (options.directory / f"light-{number:03}").symlink_to(os.ttyname(slave))
+        master = -1
+        if options.tcp:
+            listeners.append(socket.create_server(("127.0.0.1", 0)))
+            names.append(f"127.0.0.1:{listeners[-1].getsockname()[1]}")
+        else:
+            master, slave = pty.openpty()
+            tty.setraw(slave)
+            slaves.append(slave)
+            link = options.directory / f"light-{number:03}"
+            link.symlink_to(os.ttyname(slave))
+            names.append(str(link))
         clients.append(LightClient(master, answers, byte_time_s))
-    print("ready", flush=True)
-    Crowd(clients).serve()
+    print(json.dumps(names), flush=True)
+    Crowd(clients, listeners).serve()
 
 
 if __name__ == "__main__":

@@ -61,30 +61,36 @@ def run_all(commands: Sequence[Sequence[str]]) -> Usage:
     return Usage(wall_s, cpu_s, rss_kib / 1024)
 
 
-def firmwarden_update(image: Path, port: Path, baud: int = 115_200) -> list[str]:
-    """The command of ours that updates one device."""
-    return [str(BIN / "firmwarden"), "update", str(image), "--serial", str(port), "--baud", str(baud)]
+def firmwarden_update(image: Path, port: str, baud: int = 115_200) -> list[str]:
+    """The command of ours that updates one device, behind a serial port or TCP."""
+    target = ["--serial", port, "--baud", str(baud)] if port.startswith("/") else ["--tcp", port]
+    return [str(BIN / "firmwarden"), "update", str(image), *target]
 
 
-def pymdfu_update(image: Path, port: Path, baud: int = 115_200) -> list[str]:
+def pymdfu_update(image: Path, port: str, baud: int = 115_200) -> list[str]:
     """The same with Microchip's host."""
-    return [
-        *(str(BIN / "pymdfu"), "update", "--tool", "serial", "--image", str(image)),
-        *("--port", str(port), "--baudrate", str(baud)),
-    ]
+    host, _, number = port.rpartition(":")
+    tool = (
+        ["serial", "--port", port, "--baudrate", str(baud)]
+        if port.startswith("/")
+        else ["network", "--host", host, "--port", number]
+    )
+    return [str(BIN / "pymdfu"), "update", "--image", str(image), "--tool", *tool]
 
 
 class Clients:
     """Light clients in a process of their own."""
 
-    def __init__(self, process: subprocess.Popen[str], directory: Path, count: int) -> None:
+    def __init__(self, process: subprocess.Popen[str], directory: Path) -> None:
         self._process = process
         self.directory = directory
-        self.ports = [directory / f"light-{number:03}" for number in range(count)]
+        self.ports: list[str] = json.loads(self._line())
 
     @classmethod
     @contextmanager
-    def running(cls, place: Path, *, count: int, chunk: int, baud: int | None = None) -> Iterator[Self]:
+    def running(
+        cls, place: Path, *, count: int, chunk: int, baud: int | None = None, tcp: bool = False
+    ) -> Iterator[Self]:
         """Start them and wait until their ports are there."""
         with tempfile.TemporaryDirectory(dir=place) as name:
             command = [
@@ -97,12 +103,12 @@ class Clients:
             ]
             if baud is not None:
                 command.append(f"--baud={baud}")
+            if tcp:
+                command.append("--tcp")
             with subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT
             ) as process:
-                clients = cls(process, Path(name), count)
-                clients._line()
-                yield clients
+                yield cls(process, Path(name))
                 assert process.stdin is not None
                 process.stdin.close()
 
@@ -116,7 +122,7 @@ class Clients:
         for port, report in zip(self.ports, reports, strict=True):
             got = (report["updates"], report["resends"], report["size"], report["crc"])
             if got != expected:
-                raise BenchFailed(f"{port.name}: updates, resends, size and CRC are {got}, not {expected}")
+                raise BenchFailed(f"{port}: updates, resends, size and CRC are {got}, not {expected}")
         return reports
 
     def _line(self) -> str:

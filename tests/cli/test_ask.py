@@ -132,7 +132,7 @@ def test_releases_with_the_reason_of_a_refusal(run: Run, desk: MemoryDesk) -> No
 def test_jobs_newest_first(run: Run, desk: MemoryDesk) -> None:
     desk.log = [a_job(id=9, attempts=2), a_job(id=8, state="succeeded", attempts=1)]
     _, newest, older = run("jobs").stdout.splitlines()
-    assert newest.split()[:6] == ["9", "panel-1", "2.4.0", "2", "of", "5"]
+    assert newest.split()[:4] == ["9", "panel-1", "2.4.0", "2"]
     assert older.endswith("succeeded")
     assert len(run("jobs", "--limit", "1").stdout.splitlines()) == 2
 

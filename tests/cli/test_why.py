@@ -82,7 +82,7 @@ What was tried, newest first
   Erases begun: 1 of 10 today, 12 of 1000 in its life.
 
 What happens next
-  Nothing, until the latch is cleared. Job 7 (2.4.0) was tried 2 of 5 times.
+  Nothing, until the latch is cleared. Job 7 (2.4.0) was tried 2 times.
 
 What you can do
   firmwarden clear panel-1"""

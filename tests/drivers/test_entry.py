@@ -257,13 +257,16 @@ PULSE = EnterPulse(steps=(Pause(5.0),))
 
 
 @pytest.mark.parametrize(
-    "way", [PULSE, REQUEST, replace(REQUEST, baud=9600)], ids=["pulse", "send", "send-slow"]
+    "way",
+    [PULSE, REQUEST, replace(REQUEST, baud=9600), replace(REQUEST, expect=None, baud=60)],
+    ids=["pulse", "reply", "reply-at-another-rate", "bytes-on-their-way-out"],
 )
 async def test_a_cancelled_way_leaves_nothing_open(way: Enter) -> None:
     for delay_s in (0.0, 0.5, 1.9):
         desk = Desk()
-        with anyio.move_on_after(delay_s):
+        with anyio.move_on_after(delay_s) as scope:
             await enter(way, ADDRESS, desk.open)
+        assert scope.cancelled_caught
         assert all(link.closed for link in desk.links)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import pytest
@@ -17,8 +17,10 @@ from firmwarden.drivers.entry import EnterSend
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.errors import AttemptFailed, PortHeld, StoreError
 from firmwarden.model import CauseCode
+from firmwarden.protocol.mdfu.client_info import ProtocolVersion
+from firmwarden.protocol.mdfu.framing import encode_frame
 from firmwarden.protocol.mdfu.host import Settings as HostSettings
-from firmwarden.protocol.mdfu.packet import Command
+from firmwarden.protocol.mdfu.packet import Command, ResponsePacket, Status
 from firmwarden.simulate.client import Mode
 from firmwarden.simulate.faults import parse_fault
 from firmwarden.simulate.firmware import make_update_file
@@ -28,8 +30,9 @@ from support.memory_link import MemoryLink, memory_pair
 from support.simulated import ADDRESS, RecordingJournal, SimulatedPort
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
+    from firmwarden.drivers.base import Landing
     from firmwarden.model import Address
     from firmwarden.simulate.profile import Profile
 
@@ -218,6 +221,19 @@ async def test_inv2_an_end_without_an_answer_is_unknown() -> None:
         assert at.journal.names == ["erase-starting", "ending"]
 
 
+async def test_an_application_is_given_its_time_to_start_before_it_is_asked() -> None:
+    """Bytes that come while it boots can keep a device in its loader."""
+    slow = MdfuSettings(boot_delay_s=30.0, host=HostSettings(discovery_s=1.0))
+    for faults in ([], ["lose@step=end-transfer"]):
+        for settings in (slow, replace(slow, version_query=QUERY)):
+            async with bench(*faults) as at:
+                began = anyio.current_time()
+                landing = await at.driver(settings).update(IMAGE)
+                asked = len(at.port.links) > 1
+                assert (anyio.current_time() - began >= 30.0) is asked
+                assert landing.confirmed is (settings.version_query is not None or not faults)
+
+
 async def test_inv2_an_end_without_an_answer_is_settled_by_the_version() -> None:
     async with bench("lose@step=end-transfer") as at:
         landing = await at.driver(ASKED).update(IMAGE)
@@ -266,9 +282,16 @@ async def test_inv2_an_application_that_does_not_tell_its_version_leaves_the_out
         assert "does not tell its version" in landing.evidence
 
 
-async def test_inv2_a_version_that_comes_in_pieces_is_read_whole() -> None:
-    """2.0.1 may be the beginning of 2.0.10."""
+Reply: TypeAlias = "Sequence[tuple[float, bytes]]"
+"""What an application says, each piece after a pause."""
+
+
+async def ask(
+    *replies: Reply, expected: str = "2.0.0", query: VersionQuery = QUERY, before: bytes = b""
+) -> Landing:
+    """Ask an application that gives these replies to as many questions, and then says nothing more."""
     link, peer = memory_pair()
+    await peer.send(before)
 
     async def open_link(address: Address, *, patience_s: float = 0.0) -> MemoryLink:
         assert address == ADDRESS
@@ -276,16 +299,85 @@ async def test_inv2_a_version_that_comes_in_pieces_is_read_whole() -> None:
         return link
 
     async def answer() -> None:
-        await peer.receive()
-        await peer.send(b"VERSION 2.0.1")
-        await anyio.sleep(0.05)
-        await peer.send(b"0\n")
+        for reply in replies:
+            await peer.receive()
+            for pause_s, piece in reply:
+                await anyio.sleep(pause_s)
+                await peer.send(piece)
 
+    outcome: Landing | AttemptFailed
     async with bench() as at, anyio.create_task_group() as tasks:
         tasks.start_soon(answer)
-        driver = MdfuDriver(ASKED, ADDRESS, at.journal, open_link=open_link, expected_version="2.0.10")
-        landing = await driver.confirm()
+        settings = MdfuSettings(version_query=query)
+        driver = MdfuDriver(settings, ADDRESS, at.journal, open_link=open_link, expected_version=expected)
+        try:
+            outcome = await driver.confirm()
+        except AttemptFailed as exc:
+            outcome = exc
+        tasks.cancel_scope.cancel()
+    if isinstance(outcome, AttemptFailed):
+        raise outcome
+    return outcome
+
+
+async def test_inv2_a_version_that_comes_in_pieces_is_read_whole() -> None:
+    """2.0.1 may be the beginning of 2.0.10."""
+    landing = await ask([(0.0, b"VERSION 2.0.1"), (0.05, b"0\n")], expected="2.0.10")
     assert landing.version == "2.0.10"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [[], [(0.0, b"VERSION 2.4.0\n")], [(0.0, b"VER\xff\n")]],
+    ids=["lost", "wrong", "damaged"],
+)
+async def test_inv3_one_bad_reply_is_no_verdict(first: Reply) -> None:
+    """A reply has no checksum: a bit that turned over must not latch the release."""
+    landing = await ask(first, [(0.0, b"VERSION 2.0.0\n")])
+    assert landing.version == "2.0.0"
+
+
+async def test_inv2_another_version_told_twice_is_believed() -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        await ask([(0.0, b"VERSION 1.0.0\n")], [], [(0.0, b"VERSION 1.0.0\n")])
+    assert caught.value.cause.code is CauseCode.VERSION_MISMATCH
+
+
+async def test_inv2_what_was_said_before_the_question_is_no_reply() -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        await ask(*[[(0.0, b"VERSION 1.0.0\n")]] * 2, before=b"VERSION 2.0.0\n")
+    assert caught.value.cause.code is CauseCode.VERSION_MISMATCH
+
+
+async def test_inv2_versions_that_contradict_each_other_are_none() -> None:
+    landing = await ask(*([(0.0, b"VERSION 1.0.%d\n" % number)] for number in range(3)))
+    assert not landing.confirmed
+    assert landing.version is None
+
+
+async def test_inv2_a_reply_without_a_version_is_none() -> None:
+    optional = replace(QUERY, expect=re.compile(rb"VERSION(?: (\S+))?"))
+    assert not (await ask(*[[(0.0, b"VERSION\n")]] * 3, query=optional)).confirmed
+
+
+async def test_inv6_an_application_that_goes_on_with_its_log_is_not_listened_to_for_ever() -> None:
+    began = anyio.current_time()
+    log = [(0.05, b"temperature 21\n")] * 100
+    landing = await ask([(0.0, b"VERSION 2.0.0\n"), *log])
+    assert landing.version == "2.0.0"
+    assert anyio.current_time() - began < 1 + 0.2  # the bench takes 1 s
+
+
+async def test_inv6_a_version_that_never_ends_is_not_listened_to_for_ever() -> None:
+    began = anyio.current_time()
+    assert not (await ask(*[[(0.0, b"VERSION 2"), *[(0.05, b"2")] * 1000]] * 3)).confirmed
+    assert anyio.current_time() - began < 1 + 3 * (QUERY.timeout_s + 0.2)
+
+
+async def test_inv6_an_application_that_only_babbles_is_heard_out_to_a_limit() -> None:
+    began = anyio.current_time()
+    await ask(*[[(0.0, b"." * 20_000)]] * 3)
+    assert anyio.current_time() - began < 1 + QUERY.timeout_s
 
 
 async def test_the_version_may_be_asked_at_another_rate() -> None:
@@ -395,6 +487,22 @@ async def test_a_stop_after_the_image_is_valid_lets_it_be_started() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stop_when, at, driver, "ending")
             assert (await driver.update(IMAGE)).confirmed
+
+
+async def test_a_stop_on_the_way_into_the_loader_sends_nothing() -> None:
+    async with bench() as at:
+        driver = at.driver(MdfuSettings(settle_s=5.0))
+        async with anyio.create_task_group() as tasks:
+
+            async def stop() -> None:
+                await anyio.sleep(1)
+                driver.request_stop()
+
+            tasks.start_soon(stop)
+            with pytest.raises(AttemptFailed) as caught:
+                await driver.update(IMAGE)
+        assert caught.value.cause.code is CauseCode.STOPPING
+        assert not at.device.commands
 
 
 class CancelAtStep(trio.abc.Instrument):
@@ -533,3 +641,37 @@ async def test_a_pause_before_the_first_command_is_kept() -> None:
         began = anyio.current_time()
         await at.driver(MdfuSettings(settle_s=5.0, host=HostSettings(discovery_s=1.0))).info()
         assert anyio.current_time() - began >= 5.0
+
+
+async def test_what_came_before_the_first_command_is_nobodys_answer() -> None:
+    """An application that shuts down, or a loader that answers a host of yesterday."""
+    link, peer = memory_pair()
+
+    async def open_link(address: Address, *, patience_s: float = 0.0) -> MemoryLink:
+        assert (address, patience_s) == (ADDRESS, 0.0)
+        return link
+
+    def answer(buffer_size: int) -> bytes:
+        info = replace(GENERIC.info, buffer_size=buffer_size).encode()
+        return encode_frame(ResponsePacket(sequence=0, status=Status.SUCCESS, payload=info).encode())
+
+    async def loader() -> None:
+        await peer.send(answer(8))
+        await peer.receive()
+        await peer.send(answer(16))
+
+    async with bench() as at, anyio.create_task_group() as tasks:
+        tasks.start_soon(loader)
+        driver = MdfuDriver(
+            MdfuSettings(settle_s=1.0), ADDRESS, at.journal, open_link=open_link, expected_version=""
+        )
+        assert (await driver.info())["buffer-size"] == 16
+
+
+async def test_what_the_loader_says_outweighs_a_doubtful_way_into_it() -> None:
+    newer = replace(SMALL, info=replace(SMALL.info, version=ProtocolVersion(9, 0)))
+    way = EnterSend(data=b"BOOTLOADER!\n", expect=re.compile(b"OK"))
+    async with bench(settings=DeviceSettings(profile=newer)) as at:
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver(MdfuSettings(enter=way)).update(IMAGE)
+        assert caught.value.cause.code is CauseCode.PROTOCOL_TOO_NEW

@@ -35,9 +35,15 @@ FIRST = History(attempts=1, present_s=0.0)
 
 
 def after(
-    code: CauseCode, *, phase: Phase = Phase.WRITING, history: History = FIRST, **evidence: int
+    code: CauseCode,
+    *,
+    phase: Phase = Phase.WRITING,
+    history: History = FIRST,
+    chunk: int | None = None,
+    sequence: int | None = None,
 ) -> Decision:
-    return decide(Cause(code=code, **evidence), phase=phase, history=history, budgets=BUDGETS, dice=0.5)
+    cause = Cause(code=code, chunk=chunk, sequence=sequence)
+    return decide(cause, phase=phase, history=history, budgets=BUDGETS, dice=0.5)
 
 
 def test_every_cause_has_a_disposition_and_a_meaning() -> None:
@@ -71,7 +77,7 @@ VERDICTS = {
 }
 
 
-@pytest.mark.parametrize(("code", "scope"), VERDICTS.items(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("code", "scope"), VERDICTS.items(), ids=str)
 @pytest.mark.parametrize("phase", Phase)
 def test_inv3_a_verdict_of_the_device_latches_in_every_phase(
     code: CauseCode, scope: LatchScope, phase: Phase

@@ -36,25 +36,29 @@ boot_delay = "200ms"
 mdfu = { discovery = "1s" }
 retry = { back_off = "100ms", back_off_max = "500ms" }"""
 """Simulated devices start in a tenth of a second, and nothing is gained by waiting for them as for real ones."""
+USUAL: Final = (SEND, QUERY, QUICK)
+
+LOADER: Final = ("--version", OLD, "--stay-in-loader")
+"""Options for devices that are met without the daemon: the command line knows no way into a loader."""
 
 
 def device_class(name: str, match: str, *more: str) -> str:
-    """Write a class; simulated devices are asked into their loader and for their version unless ``more`` says other."""
+    """Write a class; ``more`` is in place of what is usual for simulated devices."""
     return "\n".join(
         (
             "[[device]]",
             f'name = "{name}"',
             'driver = "mdfu"',
             f"match = {{ {match} }}",
-            *(more or (SEND, QUERY, QUICK)),
+            *(more or USUAL),
             "",
         )
     )
 
 
-def image(version: str = NEW, *, size: int = 16_384, profile: str = "generic", seed: int = 0) -> bytes:
+def image(version: str = NEW, *, size: int = 16_384, profile: str = "generic") -> bytes:
     """Make an update file that simulated devices take."""
-    return make_update_file(PROFILES[profile], version, size=size, seed=seed)
+    return make_update_file(PROFILES[profile], version, size=size)
 
 
 class Rack:
@@ -86,6 +90,13 @@ class Rack:
         if self.ports.exists():
             return f'path = "{self.ports}/{self.process.name}-*"'
         return f"tcp = {json.dumps(list(self.addresses.values()))}"
+
+    def names(self) -> dict[str, str]:
+        """Return the names of the devices by what the daemon calls their ports."""
+        return {
+            address if address.startswith("/") else f"tcp-{address}": name
+            for name, address in self.addresses.items()
+        }
 
     def wait_for(self, event: str, name: str, *, after: int = 0, **keys: Any) -> Record:  # noqa: ANN401
         """Wait for something that happens to a device."""
@@ -207,8 +218,7 @@ class Gateway:
 
     def device(self, name: str) -> DeviceView:
         """Look one up by the name that the simulator gave it."""
-        address = next(rack.addresses[name] for rack in self.racks if name in rack.addresses)
-        port = address if address.startswith("/") else f"tcp-{address}"
+        port = next(port for rack in self.racks for port, known in rack.names().items() if known == name)
         return next(device for device in self.devices() if device["port"] == port)
 
     def id(self, name: str) -> str:
@@ -226,6 +236,12 @@ class Gateway:
             return job if job is not None and job["state"] in states else None
 
         return self.daemon.until(reached, f"a job of {name} that is {' or '.join(states)}")
+
+    def runs(self, name: str, version: str) -> None:
+        """Wait until a device is known to run a version."""
+        self.daemon.until(
+            lambda: self.device(name)["running_version"] == version, f"{name} running {version}"
+        )
 
     # --- the end
 

@@ -183,7 +183,7 @@ ADVICE: Final[Mapping[CauseCode, str]] = {
     CauseCode.IMAGE_INVALID: "Look at how the image was built: its checksum or signature is not what the loader wants.",
     CauseCode.CLIENT_INFO_MALFORMED: "Ask whoever wrote the loader; the attempt has the bytes that it sent.",
     CauseCode.PROTOCOL_TOO_NEW: (
-        "Update Firmwarden, then lift the latch. `mdfu.accept_newer` lets it speak to a newer minor version."
+        "A Firmwarden that speaks it lifts the latch when it starts. `mdfu.accept_newer` lets it speak to a newer minor version."
     ),
     CauseCode.IMAGE_UNFIT: "Check that the image has the `image_format` of its class and is for this device.",
     CauseCode.VERSION_MISMATCH: "Compare the manifest's `version`, the image and `version_query` of the class.",

@@ -240,6 +240,20 @@ async def test_a_delay_is_kept_before_sending(kind: Kind) -> None:
         assert arrived - began >= 0.1
 
 
+async def test_an_answer_that_comes_too_early_does_not_take_the_place_of_the_command(kind: Kind) -> None:
+    async with kind.pair() as (link, peer), anyio.create_task_group() as tasks:
+
+        async def answer() -> None:
+            await anyio.sleep(0.05)
+            await peer.send(b"early\n")
+            assert await hear(peer, 2) == b"12"
+            await peer.send(b"two\n")
+
+        tasks.start_soon(answer)
+        heard = await link.converse(Asking([ask(b"1", delay_s=0.2), ask(b"2")]))
+        assert heard == Heard((b"early", b"two"), 0)
+
+
 async def test_quiet_lasts_until_nothing_has_come_for_its_time(kind: Kind) -> None:
     async with kind.pair() as (link, peer), anyio.create_task_group() as tasks:
 
@@ -371,6 +385,26 @@ async def test_receive_returns_what_came_before_the_hang_up(kind: Kind) -> None:
         assert heard == b"last words"
         with pytest.raises(LinkLost):
             await link.receive()
+
+
+async def test_a_hang_up_wakes_who_waits_for_bytes(kind: Kind) -> None:
+    async with kind.pair() as (link, peer), anyio.create_task_group() as tasks:
+
+        async def hang_up() -> None:
+            await anyio.sleep(0.05)
+            await peer.hang_up()
+
+        tasks.start_soon(hang_up)
+        with pytest.raises(LinkLost):
+            await link.receive()
+
+
+async def test_bytes_keep_their_order_although_the_peer_reads_late(kind: Kind) -> None:
+    async with kind.pair() as (link, peer):
+        pieces = [b"%04d" % number * 256 for number in range(100)]
+        for piece in pieces:
+            await link.send(piece)
+        assert await hear(peer, 100 * 1024) == b"".join(pieces)
 
 
 async def test_discarded_input_is_gone(kind: Kind) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -15,6 +19,9 @@ from firmwarden.transport import tcp
 from firmwarden.transport.opening import open_link
 from support.asking import Asking
 from support.peers import open_descriptors, tcp_listener
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 pytestmark = pytest.mark.anyio
 
@@ -53,23 +60,61 @@ async def test_a_peer_that_restarts_is_waited_for() -> None:
         tasks.cancel_scope.cancel()
 
 
-async def test_a_name_that_does_not_exist_is_told() -> None:
-    with pytest.raises(OpenFailed, match=r"no-such-host\.invalid:4000"):
-        await open_link(TcpAddress(host="no-such-host.invalid", port=4000), patience_s=0)
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "rack..example", "a" * 70])
+async def test_a_name_that_leads_nowhere_is_told(host: str) -> None:
+    with pytest.raises(OpenFailed, match=f"^{re.escape(host)}:4000: "):
+        await open_link(TcpAddress(host=host, port=4000), patience_s=0)
 
 
-async def test_inv6_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tcp, "CONNECT_TIMEOUT_S", 0.2)
+@pytest.fixture
+def black_hole(monkeypatch: pytest.MonkeyPatch) -> Generator[TcpAddress]:
+    """Where connections are neither made nor refused; and little patience with it."""
+    monkeypatch.setattr(tcp, "CONNECT_TIMEOUT_S", 0.4)
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        address = TcpAddress(host="127.0.0.1", port=full.getsockname()[1])
         # Linux keeps one connection more than asked for; the next one hears nothing.
         with socket.create_connection(full.getsockname()):
-            before = open_descriptors()
-            with pytest.raises(OpenFailed, match="no connection within"):
-                await open_link(address, patience_s=0)
-            assert open_descriptors() == before
+            yield TcpAddress(host="127.0.0.1", port=full.getsockname()[1])
+
+
+async def test_inv6_a_host_that_does_not_answer_is_given_up(black_hole: TcpAddress) -> None:
+    before = open_descriptors()
+    with pytest.raises(OpenFailed, match="no connection within"):
+        await open_link(black_hole, patience_s=0)
+    assert open_descriptors() == before
+
+
+async def test_an_address_that_leads_nowhere_leaves_time_for_the_next(
+    black_hole: TcpAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name often has an IPv6 address where the network has none."""
+    with tcp_listener() as listener:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", (place.host, place.port))
+            for place in (black_hole, listener.address)
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: found)
+        link = await open_link(TcpAddress(host="rack", port=4000), patience_s=0)
+        await link.aclose()
+
+
+async def test_inv6_a_silent_peer_is_probed() -> None:
+    """One that lost its power would else be waited for as long as its device may take: hours, if it says so."""
+    with tcp_listener() as listener:
+        link = await open_link(listener.address)
+        peer = await listener.accept()
+        peers_end = f":{listener.address.port:04X}"
+        timers = [
+            (fields[5].partition(":")[0], int(fields[5].partition(":")[2], 16))
+            for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+            if fields[2].endswith(peers_end)
+        ]
+        await link.aclose()
+        await peer.hang_up()
+    ((kind, in_jiffies),) = timers
+    assert kind == "02"  # proc(5): the keepalive timer
+    assert in_jiffies <= 30 * os.sysconf("SC_CLK_TCK")
 
 
 async def test_a_reset_is_a_lost_link() -> None:

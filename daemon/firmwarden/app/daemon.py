@@ -23,6 +23,7 @@ from firmwarden.control.server import serve
 from firmwarden.errors import BadConfig, SocketUnavailable, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.images.cas import ImageStore
+from firmwarden.protocol.mdfu.host import speaks_by_now
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import Feed
@@ -104,7 +105,7 @@ class Daemon:
             store = await Store.open(settings.state_dir / STATE_FILE)
             try:
                 clock = self._clock
-                log_recovered(await store.run(lambda ledger: recover(ledger, clock.wall())))
+                log_recovered(await store.run(lambda ledger: recover(ledger, clock.wall(), speaks_by_now)))
                 async with anyio.create_task_group() as tasks:
                     self._build(tasks, store, images)
                     await tasks.start(serve, self._desk, settings.socket)

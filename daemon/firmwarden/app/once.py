@@ -13,6 +13,7 @@ import anyio
 from firmwarden import log
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
 from firmwarden.errors import BadImage
+from firmwarden.exit_status import ExitStatus
 from firmwarden.files import Unusable, read_file
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
 from firmwarden.model import (
@@ -25,6 +26,7 @@ from firmwarden.model import (
     Release,
     SerialAddress,
     Sighting,
+    WaitKind,
 )
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desired import ClassPolicy
@@ -56,12 +58,6 @@ _POLICY: Final = ClassPolicy(
     name=_CLASS, budgets=Budgets(attempts=1_000, back_off_s=1.0, back_off_longest_s=8.0)
 )
 
-SUCCEEDED: Final = 0
-REFUSED: Final = 1
-BAD_INPUT: Final = 2
-EXHAUSTED: Final = 3
-UNKNOWN: Final = 4
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateOrder:
@@ -86,7 +82,7 @@ def read_image(path: Path) -> bytes:
     return content
 
 
-def update_once(order: UpdateOrder, report: Report) -> int:
+def update_once(order: UpdateOrder, report: Report) -> ExitStatus:
     """Update one device; returns the exit status of ``firmwarden update``.
 
     Raises:
@@ -153,7 +149,7 @@ class _Once:
         self._over = anyio.Event()
         self._interrupted = False
 
-    async def run(self) -> int:
+    async def run(self) -> ExitStatus:
         log.publish_only(lambda event: self._feed.publish("log", event))
         store = await Store.open(None)
         try:
@@ -231,43 +227,37 @@ class _Once:
             data = item["data"]
             self._report(data if item["kind"] == "log" else {"event": "progress", **data})
 
-    def _finish(self) -> int:
+    def _finish(self) -> ExitStatus:
         """Tell the end and return the exit status."""
         last = self._last
-        if last is None:
-            wait = next(iter(self._warden.agenda.waits.values()), None)
-            held = wait is not None and wait.detail
-            detail = held or "stopped by a signal before anything was sent"
-            code = CauseCode.PORT_HELD if held else CauseCode.STOPPING
-            self._report(_finished("failed", Cause(code=code, detail=str(detail))))
-            return EXHAUSTED
-        message = outcome_message(last)
-        if message is not None:
+        message = None if last is None else outcome_message(last)
+        if last is not None and message is not None:
             self._report(message)
             return _exit_status(last)
-        cause = last.cause or Cause(code=CauseCode.TRANSPORT_EXHAUSTED)
-        if not self._interrupted:
-            cause = Cause(
-                code=CauseCode.TRANSPORT_EXHAUSTED,
-                detail=f"the last attempt: {cause.detail or cause.code.value}",
-            )
-        elif last.attempt.phase is not Phase.PROBING:
-            cause = Cause(
-                code=CauseCode.STOPPING,
-                detail="stopped in the middle: the device holds no complete image and waits in its loader for another update",
-            )
-        self._report(_finished("failed", cause))
-        return EXHAUSTED
+        if self._interrupted:
+            detail = "nothing on the device was changed"
+            if last is not None and last.attempt.phase is not Phase.PROBING:
+                detail = "the device holds no complete image and waits in its loader for another update"
+            return self._give_up("interrupted", Cause(code=CauseCode.STOPPING, detail=detail))
+        wait = next(iter(self._warden.agenda.waits.values()), None)
+        if last is None and wait is not None:
+            code = CauseCode.PORT_HELD if wait.kind is WaitKind.PORT_HELD else CauseCode.TRANSPORT_EXHAUSTED
+            return self._give_up("failed", Cause(code=code, detail=wait.detail))
+        cause = None if last is None else last.cause
+        detail = "" if cause is None else f"the last attempt: {cause.detail or cause.code.value}"
+        return self._give_up("failed", Cause(code=CauseCode.TRANSPORT_EXHAUSTED, detail=detail))
+
+    def _give_up(self, outcome: str, cause: Cause) -> ExitStatus:
+        self._report(
+            {"event": "update-finished", "outcome": outcome, "cause": {**cause_view(cause), "scope": None}}
+        )
+        return ExitStatus.INTERRUPTED if self._interrupted else ExitStatus.EXHAUSTED
 
 
-def _exit_status(last: Conclusion) -> int:
+def _exit_status(last: Conclusion) -> ExitStatus:
     if last.outcome is Outcome.UNKNOWN:
-        return UNKNOWN
+        return ExitStatus.UNKNOWN
     if last.job.state is JobState.SUCCEEDED:
-        return SUCCEEDED
+        return ExitStatus.SUCCEEDED
     exhausted = last.job.cause is not None and last.job.cause.code is CauseCode.TRANSPORT_EXHAUSTED
-    return EXHAUSTED if exhausted else REFUSED
-
-
-def _finished(outcome: str, cause: Cause) -> dict[str, object]:
-    return {"event": "update-finished", "outcome": outcome, "cause": {**cause_view(cause), "scope": None}}
+    return ExitStatus.EXHAUSTED if exhausted else ExitStatus.REFUSED

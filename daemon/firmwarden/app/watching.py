@@ -196,9 +196,9 @@ class Watching:
             if release not in before.releases:
                 log.info(
                     LogEvent.RELEASE_ACCEPTED,
-                    release=release.manifest,
+                    manifest=release.manifest,
                     device_class=release.device_class,
-                    version=release.version,
+                    release=release.version,
                     image=release.image,
                     size=release.size,
                 )
@@ -207,14 +207,14 @@ class Watching:
             if release.manifest not in manifests:
                 log.info(
                     LogEvent.RELEASE_WITHDRAWN,
-                    release=release.manifest,
+                    manifest=release.manifest,
                     device_class=release.device_class,
-                    version=release.version,
+                    release=release.version,
                 )
         known = {(refusal.manifest, refusal.reason) for refusal in before.refused}
         for refusal in self.shelf.refused:
             if (refusal.manifest, refusal.reason) not in known:
-                log.warning(LogEvent.RELEASE_REFUSED, release=refusal.manifest, reason=refusal.reason)
+                log.warning(LogEvent.RELEASE_REFUSED, manifest=refusal.manifest, reason=refusal.reason)
 
     def _hint_release(self) -> None:
         self._release_hint.set()

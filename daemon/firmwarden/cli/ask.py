@@ -161,7 +161,7 @@ def job_lines(views: list[JobView], now: datetime) -> list[str]:
                 str(view["id"]),
                 view["device"],
                 view["version"],
-                f"{view['attempts']} of {view['attempts_budget']}",
+                str(view["attempts"]),
                 ago(view["updated_at"], now),
                 state_of_job(view, now),
             )

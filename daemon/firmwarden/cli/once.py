@@ -10,12 +10,12 @@ import click
 
 from firmwarden.cli.ask import show_plan
 from firmwarden.cli.client_command import Output, as_line, client_command, json_option
-from firmwarden.cli.exit_status import ExitStatus
 from firmwarden.cli.screen import Screen, open_screen
 from firmwarden.cli.target import needed, target_options
 from firmwarden.cli.text import duration, paragraph, printable, table, width
 from firmwarden.cli.words import cause_in_words
 from firmwarden.errors import AttemptFailed, FirmwardenError
+from firmwarden.exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def update(address: Address | None, image: Path, *, as_json: bool) -> None:
     """Update one device now, without the daemon.
 
     The exit status is 0 when the device runs the image, 1 when it refused it, 2 when nothing was sent, 3 when there was
-    too much transport trouble, and 4 when the outcome is not known.
+    too much transport trouble, 4 when the outcome is not known, and 130 when it was interrupted before its end.
     """
     from firmwarden.app.once import UpdateOrder, update_once
 
@@ -124,7 +124,7 @@ class _Narrator:
                 self._screen.progress("", event["step"], event["done"], event["total"])
             case "attempt-started":
                 self._screen.line(f"Attempt {event['attempt']}", "info")
-            case "attempt-failed":
+            case "attempt-failed" if event["cause"] != "stopping":
                 self._screen.ended("")
                 again = event.get("retry_in_s")
                 then = f"; again in {duration(again)}" if again is not None else ""
@@ -145,6 +145,8 @@ def _end_in_words(event: Mapping[str, Any]) -> str:
             start = f"The outcome is not known. {evidence}".rstrip()
         case "not-started":
             start = "Nothing was sent to the device."
+        case "interrupted":
+            return f"Interrupted: {cause['detail']}." if cause is not None else "Interrupted."
         case _ if cause is not None and cause["scope"] is not None:
             start = "Refused by the device."
         case _:

@@ -99,6 +99,6 @@ def _job(device: DeviceView) -> list[str]:
     job = device["job"]
     if job is None:
         return []
-    return [
-        f"Job {job['id']} ({job['version']}) was tried {job['attempts']} of {job['attempts_budget']} times."
-    ]
+    # Not "of so many": attempts that a stop of the daemon broke off count against no budget.
+    times = "once" if job["attempts"] == 1 else f"{job['attempts']} times"
+    return [f"Job {job['id']} ({job['version']}) was tried {times}."]

@@ -104,7 +104,9 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
     told = [f"{headline}{attempt['outcome']} after {took}{where}"]
     if attempt["cause"] is not None:
         told += cause_in_words(attempt["cause"])
-    if attempt["evidence"]:
+    if attempt["evidence"] and (
+        attempt["cause"] is None or attempt["evidence"] != attempt["cause"]["detail"]
+    ):
         told.append(f"{_capital(attempt['evidence']).rstrip('.')}.")
     stats = attempt["stats"]
     trouble = [

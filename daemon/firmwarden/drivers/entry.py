@@ -126,9 +126,11 @@ async def enter(way: Enter, address: Address, open_link: OpenLink) -> Entered:
             baud is not None and isinstance(address, SerialAddress) and baud != address.baud
         ):
             asked = await _ask(way, await open_link(replace(address, baud=baud)))
-            # What has not left when a link is closed is lost.
-            await anyio.sleep(len(way.data) * 10 / baud)
-            await asked.link.aclose()
+            try:
+                # What has not left when a link is closed is lost.
+                await anyio.sleep(len(way.data) * 10 / baud)
+            finally:
+                await asked.link.aclose()
             return replace(asked, link=await open_link(address))
         case EnterSend():
             return await _ask(way, await open_link(address))

@@ -61,8 +61,8 @@ _STEPS: Final[Mapping[Phase, Step]] = {
 _REPLY_LIMIT: Final = 16 * 1024
 """Bytes among which the version is looked for."""
 
-_QUERY_TRIES: Final = 2
-"""A single lost byte should not leave an outcome unknown."""
+_QUERY_TRIES: Final = 3
+"""One reply may be lost or damaged, and what another version is said to be is believed when it was told twice."""
 
 _REPLY_SETTLES_S: Final = 0.1
 """A reply that matches may still go on: 2.4.1 may be the beginning of 2.4.10."""
@@ -344,10 +344,13 @@ class MdfuDriver:
             address = replace(address, baud=query.baud)
         try:
             async with self._port(address) as link:
+                told: str | None = None
                 for _ in range(_QUERY_TRIES):
                     version = await _query(link, query)
-                    if version is not None:
+                    # A reply has no checksum, and a wrong version latches: noise must not pass for one.
+                    if version is not None and version in {self._expected_version, told}:
                         return version
+                    told = version or told
         except PortHeld:
             raise
         except LinkError:
@@ -420,12 +423,14 @@ async def _query(link: Link, query: VersionQuery) -> str | None:
     """Ask once; None when no version comes in time."""
     link.discard_input()
     await link.send(query.send)
-    heard = b""
-    found: re.Match[bytes] | None = None
+    heard = version = b""
     with anyio.move_on_after(query.timeout_s) as scope:
+        latest = scope.deadline + _REPLY_SETTLES_S
         while len(heard) < _REPLY_LIMIT:
             heard += await link.receive()
             found = query.expect.search(heard)
-            if found is not None:
-                scope.deadline = anyio.current_time() + _REPLY_SETTLES_S
-    return None if found is None else found[1].decode(errors="replace")
+            # Only what changes the version extends the wait: an application may go on with its log.
+            if found is not None and (found[1] or b"") != version:
+                version = found[1] or b""
+                scope.deadline = min(anyio.current_time() + _REPLY_SETTLES_S, latest)
+    return version.decode(errors="replace") or None

@@ -18,16 +18,15 @@ log = structlog.get_logger()
 
 def tell(conclusion: Conclusion, seconds: float) -> None:
     """Log a conclusion of an attempt, or of a question, that took ``seconds``."""
-    asked = conclusion.attempt.outcome is Outcome.UNKNOWN
-    if asked and conclusion.outcome is not Outcome.UNKNOWN:
+    if conclusion.attempt.outcome is Outcome.UNKNOWN and conclusion.outcome is not Outcome.UNKNOWN:
         log.info(LogEvent.UPDATE_SETTLED, outcome=conclusion.outcome.value, evidence=conclusion.evidence)
     elif conclusion.outcome is Outcome.SUCCEEDED:
         log.info(LogEvent.UPDATE_SUCCEEDED, evidence=conclusion.evidence, seconds=round(seconds, 3))
     if conclusion.outcome is not Outcome.SUCCEEDED:
-        _tell_failure(conclusion, asked=asked)
+        _tell_failure(conclusion)
 
 
-def _tell_failure(conclusion: Conclusion, *, asked: bool) -> None:
+def _tell_failure(conclusion: Conclusion) -> None:
     cause = conclusion.cause
     told: dict[str, object] = {} if cause is None else {"cause": cause.code.value, "detail": cause.detail}
     if cause is not None and cause.offset is not None:
@@ -38,8 +37,6 @@ def _tell_failure(conclusion: Conclusion, *, asked: bool) -> None:
         case Fail(code=code):
             log.warning(LogEvent.ATTEMPT_FAILED, **told, next="none")
             log.error(LogEvent.UPDATE_FAILED, **{**told, "cause": code.value})
-        case AskAgain() if asked:
-            log.debug(LogEvent.UPDATE_UNKNOWN, **told)
         case AskAgain():
             log.warning(LogEvent.UPDATE_UNKNOWN, **told)
         case _ if cause is not None and cause.code is CauseCode.CANCELLED:

@@ -43,6 +43,8 @@ class Conclusion:
     cause: Cause | None = None
     evidence: str = ""
     latches: tuple[Latch, ...] = ()
+    label: str = ""
+    """Of the device."""
 
 
 class Concluding:
@@ -182,6 +184,7 @@ class Concluding:
         *,
         latches: tuple[Latch, ...] = (),
     ) -> Conclusion:
+        device = self._ledger.device(job.device)
         return Conclusion(
             job=job,
             attempt=self._attempt,
@@ -190,6 +193,7 @@ class Concluding:
             cause=cause,
             evidence=evidence,
             latches=latches,
+            label="" if device is None else device.label,
         )
 
     # --- gathering

@@ -20,6 +20,8 @@ def outcome_message(conclusion: Conclusion) -> dict[str, object] | None:
         "event": "update-finished",
         "outcome": job.state.value,
         "device": job.device,
+        "device_class": job.device_class,
+        "label": conclusion.label,
         "job": job.id,
         "attempt": conclusion.attempt.id,
         "attempts": job.attempts,

@@ -134,7 +134,7 @@ class _Planning:
 
     def _job_for(self, device: Device, wanted: Desired, job: Job | None) -> Job | None:
         """Make, keep or end the job of one device."""
-        if job is not None and (job.state is JobState.RUNNING or device.id in self.here.busy):
+        if job is not None and self._under_way(job):
             return job  # a running attempt is never broken off for a newer release
         release = wanted.release
         if job is not None and (release is None or release.image != job.image):
@@ -164,8 +164,9 @@ class _Planning:
         if last is None or last.state not in {JobState.FAILED, JobState.CANCELLED}:
             return True
         code = None if last.cause is None else last.cause.code
-        if code is CauseCode.WITHDRAWN:
-            return True  # dropping the release again is a new wish
+        if code in {CauseCode.WITHDRAWN, CauseCode.PROTOCOL_TOO_NEW}:
+            # Dropping a release again is a new wish; a latch for a protocol is lifted by a Firmwarden that speaks it.
+            return True
         if code is not CauseCode.TRANSPORT_EXHAUSTED:
             return False
         ended_at = last.updated_at
@@ -183,13 +184,13 @@ class _Planning:
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Sort the open jobs into those that run, those that ask and those that wait."""
-        under_way = [job for job in jobs if job.state is JobState.RUNNING or job.device in self.here.busy]
+        under_way = [job for job in jobs if self._under_way(job)]
         slots = Counter(job.device_class for job in under_way)
         on_trial = {job.image for job in under_way}
         suspects = _suspect_images(self.ledger.latches())
         holds = self.ledger.holds()
         for job in sorted(jobs, key=lambda job: job.id):
-            if job in under_way:
+            if self._under_way(job):
                 continue
             wait = self._outside_wait(job, holds) or self._time_wait(job)
             if wait is None and job.state is JobState.QUEUED and job.image in suspects & on_trial:
@@ -205,6 +206,9 @@ class _Planning:
             slots[job.device_class] += 1
             on_trial.add(job.image)
             (self.agenda.run if job.state is JobState.QUEUED else self.agenda.ask).append(job)
+
+    def _under_way(self, job: Job) -> bool:
+        return job.state is JobState.RUNNING or job.device in self.here.busy
 
     def _outside_wait(self, job: Job, holds: Sequence[Hold]) -> Wait | None:
         """What lies outside the job: the device, its identity, a person, another process."""

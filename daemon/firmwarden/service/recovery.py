@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,22 +11,47 @@ from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase
 
 if TYPE_CHECKING:
-    from firmwarden.model import Attempt
+    from collections.abc import Callable
+
+    from firmwarden.model import Attempt, Latch
     from firmwarden.store.ledger import Ledger
 
 log = structlog.get_logger()
 
+_BY_ITSELF = "firmwarden"
+"""Who lifts a latch whose reason this version has outgrown."""
 
-def recover(ledger: Ledger, now: float) -> list[Attempt]:
-    """Close every attempt that is found running, by the phase that stands on disk.
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was done at a start."""
+
+    attempts: list[Attempt]
+    """Found running, and closed."""
+    lifted: list[Latch] = field(default_factory=list)
+    """Set because a device spoke a newer protocol than an earlier Firmwarden."""
+
+
+def recover(ledger: Ledger, now: float, speaks: Callable[[Cause], bool] = lambda _cause: False) -> Recovered:
+    """Close every attempt that is found running, by the phase that stands on disk; lift what this version lifts.
 
     In ``ending`` the device had called the image valid and the command that starts it may have been sent: the
     outcome is unknown and the device will be asked.  Before that nothing was started, so the job is queued again.
+
+    Args:
+        ledger: of an open transaction.
+        now: wall clock.
+        speaks: whether the drivers speak by now what a device said when it was latched for a protocol too new.
     """
     left = ledger.running_attempts()
     for attempt in left:
         close(ledger, attempt, f"Firmwarden died while {attempt.phase.value}", now)
-    return left
+    outgrown = [
+        latch
+        for latch in ledger.latches()
+        if latch.cause.code is CauseCode.PROTOCOL_TOO_NEW and speaks(latch.cause)
+    ]
+    return Recovered(left, [ledger.lift(latch.id, _BY_ITSELF, now) for latch in outgrown])
 
 
 def close(ledger: Ledger, attempt: Attempt, why: str, now: float) -> None:
@@ -38,9 +64,17 @@ def close(ledger: Ledger, attempt: Attempt, why: str, now: float) -> None:
     ledger.move(attempt.job, JobState.UNKNOWN if unknown else JobState.QUEUED, now=now, cause=cause)
 
 
-def log_recovered(attempts: list[Attempt]) -> None:
-    """Tell what ``recover`` closed, once it is on disk."""
-    for attempt in attempts:
+def log_recovered(recovered: Recovered) -> None:
+    """Tell what ``recover`` did, once it is on disk."""
+    for latch in recovered.lifted:
+        log.info(
+            LogEvent.LATCH_LIFTED,
+            device=latch.device,
+            image=latch.image,
+            scope=latch.scope.value,
+            who=latch.lifted_by,
+        )
+    for attempt in recovered.attempts:
         log.warning(
             LogEvent.ATTEMPT_INTERRUPTED,
             device=attempt.device,

@@ -83,8 +83,6 @@ def commands(
     if wait is not None and wait.kind is WaitKind.HOLD:
         held_alone = wait.detail.startswith("the device")
         found.append(f"firmwarden unhold {device.id}" if held_alone else "firmwarden unhold all")
-    if wait is not None and wait.kind is WaitKind.IDENTITY:
-        found.append(f"firmwarden adopt {device.id} OLD")
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
     if job is not None and (_may_be_retried(job, wanted) or (wait and wait.kind is WaitKind.BACK_OFF)):

@@ -73,6 +73,7 @@ class JobView(TypedDict):
     updated_at: str
     attempts: int
     attempts_budget: int
+    """Failures in transport that end it; attempts that were broken off do not count."""
     wait: WaitView | None
     progress: ProgressView | None
     cause: CauseView | None

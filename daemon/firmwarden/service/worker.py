@@ -19,6 +19,7 @@ from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase
 from firmwarden.service.chronicle import tell
 from firmwarden.service.conclude import Concluding
+from firmwarden.service.lending import Lending
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Worker:
             concluded: told after every conclusion is on disk.
         """
         self._store = store
-        self._images = images
+        self._lending = Lending(images)
         self._make_driver = make_driver
         self._budgets = budgets
         self._clock = clock
@@ -175,10 +176,10 @@ class Worker:
 
             async def story(driver: Driver) -> Landing:
                 try:
-                    image = await self._images.load(job.image)
+                    async with self._lending.lend(job.image) as image:
+                        return await driver.update(image)
                 except BadImage as exc:
                     raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNAVAILABLE, detail=str(exc))) from exc
-                return await driver.update(image)
 
             await self._conclude_after(story, job, attempt, address, budgets)
 
@@ -228,17 +229,18 @@ class Worker:
         try:
             return await story(run.driver)
         except AttemptFailed as exc:
-            return _as_wished(exc.cause, run.journal.cancelled)
+            cause = exc.cause
         except PortHeld as exc:
             wished = run.journal.cancelled
             return wished if wished is not None and wished.code is CauseCode.CANCELLED else exc
         except StoreError as exc:
             # The journal could not write, so the device was not touched any further.
-            return Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
+            cause = Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
         except Exception as exc:
             # A defect in a driver must not take down every other device (invariant 6); it is logged loudly.
             log.exception(LogEvent.WORKER_CRASHED, detail=repr(exc))
-            return Cause(code=CauseCode.DEFECT, detail=repr(exc))
+            cause = Cause(code=CauseCode.DEFECT, detail=repr(exc))
+        return _as_wished(cause, run.journal.cancelled)
 
     async def _conclude(self, run: Run, result: Landing | Cause | PortHeld) -> None:
         """Record how it ended, however often the store must be asked to."""

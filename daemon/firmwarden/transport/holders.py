@@ -3,24 +3,26 @@
 Source: proc(5), ``/proc/PID/fd`` and ``/proc/PID/comm``.
 """
 
-# ruff: noqa: PTH115, PTH116, PTH208
+# ruff: noqa: PTH115, PTH208
 # Functions of os where pathlib would do: there may be tens of thousands of descriptors to look at.
 
 from __future__ import annotations
 
 import os
 import shlex
-import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from firmwarden.transport.nodes import node_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from firmwarden.transport.nodes import Node
+
 _TIME_LIMIT_S: Final = 0.5
 """Ten times what a machine with a thousand processes needs."""
-_PTY_MAJORS: Final = range(136, 144)
 _NAMED_AT_MOST: Final = 3
 
 
@@ -43,7 +45,7 @@ def who_holds(path: str, *, proc_root: Path = Path("/proc")) -> str:
 
 
 def _holders(path: str, proc_root: Path) -> Iterator[int]:
-    node = _node(path)
+    node = node_of(path)
     if node is None:
         return
     deadline = time.monotonic() + _TIME_LIMIT_S
@@ -66,24 +68,13 @@ def _listing(directory: str) -> list[str]:
         return []
 
 
-def _leads_to(descriptor: str, node: tuple[int, int]) -> bool:
+def _leads_to(descriptor: str, node: Node) -> bool:
     try:
         # Only what is said to be a device is asked for its number: that of a file on a dead network
         # mount would not come.
-        return "/dev/" in os.readlink(descriptor) and _node(descriptor) == node
+        return "/dev/" in os.readlink(descriptor) and node_of(descriptor) == node
     except OSError:
         return False
-
-
-def _node(path: str) -> tuple[int, int] | None:
-    """The number of a device, and for a pty its instance of devpts: each container has a pty 0."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if not stat.S_ISCHR(status.st_mode):
-        return None
-    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in _PTY_MAJORS else 0
 
 
 def process_name(process: Path) -> str:

@@ -9,7 +9,8 @@ What these libraries do in the event loop is too dangerous for one loop with man
 * Closing is an abort, and drops what the driver still holds: a kernel can wait 30 s for it otherwise.
 
 *Exclusive*: by flock, which pyserial's users honour, and by TIOCEXCL, which refuses every later open except root's.
-Programs of old that take a port by a lock file are believed.
+Programs of old that take a port by a lock file are believed.  These locks would also stop a new link while an old
+one is still being closed in its thread; so it is known what is open here, and nobody else is blamed for it.
 
 *Control lines*: Linux raises DTR and RTS with every opening, which nothing can prevent; boards with a capacitor from
 DTR to reset notice only when they were low before.  So HUPCL is taken off: closing leaves them as they are, and a
@@ -37,10 +38,12 @@ from firmwarden.errors import LinkError, OpenFailed, PortHeld
 from firmwarden.transport.channel import Channel
 from firmwarden.transport.holders import who_holds
 from firmwarden.transport.lockfiles import locked_by
+from firmwarden.transport.nodes import node_of
 from firmwarden.transport.threads import in_own_thread, start_thread
 
 if TYPE_CHECKING:
     from firmwarden.model import SerialAddress
+    from firmwarden.transport.nodes import Node
 
 _MARGIN_S: Final = 0.05
 """USB adapters hand over what they received every 16 ms unless told otherwise, and a host is late at times."""
@@ -65,9 +68,8 @@ async def open_serial(address: SerialAddress) -> Channel:
         PortHeld: somebody else has it.
         OpenFailed: it is not there, not permitted, no serial port, or cannot do the baud rate.
     """
-    port = await in_own_thread(lambda: _open_port(address), discard=_close_port)
-    handle = _Handle(port)
-    channel = _SerialChannel(address, port, handle)
+    handle = await in_own_thread(lambda: _open(address), discard=_Handle.shut)
+    channel = _SerialChannel(address, handle)
     # Hands over without waiting for anything, so nothing can come between that would lose the port.
     transport, _channel = await serial_asyncio.connection_for_serial(
         asyncio.get_running_loop(), lambda: channel, handle
@@ -76,16 +78,47 @@ async def open_serial(address: SerialAddress) -> Channel:
     return channel
 
 
+class _Claims:
+    """The ports that this process has open, is opening or is still closing."""
+
+    def __init__(self) -> None:
+        self._nodes: set[Node | None] = set()
+        self._lock = threading.Lock()
+
+    def take(self, path: str) -> Node | None:
+        """Claim the port behind a name, for one opening; None where there is none.
+
+        Raises:
+            OpenFailed: it is claimed already; it may be free soon.
+        """
+        node = node_of(path)
+        with self._lock:
+            if node in self._nodes:
+                raise OpenFailed(f"{path} is still open in this process")
+            if node is not None:
+                self._nodes.add(node)
+        return node
+
+    def give_back(self, node: Node | None) -> None:
+        """Let another opening have it."""
+        with self._lock:
+            self._nodes.discard(node)
+
+
+_claims: Final = _Claims()
+
+
 class _Handle:
     """What pyserial-asyncio's transport needs of a port."""
 
-    def __init__(self, port: serial.Serial) -> None:
+    def __init__(self, port: serial.Serial, node: Node | None) -> None:
         self.timeout: float | None = 0
         self.write_timeout: float | None = 0
         self.closed = asyncio.Event()
+        self.port = port
         self.in_use = threading.Lock()
         """Held by threads that use the port: closing must not give its number to another port under their hands."""
-        self._port = port
+        self._node = node
         self._descriptor = port.fileno()
         self._broken = False
 
@@ -132,18 +165,22 @@ class _Handle:
         loop = asyncio.get_running_loop()
 
         def work() -> None:
-            with self.in_use:
-                _close_port(self._port)
+            self.shut()
             with contextlib.suppress(RuntimeError):  # the loop is closed, at the end of the process
                 loop.call_soon_threadsafe(self.closed.set)
 
         start_thread(work)
 
+    def shut(self) -> None:
+        """Close the port here and now."""
+        with self.in_use:
+            _close_port(self.port)
+        _claims.give_back(self._node)
+
 
 class _SerialChannel(Channel):
-    def __init__(self, address: SerialAddress, port: serial.Serial, handle: _Handle) -> None:
+    def __init__(self, address: SerialAddress, handle: _Handle) -> None:
         super().__init__(address.path, baud=address.baud, margin_s=_MARGIN_S)
-        self._port = port
         self._handle = handle
         self._closed = handle.closed
 
@@ -157,9 +194,9 @@ class _SerialChannel(Channel):
         def work() -> None:
             with self._handle.in_use:
                 if dtr is not None:
-                    self._port.dtr = dtr
+                    self._handle.port.dtr = dtr
                 if rts is not None:
-                    self._port.rts = rts
+                    self._handle.port.rts = rts
 
         try:
             await in_own_thread(work)
@@ -176,6 +213,15 @@ class _SerialChannel(Channel):
                 self._check()
         if sent < len(data):
             transport.write(data[sent:])
+
+
+def _open(address: SerialAddress) -> _Handle:
+    node = _claims.take(address.path)
+    try:
+        return _Handle(_open_port(address), node)
+    except BaseException:
+        _claims.give_back(node)
+        raise
 
 
 def _open_port(address: SerialAddress) -> serial.Serial:
@@ -204,7 +250,7 @@ def _open_port(address: SerialAddress) -> serial.Serial:
 
 def _take(port: serial.Serial, baud: int) -> None:
     descriptor = port.fileno()
-    if struct.unpack("i", fcntl.ioctl(descriptor, _TIOCGEXCL, bytes(4)))[0]:
+    if _is_exclusive(descriptor):
         # Only root gets as far as this.
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
     fcntl.ioctl(descriptor, termios.TIOCEXCL)
@@ -220,6 +266,14 @@ def _take(port: serial.Serial, baud: int) -> None:
         raise ValueError(f"the port would run at {given}")
     with contextlib.suppress(ValueError):  # few drivers have it
         port.set_low_latency_mode(True)
+
+
+def _is_exclusive(descriptor: int) -> bool:
+    try:
+        answer = fcntl.ioctl(descriptor, _TIOCGEXCL, bytes(4))
+    except OSError:  # MIPS and PowerPC number it otherwise
+        return False
+    return bool(struct.unpack("i", answer)[0])
 
 
 def _actual_baud(descriptor: int) -> int | None:

@@ -9,7 +9,7 @@ the name of an interface's directory, ``<bus>-<ports>:<configuration>.<interface
 drivers/usb/core/message.c, usb_set_configuration().
 """
 
-# ruff: noqa: PTH115, PTH116
+# ruff: noqa: PTH115
 # Functions of os where pathlib would do: a scan is made of such calls and runs every two seconds for years.
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import errno
 import fnmatch
 import os
 import re
-import stat
 from dataclasses import dataclass
 from enum import Enum, auto, unique
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import SerialAddress, Sighting, TcpAddress, UsbFacts
+from firmwarden.transport.nodes import PTY_MAJORS, node_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_PTY_MAJORS: Final = range(136, 144)
+    from firmwarden.transport.nodes import Node
+
 _CONSOLE_MAJOR: Final = 4
 _CONSOLE_MINORS: Final = range(64)
 _ALIAS_MAJOR: Final = 5
@@ -44,9 +45,6 @@ _INTERFACE: Final = re.compile(
 )
 _ROOT_HUB: Final = re.compile(r"(.*)/usb\d+(?=/|$)")
 
-_Node = tuple[int, int]
-"""What makes two names one node: the device number, and for a pty its instance of devpts too (each container
-has one, and all of them begin with number 0)."""
 _Registration = tuple[str, int, int]
 """Name, inode and change time of an entry in /sys/class/tty: others as soon as the device is registered anew."""
 
@@ -109,25 +107,25 @@ class PortScanner:
             OSError: the scan could not be done, so nothing is known; the machine is out of descriptors or memory.
         """
         self.problems = ()
-        ports: dict[_Node, tuple[str, UsbFacts | None]] = {}
-        empty_slots: set[_Node] = set()
+        ports: dict[Node, tuple[str, UsbFacts | None]] = {}
+        empty_slots: set[Node] = set()
         for name, tty in self._class_entries():
             if (
                 tty.kind is not _Kind.VIRTUAL
-                and (node := _node(path := f"{self._dev_root}/{name}")) is not None
+                and (node := node_of(path := f"{self._dev_root}/{name}")) is not None
             ):
                 if tty.kind is _Kind.PORT:
                     ports[node] = (path, tty.usb)
                 else:
                     empty_slots.add(node)
 
-        names: dict[_Node, set[str]] = {}
+        names: dict[Node, set[str]] = {}
         for directory in ("by-id", "by-path"):
             for name in self._listing(f"{self._dev_root}/serial/{directory}"):
-                if (node := _node(name)) in ports:
+                if (node := node_of(name)) in ports:
                     names.setdefault(node, set()).add(name)
         for name in self._names_by_pattern():
-            node = _node(name)
+            node = node_of(name)
             if node in ports or (node is not None and node not in empty_slots and self._is_port(node)):
                 names.setdefault(node, set()).add(name)
 
@@ -196,10 +194,10 @@ class PortScanner:
             self.problems = (*self.problems, f"{directory} cannot be read: {exc.strerror}")
         return []
 
-    def _is_port(self, node: _Node) -> bool:
+    def _is_port(self, node: Node) -> bool:
         """Tell ports among the nodes that a pattern names: never open a watchdog because it was near."""
         major, minor = os.major(node[0]), os.minor(node[0])
-        if major in _PTY_MAJORS:
+        if major in PTY_MAJORS:
             return True
         if major == _ALIAS_MAJOR or (major == _CONSOLE_MAJOR and minor in _CONSOLE_MINORS):
             return False
@@ -211,17 +209,6 @@ class PortScanner:
 
 def _sighting(path: str, names: set[str], usb: UsbFacts | None) -> Sighting:
     return Sighting(address=SerialAddress(path=path), links=tuple(sorted(names - {path})), usb=usb)
-
-
-def _node(path: str) -> _Node | None:
-    """The character device that a name leads to now."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if not stat.S_ISCHR(status.st_mode):
-        return None
-    return status.st_rdev, status.st_dev if os.major(status.st_rdev) in _PTY_MAJORS else 0
 
 
 def _registration(path: str) -> _Registration:

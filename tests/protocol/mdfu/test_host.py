@@ -397,6 +397,12 @@ def test_any_command_can_be_aborted(steps: tuple[Step, ...]) -> None:
     assert cause.code is CauseCode.ERASE_ERROR
 
 
+def test_an_abort_without_a_cause_is_no_image_state_that_lacks_its_byte() -> None:
+    cause, _, _ = _failure(*_WRITTEN, (_STATE, _abort(4)))
+
+    assert cause.code is CauseCode.ABORT_WITHOUT_CAUSE
+
+
 def test_each_known_abort_has_its_own_code() -> None:
     assert set(ABORT_CODES) == set(AbortCause)
     assert len(set(ABORT_CODES.values())) == len(AbortCause)
@@ -668,6 +674,41 @@ def test_client_info_malformed_twice_is_final() -> None:
         sequence=0,
     )
     assert host.info is None
+
+
+def test_an_echo_of_the_first_question_is_no_answer() -> None:
+    """A shell that echoes is an application, not a client whose parameters are malformed."""
+    cause, _, wire = _failure(*[(_HELLO, _HELLO)] * 3, settings=_PATIENT)
+
+    assert cause.code is CauseCode.NO_ANSWER
+    assert _stats(wire) == {"resends": 2, "timeouts": 3, "strays": 3}
+
+
+def test_an_echo_while_the_loader_starts_does_no_harm() -> None:
+    _update((_HELLO, _HELLO), *_STARTED, (_FIRST, _answer(2)), *_FINISH)
+
+
+def test_nothing_is_started_over_a_line_that_echoes() -> None:
+    """When START_TRANSFER comes back it reads as COMMAND_NOT_SUPPORTED, a chunk as NOT_AUTHORIZED: both would latch."""
+    for answers in ((_HELLO, _INFO_WIRE), (_HELLO + _INFO_WIRE,)):
+        cause, _, _ = _failure((_HELLO, *answers))
+
+        assert cause.code is CauseCode.RETRIES_EXHAUSTED
+        assert "sends back" in cause.detail
+
+
+def test_confirmation_takes_an_echo_for_an_application() -> None:
+    wire = Wire(MdfuConfirm(_PATIENT), Script(*[(_HELLO, _HELLO)] * 3))
+
+    assert wire.run() == Silent()
+
+
+def test_something_malformed_now_and_then_is_not_malformed_twice() -> None:
+    wire, _ = _update(
+        (_HELLO, _answer(0)), (_HELLO,), (_HELLO, _answer(0)), *_STARTED, (_FIRST, _answer(2)), *_FINISH
+    )
+
+    assert _stats(wire) == {"resends": 3, "timeouts": 3}
 
 
 def test_a_client_that_refuses_the_first_question_twice_is_taken_at_its_word() -> None:

@@ -66,6 +66,7 @@ class Observation(Enum):
     ANSWER = "answered"
     UNUSABLE = "the answer lacks the data that belongs to it"
     STRAY = "an answer to another command"
+    ECHO = "the first question came back"
     NOT_EXECUTED = "the client asked for it again"
     ANSWER_LOST = "executed, but the answer was lost and the repeat arrived damaged"
     ANSWER_GONE = "executed, but the answer was lost and the client cannot repeat it"
@@ -73,6 +74,9 @@ class Observation(Enum):
     DAMAGED = "the answer arrived damaged"
     CUT_OFF = "an answer was cut off by the next one"
     TIMED_OUT = "no answer in time"
+
+
+_NOT_FOR_US: Final = frozenset({Observation.STRAY, Observation.ECHO})
 
 
 @unique
@@ -92,6 +96,7 @@ REACTIONS: Final[Mapping[Observation, Reaction]] = {
     Observation.ANSWER: Reaction.ACCEPT,
     Observation.UNUSABLE: Reaction.RESEND,
     Observation.STRAY: Reaction.WAIT,
+    Observation.ECHO: Reaction.WAIT,
     Observation.NOT_EXECUTED: Reaction.RESEND,
     Observation.ANSWER_LOST: Reaction.RESEND,
     # No success may be assumed: the answer that is gone can have been an abort.
@@ -185,6 +190,7 @@ class Exchange:
         self._response = _SUCCESSES[0]
         self._failure: GaveUp | None = None
         # Of the whole conversation:
+        self._echo_at: int | None = None  # the number of resends so far when the first question came back
         self._commands = 0
         self._resends = 0
         self._timeouts = 0
@@ -197,6 +203,11 @@ class Exchange:
     def raw(self) -> bytes:
         """What was last received as an answer to the command under way, damaged or not."""
         return self._raw
+
+    @property
+    def echoed(self) -> bool:
+        """Whether the question that is answered now came back too, so that the line must echo all that it is sent."""
+        return self._echo_at == self._resends
 
     @property
     def stats(self) -> LinkStats:
@@ -289,7 +300,11 @@ class Exchange:
             self._note_damage(Observation.DAMAGED, found.packet)
             return
         observation = self._classify(response)
-        if observation is Observation.STRAY or self._state is not _State.WAITING:
+        if self._manner.patient and encode_frame(found.packet) == self._send.data:
+            # It reads as a success without data, but no answer has the bit that marks the first question.
+            observation = Observation.ECHO
+            self._echo_at = self._resends
+        if observation in _NOT_FOR_US or self._state is not _State.WAITING:
             self._strays += 1
         if self._state is _State.WAITING:
             self._raw = found.packet

@@ -42,6 +42,7 @@ from firmwarden.protocol.mdfu.packet import (
     Command,
     CommandPacket,
     ImageState,
+    MalformedPacket,
     ResponsePacket,
     Status,
     next_sequence,
@@ -383,6 +384,10 @@ class _Conversation:
             info = ClientInfo.decode(payload)
         except MalformedClientInfo as exc:
             raise self._failure(CauseCode.CLIENT_INFO_MALFORMED, str(exc)) from exc
+        if self._exchange.echoed:
+            # The commands that follow read as refusals when they come back.
+            detail = "the line sends back what it is sent, so answers cannot be told from commands"
+            raise self._failure(CauseCode.RETRIES_EXHAUSTED, detail)
         if info.version.newer_than_ours and not self._settings.accept_newer:
             detail = f"the client speaks MDFU {info.version}, we speak up to {OUR_VERSION}"
             raise self._failure(CauseCode.PROTOCOL_TOO_NEW, detail)
@@ -425,6 +430,19 @@ class _Conversation:
                 sequence=self._sequence,
             )
         )
+
+
+def speaks_by_now(cause: Cause) -> bool:
+    """Whether a client that was refused for its protocol's version is one that we can talk to.
+
+    Args:
+        cause: of the refusal; what the client had answered tells the version.
+    """
+    try:
+        info = ClientInfo.decode(ResponsePacket.decode(cause.raw).payload)
+    except (MalformedPacket, MalformedClientInfo):
+        return False
+    return not info.version.newer_than_ours
 
 
 class MdfuHost(_Conversation):

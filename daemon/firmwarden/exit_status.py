@@ -1,4 +1,7 @@
-"""The exit status of ``update`` and of ``retry --wait``: what a script may build on."""
+"""The exit status of ``update`` and of ``retry --wait``: what a script may build on.
+
+The command line and the one-shot update both know it, so it stands below them.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,238 @@
+"""The sentences of `why`: each situation says what holds, what comes next and what would change it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from firmwarden.model import (
+    Cause,
+    CauseCode,
+    Device,
+    DeviceId,
+    ImageHash,
+    Job,
+    JobId,
+    JobState,
+    Latch,
+    LatchId,
+    LatchScope,
+    Wait,
+    WaitKind,
+)
+from firmwarden.service import sentences
+from firmwarden.service.desired import Desired
+from support.house import NOON, PANEL, release
+
+TWO = release("2.0.0")
+UNIT = Device(id=DeviceId("k3x9qa"), device_class=PANEL, key="serial:1")
+RUNS_ONE = replace(
+    UNIT, running_version="1.0.0", running_evidence="the device acknowledged its end", complete=True
+)
+QUEUED = Job(
+    id=JobId(7),
+    device=UNIT.id,
+    device_class=PANEL,
+    image=TWO.image,
+    version="2.0.0",
+    sequence=None,
+    size=100,
+    state=JobState.QUEUED,
+    created_at=NOON,
+    updated_at=NOON,
+)
+WANTS_TWO = Desired(TWO, "2.0.0 is the newest release of its class")
+SETTLED = Desired(None, "2.0.0 is the newest release of its class, and the device runs it", settled=True)
+NOTHING = Desired(None, "no release of its class is in the firmware directory")
+
+
+def ended(state: JobState, code: CauseCode) -> Job:
+    return replace(QUEUED, state=state, cause=Cause(code=code, detail="it said so"))
+
+
+def latch(scope: LatchScope, code: CauseCode = CauseCode.INVALID_FILE) -> Latch:
+    return Latch(
+        id=LatchId(1),
+        scope=scope,
+        device=None if scope is LatchScope.IMAGE else UNIT.id,
+        image=None if scope is LatchScope.DEVICE else ImageHash(TWO.image),
+        cause=Cause(code=code),
+        set_at=NOON,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Situation:
+    device: Device = RUNS_ONE
+    job: Job | None = None
+    wait: Wait | None = None
+    wanted: Desired | None = WANTS_TWO
+    latches: list[Latch] = field(default_factory=list)
+    should: str = "2.0.0: 2.0.0 is the newest release of its class."
+    runs: str = "1.0.0 (the device acknowledged its end)."
+    next: str
+    commands: list[str] = field(default_factory=list)
+
+
+SITUATIONS = {
+    "just started": Situation(
+        wanted=None,
+        should="Not decided yet: the first scans are not done",
+        next="Nothing, until there is something to do.",
+    ),
+    "runs what it should": Situation(
+        device=replace(RUNS_ONE, running_version="2.0.0"),
+        job=replace(QUEUED, state=JobState.SUCCEEDED),
+        wanted=SETTLED,
+        should="What it runs now: 2.0.0 is the newest release of its class, and the device runs it.",
+        runs="2.0.0 (the device acknowledged its end).",
+        next="Nothing: the device runs what it should.",
+    ),
+    "nothing for its class": Situation(
+        wanted=NOTHING,
+        should="Nothing new: no release of its class",
+        next="Nothing, until there is something to do.",
+    ),
+    "never updated": Situation(
+        device=UNIT,
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.ABSENT, detail="the device is not here"),
+        runs="Not known: Firmwarden has not updated it yet",
+        next="Job 7 (2.0.0) waits: the device is not here.",
+        commands=["firmwarden cancel 7"],
+    ),
+    "starts next": Situation(
+        job=QUEUED, next="Job 7 starts as soon as the planner comes by.", commands=["firmwarden cancel 7"]
+    ),
+    "being written": Situation(
+        job=replace(QUEUED, state=JobState.RUNNING), next="Job 7 is writing 2.0.0 now."
+    ),
+    "between two attempts": Situation(
+        job=replace(QUEUED, attempts=2),
+        wait=Wait(kind=WaitKind.BACK_OFF, detail="the last attempt failed in transport", until=NOON + 8.0),
+        next="Job 7 (2.0.0) waits until 2024-10-04T12:00:08.000Z: the last attempt failed in transport.",
+        commands=["firmwarden cancel 7", "firmwarden retry k3x9qa"],
+    ),
+    "held by a person": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.HOLD, detail="the device is held by ann: on loan"),
+        next="Job 7 (2.0.0) waits: the device is held by ann: on loan.",
+        commands=["firmwarden unhold k3x9qa", "firmwarden cancel 7"],
+    ),
+    "everything held": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.HOLD, detail="everything is held by ann: fair"),
+        next="Job 7 (2.0.0) waits: everything is held by ann: fair.",
+        commands=["firmwarden unhold all", "firmwarden cancel 7"],
+    ),
+    "who is it": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.IDENTITY, detail="two ports show the serial number 1"),
+        next="Job 7 (2.0.0) waits: two ports show the serial number 1.",
+        commands=["firmwarden cancel 7"],
+    ),
+    "port held": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.PORT_HELD, detail="/dev/ttyACM0 is held by picocom (process 7)", until=NOON),
+        next="Job 7 (2.0.0) waits until 2024-10-04T12:00:00.000Z: /dev/ttyACM0 is held by picocom (process 7).",
+        commands=["firmwarden cancel 7"],
+    ),
+    "erased and not finished": Situation(
+        device=replace(RUNS_ONE, complete=False),
+        job=QUEUED,
+        runs="No complete image: an erase was begun and no update was finished since; before that 1.0.0",
+        next="Job 7 starts",
+        commands=["firmwarden cancel 7"],
+    ),
+    "outcome unknown, asked now": Situation(
+        job=ended(JobState.UNKNOWN, CauseCode.END_UNANSWERED),
+        runs="2.0.0 or nothing, not known: the image is on the device and it called it valid",
+        next="The device is asked what became of job 7; then the record is settled.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
+    "outcome unknown for good": Situation(
+        job=ended(JobState.UNKNOWN, CauseCode.END_UNANSWERED),
+        wait=Wait(kind=WaitKind.BACK_OFF, detail="asked 5 times without an answer"),
+        runs="2.0.0 or nothing, not known",
+        next="Job 7 has an unknown outcome; the device is asked again: asked 5 times without an answer.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
+    "exhausted": Situation(
+        job=ended(JobState.FAILED, CauseCode.TRANSPORT_EXHAUSTED),
+        next="Nothing, until it is plugged anew, the pause after a used-up budget ends, or a person retries.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
+    "cancelled": Situation(
+        job=ended(JobState.CANCELLED, CauseCode.CANCELLED),
+        next="Nothing by itself: job 7 ended cancelled. A new release or a retry starts another.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
+    "withdrawn": Situation(
+        job=ended(JobState.CANCELLED, CauseCode.WITHDRAWN),
+        wanted=NOTHING,
+        should="Nothing new: no release of its class",
+        next="Nothing, until there is something to do.",
+    ),
+    "pair latched, nothing else": Situation(
+        job=ended(JobState.FAILED, CauseCode.INVALID_FILE),
+        wanted=Desired(None, "every release of its class is latched for it"),
+        latches=[latch(LatchScope.PAIR)],
+        should="Nothing new: every release of its class is latched for it.",
+        next="Nothing, until a person lifts the latch or another image is released.",
+        commands=["firmwarden clear k3x9qa"],
+    ),
+    "image latched": Situation(
+        wanted=Desired(None, "every release of its class is latched for it"),
+        latches=[latch(LatchScope.IMAGE)],
+        should="Nothing new",
+        next="Nothing, until a person lifts the latch or another image is released.",
+        commands=[f"firmwarden clear {TWO.image[:12]}"],
+    ),
+    "newest latched, runs the one before": Situation(
+        wanted=Desired(None, "1.0.0 is the newest release that is not latched for it", settled=True),
+        latches=[latch(LatchScope.PAIR)],
+        should="What it runs now: 1.0.0 is the newest release that is not latched for it.",
+        next="Nothing: the device runs what it should; a latch keeps another image from it.",
+        commands=["firmwarden clear k3x9qa"],
+    ),
+    "device latched": Situation(
+        device=replace(RUNS_ONE, complete=False),
+        job=ended(JobState.FAILED, CauseCode.ERASE_ERROR),
+        wanted=Desired(None, "the device is latched: erase-error"),
+        latches=[latch(LatchScope.DEVICE, CauseCode.ERASE_ERROR)],
+        should="Nothing new: the device is latched: erase-error.",
+        runs="No complete image",
+        next="Nothing, until a person lifts the latch: it keeps every image from this device.",
+        commands=["firmwarden clear k3x9qa"],
+    ),
+    "latch lifted, not retried": Situation(
+        job=ended(JobState.FAILED, CauseCode.INVALID_FILE),
+        next="Nothing by itself: job 7 ended failed. A new release or a retry starts another.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
+    "unknown version held": Situation(
+        device=UNIT,
+        wanted=Desired(None, "what it runs is not known, and its class holds such devices"),
+        should="Nothing new: what it runs is not known",
+        runs="Not known",
+        next="Nothing, until there is something to do.",
+        commands=["firmwarden adopt k3x9qa --running VERSION"],
+    ),
+    "pinned": Situation(
+        device=replace(RUNS_ONE, pinned="1.0.0"),
+        wanted=Desired(None, "it is pinned to 1.0.0, and the device runs it", settled=True),
+        should="What it runs now: it is pinned to 1.0.0",
+        next="Nothing: the device runs what it should.",
+        commands=["firmwarden pin k3x9qa none"],
+    ),
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS.values(), ids=SITUATIONS)
+def test_why(situation: Situation) -> None:
+    each = situation
+    assert sentences.should_run(each.wanted).startswith(each.should)
+    assert sentences.runs(each.device, each.job).startswith(each.runs)
+    assert sentences.next_step(each.job, each.wait, each.wanted, each.latches).startswith(each.next)
+    assert sentences.commands(each.device, each.job, each.wait, each.wanted, each.latches) == each.commands
