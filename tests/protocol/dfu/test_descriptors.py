@@ -99,6 +99,11 @@ def test_the_size_of_a_block(announced: int, used: int) -> None:
     assert functional.block_size == used
 
 
+def test_a_field_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="two bytes"):
+        FunctionalDescriptor(attributes=Attribute(0), detach_timeout_ms=0, transfer_size=1 << 16)
+
+
 def test_a_rom_with_several_memories() -> None:
     raw = _configuration(_interface(0, 0, string=4), _interface(0, 1, string=5), ROM)
 

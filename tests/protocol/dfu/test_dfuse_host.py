@@ -232,6 +232,31 @@ def test_a_device_that_refuses_option_bytes() -> None:
         assert _code(raised) is CauseCode.WRITE_ERROR
 
 
+def test_option_bytes_that_take_the_device_away_at_once() -> None:
+    player = Script(f"""
+        {_SET} -> ok
+        {STATUS} -> 00 00 00 00 04 00
+        pause 0.005
+        {STATUS} -> 00 00 00 00 05 00
+        21 01 02 00 00 00 01 00  61 -> ok
+        {STATUS} -> gone
+    """)
+
+    assert player.play(_host().write_options(Segment(BASE, b"a"))) is False
+    player.finish()
+
+
+def test_an_abort_that_does_not_abort() -> None:
+    done = f"{STATUS} -> 00 00 00 00 04 00\npause 0.005\n{STATUS} -> 00 00 00 00 05 00\n"
+    player = Script(f"{_SET} -> ok\n{done} 21 06 00 00 00 00 00 00 -> ok\n{STATUS} -> 00 00 00 00 05 00")
+
+    with pytest.raises(AttemptFailed) as raised:
+        player.play(_host().read(BASE, 4))
+
+    player.finish()
+    assert _code(raised) is CauseCode.OUT_OF_STEP
+
+
 # --- verify and leave -----------------------------------------------------------------------------------------
 
 IMAGE = (Segment(BASE, bytes(range(100))),)

@@ -432,6 +432,16 @@ def test_inv1_an_upload_would_end_a_download_that_is_not_over() -> None:
         script.play(host.upload(8))
 
 
+def test_a_device_that_gives_nothing_says_why() -> None:
+    script = Script(f"{IDLE} A1 02 00 00 00 00 04 00 -> stall\n{STATUS} -> 0b 00 00 00 0a 00")
+
+    with pytest.raises(AttemptFailed) as raised:
+        script.play(DfuHost(_unit()).upload(8))
+
+    script.finish()
+    assert (_code(raised), raised.value.cause.offset) == (CauseCode.VENDOR_ERROR, 0)
+
+
 @given(st.binary(max_size=40), st.integers(1, 44))
 def test_what_was_sent_can_be_read(image: bytes, longest: int) -> None:
     unit = _unit()

@@ -85,6 +85,15 @@ def test_blocks_are_all_of_an_image_that_is_not_blank(
     assert _bytes(segments).items() <= flash.items()
 
 
+def test_blank_blocks_are_left_out() -> None:
+    image = [Segment(0, b"a" * 16 + b"\xff" * 80 + b"b")]
+
+    assert [(block.address, block.data) for block in blocks_of(image, 32, 0xFF)] == [
+        (0, b"a" * 16),
+        (96, b"b" + b"\xff" * 15),
+    ]
+
+
 def test_a_device_that_takes_less_than_a_granule_gets_less() -> None:
     assert [block.data for block in blocks_of([Segment(0, b"abcdefgh" * 2)], 8, 0xFF)] == [
         b"abcdefgh",

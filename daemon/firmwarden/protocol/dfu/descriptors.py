@@ -154,7 +154,7 @@ def find_dfu(configuration: bytes) -> tuple[DfuInterface, ...]:
     """Find the DFU interfaces in a configuration descriptor and all that follows it.
 
     Raises:
-        MalformedDescriptor: it is no configuration, or a length leads out of it; the message tells the offset.
+        MalformedDescriptor: it is no configuration, a length leads out of it, or a descriptor in it is malformed.
     """
     if len(configuration) < _CONFIGURATION_SIZE or configuration[1] != _CONFIGURATION:
         raise MalformedDescriptor("no configuration descriptor")

@@ -45,7 +45,6 @@ from firmwarden.protocol.dfu.steps import (
     Unit,
     abort,
     expect,
-    lost,
     make_idle,
     pause_after,
     poll,
@@ -377,10 +376,10 @@ class DfuseHost:
         reply = yield self._unit.ask(Request.UPLOAD, value=block, length=size)
         if isinstance(reply, Trouble):
             yield from refused(self._unit, what, reply)
-            raise lost(reply, what)
-        if exact and len(reply) != size:
-            raise failure(CauseCode.OUT_OF_STEP, f"{len(reply)} of {size} byte(s) came at {what}")
-        return reply
+        data = expect(reply, what)
+        if exact and len(data) != size:
+            raise failure(CauseCode.OUT_OF_STEP, f"{len(data)} of {size} byte(s) came at {what}")
+        return data
 
 
 def _first_difference(wanted: bytes, got: bytes) -> int | None:

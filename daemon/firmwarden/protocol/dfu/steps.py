@@ -251,7 +251,7 @@ def make_idle(unit: Unit) -> Conversation[StatusReport]:
     """Bring a device to dfuIDLE, wherever an earlier host left it, and return what it told first.
 
     The first report is worth a look: it may be an error that the last host never read.  Nothing that this sends can
-    start an image.
+    start an image, unless the last host told the device to and was cut off before it asked for the result.
 
     Raises:
         AttemptFailed: the device cannot be brought there; in run-time mode, among others.
