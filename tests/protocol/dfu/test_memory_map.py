@@ -1,7 +1,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firmwarden.protocol.dfu.memory_map import (
@@ -188,6 +188,7 @@ def test_which_sectors_a_span_touches() -> None:
     st.integers(0, 60),
     st.integers(0, 60),
 )
+@example([SectorRun(1, 2, ALL)], 11, 0)  # nothing, but inside a sector
 def test_sectors_agree_with_a_search(runs: list[SectorRun], start: int, size: int) -> None:
     region = Region(10, tuple(runs))
     every = list(region.sectors())

@@ -102,6 +102,8 @@ class Region:
 
     def sectors(self, start: int = 0, end: int = ADDRESS_SPACE) -> Iterator[Sector]:
         """Yield the sectors that have a byte from `start` on and before `end`, in ascending order."""
+        if start >= end:
+            return
         address = self.address
         for run in self.runs:
             run_end = address + run.count * run.size
