@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 GRANULE: Final = 16
-"""Blocks begin and end at multiples of this.  It is the strictest alignment that any STM32 asks for (AN2606, table
+"""Blocks begin and end at multiples of this, unless the silicon is known.  It is the strictest alignment that any STM32 asks for (AN2606, table
 7), and it avoids the ROMs V9.x and V10.x of STM32L47x and L48x, which corrupt a block of more than 256 bytes whose
 length is no multiple of 8."""
 
@@ -90,21 +90,21 @@ _LYING_MASS_ERASE: Final = replace(_MASS_ERASE, shortest_s=35.0)
 """How long it can take on an STM32F405; dfu-util waits so long."""
 
 
-def blocks_of(image: Iterable[Segment], size: int, erased: int) -> Iterator[Segment]:
+def blocks_of(image: Iterable[Segment], size: int, erased: int, granule: int = GRANULE) -> Iterator[Segment]:
     """Cut an image into what is written at a time, and leave out what an erased flash holds already.
 
     Blank granules at either end of a block are left out too: flash with error correction would count them as
     written.
     """
-    size = size - size % GRANULE or size
+    size = size - size % granule or size
     blank = bytes((erased,))
-    for segment in aligned(image, GRANULE, erased):
+    for segment in aligned(image, granule, erased):
         for offset in range(0, len(segment.data), size):
             data = segment.data[offset : offset + size]
             head = len(data) - len(data.lstrip(blank))
-            head -= head % GRANULE
+            head -= head % granule
             tail = len(data.rstrip(blank))
-            tail += -tail % GRANULE
+            tail += -tail % granule
             if tail > head:
                 yield Segment(segment.address + offset + head, data[head:tail])
 
@@ -116,12 +116,15 @@ class DfuseHost:
         unit: the interface.
         memory: the map of the alternate setting.
         erased: what an erased byte reads as; 0x00 on STM32L0 and L1.
+        granule: blocks begin and end at multiples of this.  Where the silicon is known, what it programs at once:
+            then two writes may meet anywhere between granules, and never in one.
     """
 
-    def __init__(self, unit: Unit, memory: MemoryMap, *, erased: int = 0xFF) -> None:
+    def __init__(self, unit: Unit, memory: MemoryMap, *, erased: int = 0xFF, granule: int = GRANULE) -> None:
         self._unit = unit
         self._memory = memory
         self._erased = erased
+        self._granule = granule
         self._checked = Checked()
 
     # --- where to begin ----------------------------------------------------------------------------------
@@ -214,7 +217,7 @@ class DfuseHost:
             BadImage: two segments give the same byte.
             AttemptFailed: the image does not lie in memory that can be written, or the device failed.
         """
-        blocks = tuple(blocks_of(image, self._unit.functional.block_size, self._erased))
+        blocks = tuple(blocks_of(image, self._unit.functional.block_size, self._erased, self._granule))
         for block in blocks:
             if not self._memory.allows(block.address, block.end, Access.WRITE):
                 raise failure(
