@@ -13,6 +13,8 @@ from enum import Enum, StrEnum, unique
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from firmwarden.model import Phase
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -53,6 +55,17 @@ class Stage(StrEnum):
     """Read the commit back."""
     LEAVE = "leave"
     """Start the image."""
+
+    @property
+    def journal(self) -> Phase:
+        """What must be on disk before the stage begins."""
+        match self:
+            case Stage.READ:
+                return Phase.PROBING
+            case Stage.LEAVE:
+                return Phase.ENDING
+            case _:
+                return Phase.WRITING
 
 
 @unique

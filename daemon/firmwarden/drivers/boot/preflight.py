@@ -139,7 +139,7 @@ def _protection(family: Family | None, contents: Contents, *, readable: bool) ->
 def _blocks(target: Target, placed: tuple[Segment, ...], block_size: int) -> Finding:
     bug = target.family.length_bug if target.family else None
     if bug is not None:
-        for block in blocks_of(placed, block_size, target.erased):
+        for block in blocks_of(placed, block_size, target.erased, target.granule):
             if len(block.data) > bug.above and len(block.data) % bug.multiple:
                 return Finding(
                     Check.BLOCKS,
