@@ -127,6 +127,8 @@ class BankCheck:
     """The sizes of pages while the flash is two banks, where they are others while it is one."""
     stacks: tuple[Ram, ...]
     """What every known version of the ROM takes for a stack pointer; where that is not told, the part's SRAM."""
+    first: int = 2
+    """The bank that it starts when both could be started."""
     loader_at_least: int | None = None
     """The oldest loader (by its id) that does it right."""
     doubt: str = ""

@@ -301,6 +301,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         bank_check=BankCheck(
             setting="nDBANK=0, nDBOOT=0",
             pages=_F4_SECTORS,
+            first=1,
             stacks=(_sram(512),),
             source=Source("ST AN2606, pattern 9 and its dual-bank figure", Confidence.VENDOR),
         ),

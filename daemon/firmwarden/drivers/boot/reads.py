@@ -9,6 +9,7 @@ from firmwarden.drivers.boot.facts import WORD
 from firmwarden.drivers.boot.lookup import second_bank
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.boot.vectors import VECTORS_SIZE
+from firmwarden.protocol.dfu.segments import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,14 +27,18 @@ class Read:
     required: bool = True
     """False: it tells more, where the loader shows it (option bytes, its own version)."""
 
+    def covers(self, other: Read) -> bool:
+        """Tell whether this reads all that the other does."""
+        return self.address <= other.address and other.address + other.size <= self.address + self.size
+
 
 def wanted(target: Target, image: Iterable[Segment], *, whole: bool) -> tuple[Read, ...]:
-    """Return what to read.
+    """Return what to read; no byte twice.
 
     Args:
         target: what is updated.
         image: the image, where its file says.
-        whole: all that the image will replace.  Left out after a power cut, when nothing is kept anyway, and reading
+        whole: all that the image will replace, in whole granules.  Left out after a power cut, when nothing is kept anyway, and reading
             what was under way then may fault; the granule that is committed has been read by the ROM before.
 
     Raises:
@@ -41,11 +46,13 @@ def wanted(target: Target, image: Iterable[Segment], *, whole: bool) -> tuple[Re
     """
     placed = target.place(image)
     if whole:
-        body = tuple(Read(piece.address, len(piece.data)) for piece in placed)
+        granules = aligned(placed, target.granule, target.erased)
+        body = tuple(Read(piece.address, len(piece.data)) for piece in granules)
     else:
         commit = target.commit(placed)
         body = (Read(commit.address, len(commit.data)),)
-    return (*_facts(target), *body)
+    facts = (fact for fact in dict.fromkeys(_facts(target)) if not any(each.covers(fact) for each in body))
+    return (*facts, *body)
 
 
 def _facts(target: Target) -> Iterator[Read]:

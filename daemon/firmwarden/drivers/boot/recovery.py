@@ -80,21 +80,21 @@ def recover(
     if unfinished.phase is Phase.PROBING:
         return Begin(keep=True)
     placed = target.place(image)
-    commit = target.commit(placed)
-    found = contents.read(commit.address, commit.end)
-    if found is None:
-        return Look()
-    if found == commit.data:
+    if unfinished.phase is Phase.ENDING:
         if any(contents.read(piece.address, piece.end) is None for piece in placed):
             return Look()
         if all(contents.holds(piece) for piece in placed):
             return Start()
-    if unfinished.phase is Phase.ENDING:
         return Wait(
             "it held the whole image when it was told to start it, and does not any more: the image may have withdrawn "
             "itself, or another unit is on the port"
         )
+    commit = target.commit(placed)
+    found = contents.read(commit.address, commit.end)
+    if found is None:
+        return Look()
     if any(_on_the_way(found, end, target.erased) for end in (commit.data, unfinished.before)):
+        # Also when it reads like the new image: a commit that was cut may look right and not hold.
         return Begin(keep=kept_power)
     return Wait("it holds neither the new image nor what was there before: another unit is on the port")
 

@@ -90,6 +90,8 @@ def _second_bank_doubts(target: Target, contents: Contents) -> Iterator[str]:
 
 
 def _golden_doubts(check: BankCheck, target: Target, contents: Contents) -> Iterator[str]:
+    if check.first == 1:
+        yield "its ROM starts the image in bank 1 whatever bank 2 holds"
     vectors = contents.read(target.base, target.base + VECTORS_SIZE)
     stack = None if vectors is None else Vectors.decode(vectors).stack
     if stack is None or not any(ram.holds_stack(stack) for ram in check.stacks):
