@@ -265,6 +265,14 @@ def test_a_resident_loader_has_to_be_there_as_far_as_can_be_seen(at_base: bytes 
     assert check(target, contents, (Segment(BASE + 0x4000, b"HEAD" * 40),)).grade is grade
 
 
+def test_a_resident_loader_that_speaks_dfu_shows_only_its_application() -> None:
+    memory = MemoryMap.parse("@Application  /0x08004000/0504*0002Kg")
+    target = Target(memory=memory, failsafe=Failsafe.RESIDENT_LOADER, application=BASE + 0x4000)
+    whole = (Segment(BASE + 0x4000, b"HEAD" * 40),)
+    assert wanted(target, whole, whole=True) == (Read(BASE + 0x4000, 160),)
+    assert check(target, Contents((Segment(BASE + 0x4000, b"\xff" * 160),)), whole).grade is Grade.GOOD
+
+
 def test_whoever_says_none_does_not_wait() -> None:
     for target in (replace(L476, failsafe=Failsafe.NONE), Target(memory=L476_MAP)):
         finding = check(target, Contents())

@@ -94,7 +94,7 @@ def test_every_half_erased_and_every_half_written_granule_is_recognised(
     unfinished = Unfinished(phase=Phase.WRITING, before=OLD)
     contents = Contents((Segment(BASE, zeros),))
     assert recover(unfinished, L0, IMAGE, contents, kept_power=False) == Begin(keep=False)
-    between = all(
-        not (~found & 0xFF & old) for found, old in zip(other, OLD, strict=True)
-    ) or all(not (~found & 0xFF & new) for found, new in zip(other, NEW, strict=True))
+    between = all(not (~found & 0xFF & old) for found, old in zip(other, OLD, strict=True)) or all(
+        not (~found & 0xFF & new) for found, new in zip(other, NEW, strict=True)
+    )
     assert isinstance(go_on(other), Begin) is between

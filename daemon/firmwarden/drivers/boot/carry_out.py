@@ -1,6 +1,6 @@
 """A procedure, said to a DfuSe device.
 
-Nothing is decided in here.  The steps are said in their order; the first that fails ends it, and no step undoes another.
+Nothing is decided in here.  The steps are said in their order; the first that fails ends it, and nothing is undone.
 """
 
 from __future__ import annotations

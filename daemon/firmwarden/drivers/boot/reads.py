@@ -38,8 +38,9 @@ def wanted(target: Target, image: Iterable[Segment], *, whole: bool) -> tuple[Re
     Args:
         target: what is updated.
         image: the image, where its file says.
-        whole: all that the image will replace, in whole granules.  Left out after a power cut, when nothing is kept anyway, and reading
-            what was under way then may fault; the granule that is committed has been read by the ROM before.
+        whole: all that the image will replace, in whole granules.  Left out after a power cut, when nothing is kept
+            anyway, and reading what was under way then may fault; the granule that is committed has been read by the
+            ROM before.
 
     Raises:
         BadImage: the image does not belong there.
@@ -59,9 +60,9 @@ def _facts(target: Target) -> Iterator[Read]:
     match target.failsafe:
         case Failsafe.BFB2:
             yield Read(second_bank(target.memory), WORD)
-        case Failsafe.GOLDEN_BANK | Failsafe.RESIDENT_LOADER:
+        case Failsafe.GOLDEN_BANK | Failsafe.RESIDENT_LOADER if target.base < target.start:
             yield Read(target.base, VECTORS_SIZE)
-        case Failsafe.EMPTY_CHECK | Failsafe.NONE:
+        case _:
             pass
     family = target.family
     if family is None:

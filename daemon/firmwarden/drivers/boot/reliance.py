@@ -53,6 +53,8 @@ def doubts(target: Target, contents: Contents) -> Iterator[str]:
 
 
 def _loader_doubts(target: Target, contents: Contents) -> Iterator[str]:
+    if target.base == target.start:
+        return  # It is the loader that we talk to: it does not show itself.
     vectors = contents.read(target.base, target.base + VECTORS_SIZE)
     if vectors is not None and not vectors.strip(bytes((target.erased,))):
         yield f"there is no loader at 0x{target.base:08x}"
