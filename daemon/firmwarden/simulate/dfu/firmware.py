@@ -25,6 +25,7 @@ SEAL_SPACE: Final = 512
 """VTOR wants a vector table aligned to 512 bytes on a Cortex-M4 with its usual number of interrupts."""
 
 _SEAL_SIZE: Final = 16
+_SEAL_USED: Final = 12
 _MAGIC: Final = b"SEAL"
 
 
@@ -136,7 +137,7 @@ def is_sealed(read: Callable[[int, int], bytes | None], start: int, end: int) ->
         end: the image must end before it.
     """
     head = read(start, _SEAL_SIZE)
-    if head is None or head[:4] != _MAGIC:
+    if head is None or head[:4] != _MAGIC or any(head[_SEAL_USED:]):
         return False
     length = int.from_bytes(head[4:8], "little")
     if not 0 < length <= end - start - SEAL_SPACE:

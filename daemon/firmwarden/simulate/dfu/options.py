@@ -128,7 +128,7 @@ def _areas(bank: int, word: int, width: int) -> tuple[dict[str, Field], tuple[Ar
     return fields, (code, *write)
 
 
-def _vendor(bits: Mapping[str, tuple[int, int]], banks: int) -> OptionLayout:
+def _vendor(bits: Mapping[str, tuple[int, int]], banks: int, *, boot_lock: bool = False) -> OptionLayout:
     """Lay out the words as STM32L4 and G4 have them: user options, then those of bank 1, which are shown."""
     fields = {"RDP": Field(0, 0, 8, UNPROTECTED)}
     fields |= {name: Field(0, bit, 1, factory) for name, (bit, factory) in bits.items()}
@@ -138,6 +138,8 @@ def _vendor(bits: Mapping[str, tuple[int, int]], banks: int) -> OptionLayout:
         placed, more = _areas(bank, 4 * bank - 3, width=8)
         fields |= placed
         areas += more
+    if boot_lock:
+        fields["BOOT_LOCK"] = Field(4 * banks + 1, 16, 1, 0, mismatch=0)
     return OptionLayout(fields=MappingProxyType(fields), protected=areas, address=0x1FFF_7800, shown=5)
 
 
@@ -170,6 +172,8 @@ L49X: Final = _vendor({"BFB2": (20, 0), "DUALBANK": (21, 1), "nBOOT1": (23, 1)} 
 """STM32L496 and 4A6, L4R/S, L4P5/Q5."""
 L4_SINGLE: Final = _vendor({"nBOOT1": (23, 1)} | _SOFTWARE, banks=1)
 """STM32L41x to L46x."""
-G4_DUAL: Final = _vendor({"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2)
+G4_DUAL: Final = _vendor(
+    {"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2, boot_lock=True
+)
 """STM32G47x and G48x."""
-G4_SINGLE: Final = _vendor({"nBOOT1": (23, 1)} | _SOFTWARE, banks=1)
+G4_SINGLE: Final = _vendor({"nBOOT1": (23, 1)} | _SOFTWARE, banks=1, boot_lock=True)
