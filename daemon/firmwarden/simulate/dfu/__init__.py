@@ -6,7 +6,7 @@ The silicon: ``flash`` (pages, granules with check bits, wear, what a power cut 
 
 The loader: ``traits`` (facts and bugs that can be switched), ``engine`` (the requests, by the protocol's own table of
 states), ``addressed`` and ``streamed`` (what a download means in DfuSe and in plain DFU), ``work`` (what it is busy
-with), ``identity`` (descriptors).
+with), ``identity`` (descriptors), ``appearance`` (what is on the bus, by what runs).
 
 ``device`` is the whole, without IO: control transfers and the time go in, answers come out.  ``faults`` strike in it
 at chosen transfers; a watcher that it is given may cut the power around every single erase, program, option write

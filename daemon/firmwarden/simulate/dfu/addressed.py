@@ -147,12 +147,9 @@ class Addressed:
         operations: tuple[Operation, ...] = ()
         status = Status.OK
         if not standing.spoilt:
-            if (
-                self._traits.corrupts_odd_lengths
-                and len(data) > _LONGEST_SOUND_WRITE
-                and len(data) % _DOUBLE_WORD
-            ):
-                data = data[: -len(data) % _DOUBLE_WORD - _DOUBLE_WORD] + data[: len(data) % _DOUBLE_WORD]
+            odd = len(data) % _DOUBLE_WORD
+            if self._traits.corrupts_odd_lengths and len(data) > _LONGEST_SOUND_WRITE and odd:
+                data = data[:-odd] + bytes(byte ^ 0xFF for byte in data[-odd:])
             operations = tuple(self._chip.programming(self._chip.offset(address), data))
         elif self._traits.reports_program_errors:
             status = Status.ERR_WRITE

@@ -17,23 +17,19 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
-from enum import Enum, unique
 from typing import TYPE_CHECKING, Final, assert_never
 
 from firmwarden.protocol.dfu.conversation import Trouble
-from firmwarden.protocol.dfu.descriptors import DFU_1_1, DFUSE, Attribute, FunctionalDescriptor
 from firmwarden.protocol.dfu.requests import STATUS_SIZE, Request, State, StatusReport
 from firmwarden.simulate.client import SimEvent
 from firmwarden.simulate.dfu import standard
-from firmwarden.simulate.dfu.addressed import Addressed, map_of
+from firmwarden.simulate.dfu.appearance import MODES, Mode, appearance
 from firmwarden.simulate.dfu.chip import Chip, Landing, Program, Reset
-from firmwarden.simulate.dfu.engine import Engine, Then, Withheld
+from firmwarden.simulate.dfu.engine import Then, Withheld
 from firmwarden.simulate.dfu.faults import Kind
 from firmwarden.simulate.dfu.firmware import Entry
-from firmwarden.simulate.dfu.identity import rom_identity, run_time_identity, serial_of, service_identity
+from firmwarden.simulate.dfu.identity import serial_of
 from firmwarden.simulate.dfu.parts import FLASH_BASE
-from firmwarden.simulate.dfu.streamed import Streamed
-from firmwarden.simulate.dfu.traits import Traits
 from firmwarden.simulate.dfu.work import PowerLost, When, Worker
 
 if TYPE_CHECKING:
@@ -42,29 +38,14 @@ if TYPE_CHECKING:
     from firmwarden.protocol.dfu.conversation import Reply
     from firmwarden.protocol.dfu.requests import Setup
     from firmwarden.simulate.dfu.chip import Boot, SavedChip
-    from firmwarden.simulate.dfu.engine import Standing
+    from firmwarden.simulate.dfu.engine import Engine, Standing
     from firmwarden.simulate.dfu.faults import Fault
-    from firmwarden.simulate.dfu.firmware import Firmware, Service
     from firmwarden.simulate.dfu.identity import Identity
     from firmwarden.simulate.dfu.settings import DfuSettings
     from firmwarden.simulate.dfu.work import Cut, Moment, SavedWork
 
 _DETACH_S: Final = 0.01
 """From the answer to DETACH until a device that detaches by itself is off the bus."""
-
-_ROM_ATTRIBUTES: Final = Attribute.CAN_DOWNLOAD | Attribute.CAN_UPLOAD | Attribute.WILL_DETACH
-_ROM_DETACH_MS: Final = 255
-
-
-@unique
-class Mode(Enum):
-    """What the device is on the bus as."""
-
-    NOTHING = "nothing"
-    ROM = "rom"
-    SERVICE = "service"
-    """A program of the user's that speaks DFU."""
-    RUN_TIME = "run-time"
 
 
 @dataclass(slots=True)
@@ -320,7 +301,7 @@ class SimDfu:
         """Run something: what was in RAM is lost."""
         life = self._life
         life.boot = boot
-        life.mode = mode or _MODES[boot.landing]
+        life.mode = mode or MODES[boot.landing]
         life.detaches_at = life.asked = None
         self.landings[boot.landing] += 1
         self._assemble()
@@ -333,64 +314,15 @@ class SimDfu:
         self._life.appears_at = now + self.settings.boot_s if self._life.plugged else None
 
     def _assemble(self) -> None:
-        """Put together what is on the bus: an identity, and what speaks DFU behind it."""
-        boot, mode = self._life.boot, self._life.mode
-        firmware = boot.firmware if boot else None
-        self._identity, self._engine = None, None
-        match mode:
-            case Mode.NOTHING:
-                pass
-            case Mode.ROM:
-                if self.settings.crystal or not self.settings.part.needs_crystal:
-                    self._assemble_rom()
-            case Mode.SERVICE:
-                if firmware is not None and firmware.service is not None:
-                    self._assemble_service(firmware.service)
-            case Mode.RUN_TIME:
-                if firmware is not None:
-                    self._assemble_run_time(firmware)
-            case unreachable:
-                assert_never(unreachable)
-
-    def _assemble_rom(self) -> None:
-        functional = FunctionalDescriptor(
-            attributes=_ROM_ATTRIBUTES,
-            detach_timeout_ms=_ROM_DETACH_MS,
-            transfer_size=self.traits.transfer_size,
-            version=DFUSE,
+        """Put together what is on the bus."""
+        self._identity, self._engine = appearance(
+            self._life.mode,
+            self._life.boot.firmware if self._life.boot else None,
+            chip=self.chip,
+            worker=self._worker,
+            serial=self.serial,
+            has_clock=self.settings.crystal or not self.settings.part.needs_crystal,
         )
-        maps = self.traits.maps or self.settings.part.maps
-        self._identity = rom_identity(self.serial, maps, functional)
-        rom = Addressed(self.chip, self.traits, functional)
-        self._engine = Engine(rom, self.traits, self._worker)
-
-    def _assemble_service(self, service: Service) -> None:
-        window = (service.start, service.end)
-        layout = map_of(self.chip, *window).encode() if service.dfuse else "Application"
-        self._identity = service_identity(service, self.serial, layout)
-        traits = Traits(alignment=self.settings.part.cells.granule)
-        tongue = (
-            Addressed(self.chip, traits, service.functional, window)
-            if service.dfuse
-            else Streamed(self.chip, service)
-        )
-        self._engine = Engine(tongue, traits, self._worker)
-
-    def _assemble_run_time(self, firmware: Firmware) -> None:
-        what = firmware.run_time
-        attributes = Attribute.CAN_DOWNLOAD | (Attribute.WILL_DETACH if what.will_detach else Attribute(0))
-        functional = FunctionalDescriptor(
-            attributes=attributes,
-            detach_timeout_ms=what.detach_timeout_ms,
-            transfer_size=1024,
-            version=DFU_1_1,
-        )
-        self._identity = run_time_identity(what, self.serial, functional)
-        if what.dfu_interface is not None:
-            tongue = Addressed(self.chip, Traits(), functional)
-            self._engine = Engine(
-                tongue, Traits(), self._worker, interface=what.dfu_interface, state=State.APP_IDLE
-            )
 
     # --- transfers -----------------------------------------------------------------------------------------
 
@@ -534,16 +466,5 @@ class SimDfu:
             chip.swapped = False
             self._start(chip.enter_rom(), now)
 
-
-_MODES: Final = {
-    Landing.ROM: Mode.ROM,
-    Landing.LOADER: Mode.SERVICE,
-    Landing.APPLICATION: Mode.RUN_TIME,
-    Landing.GOLDEN: Mode.RUN_TIME,
-    Landing.PARTIAL: Mode.NOTHING,
-    Landing.LOCKED_UP: Mode.NOTHING,
-    Landing.RESETTING: Mode.NOTHING,
-    Landing.BLOCKED: Mode.NOTHING,
-}
 
 _BEFORE: Final = {Kind.STALL: Trouble.STALL, Kind.LOST: Trouble.TIMED_OUT, Kind.BROKEN: Trouble.BROKEN}

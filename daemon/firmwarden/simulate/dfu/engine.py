@@ -263,7 +263,7 @@ class Engine:
 
     def _begin(self, job: Job, now: float) -> int:
         done_at = self._worker.begin(job.operations, now)
-        poll_ms = ceil((done_at - now) * 1000 - _TICK_S) if job.poll_ms is None else job.poll_ms
+        poll_ms = _milliseconds(done_at - now) if job.poll_ms is None else job.poll_ms
         self.at.verdict, self.at.then, self.at.stuck = job.status, job.then, job.sticks
         self.at.timer_at = _FOREVER if job.sticks else now + poll_ms / 1000
         return poll_ms
@@ -281,7 +281,7 @@ class Engine:
         if self.at.withheld:
             return self._withheld_report(now)
         timer_at = self.wake_at
-        left_ms = ceil((timer_at - now) * 1000) if timer_at is not None else _STUCK_POLL_MS
+        left_ms = _milliseconds(timer_at - now) if timer_at is not None else _STUCK_POLL_MS
         match self._traits.while_busy:
             case WhileBusy.REFUSES if not self.at.stuck and self.at.timer_at != _FOREVER:
                 return None
@@ -358,3 +358,8 @@ class Engine:
             Condition.FIRMWARE_VALID: True,
         }
         return {condition for condition, holds in facts.items() if holds}
+
+
+def _milliseconds(duration_s: float) -> int:
+    """Return a duration as a poll time-out that is not too short."""
+    return ceil((duration_s - _TICK_S) * 1000)
