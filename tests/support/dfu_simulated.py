@@ -21,8 +21,6 @@ from firmwarden.simulate.dfu.settings import DfuSettings
 from support.dfu_script import hexadecimal, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from firmwarden.protocol.dfu.conversation import Conversation, Event, Reply
 
 _T = TypeVar("_T")
@@ -147,11 +145,3 @@ class Bench:
             if raw[4:5] not in (["03"], ["04"]):
                 return came
             self.wait(int.from_bytes(bytes.fromhex("".join(raw[1:4])), "little") / 1000)
-
-
-def until(bench: Bench, condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Let time pass until something is so."""
-    deadline = bench.now + seconds
-    while not condition():
-        assert bench.now < deadline, "it never happens"
-        bench.wait(0.05)
