@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.errors import BadImage
-from firmwarden.images.intel_hex import LARGEST_SPAN, HexImage, parse
+from firmwarden.images.intel_hex import LARGEST_SPAN, HexImage, parse, segments
+from firmwarden.protocol.dfu.segments import Segment
 
 _END = ":00000001FF"
 
@@ -166,10 +167,11 @@ def test_line_ends(line_end: str, last: str) -> None:
     ],
 )
 def test_bad_files_are_refused_with_the_line(lines: list[str], problem: str) -> None:
-    with pytest.raises(BadImage) as refused:
-        parse(_file(*lines))
+    for read in (parse, segments):
+        with pytest.raises(BadImage) as refused:
+            read(_file(*lines))
 
-    assert str(refused.value).startswith(problem)
+        assert str(refused.value).startswith(problem)
 
 
 def test_two_short_lines_cannot_ask_for_gigabytes() -> None:
@@ -205,3 +207,24 @@ def test_files_that_bincopy_writes(pieces: list[tuple[int, bytes]], address: int
 
     assert image.address == start + pieces[0][0]
     assert image.data == bytes(theirs.as_binary(padding=b"\x5a"))
+
+
+def test_in_pieces_gaps_stay_gaps_however_wide() -> None:
+    content = _file(_data(9, b"c"), _data(0, b"a"), _data(1, b"b"), _linear(0xFFFF), _data(0, b"d"), _END)
+
+    assert segments(content) == (Segment(0, b"ab"), Segment(9, b"c"), Segment(0xFFFF_0000, b"d"))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=40)), min_size=1, max_size=8),
+    st.integers(0, 0xFFFF_0000),
+)
+def test_pieces_are_those_that_bincopy_sees(pieces: list[tuple[int, bytes]], address: int) -> None:
+    theirs = bincopy.BinFile()
+    for gap, data in pieces:
+        theirs.add_binary(data, address=address + gap)
+        address += gap + len(data)
+
+    ours = segments(theirs.as_ihex().encode())
+
+    assert ours == tuple(Segment(piece.address, bytes(piece.data)) for piece in theirs.segments)

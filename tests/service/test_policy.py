@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.model import Cause, CauseCode, LatchScope, Phase
+from firmwarden.protocol.dfu.requests import Status as DfuStatus
+from firmwarden.protocol.dfu.verdicts import DFUSE_STATUS_CODES, STATUS_CODES
 from firmwarden.protocol.mdfu.packet import AbortCause, Status
 from firmwarden.service.policy import (
     DISPOSITIONS,
@@ -22,6 +26,9 @@ from firmwarden.service.policy import (
     back_off_s,
     decide,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BUDGETS = Budgets()
 FIRST = History(attempts=1, present_s=0.0)
@@ -60,6 +67,13 @@ VERDICTS = {
     CauseCode.WRITE_ERROR: LatchScope.DEVICE,
     CauseCode.READ_ERROR: LatchScope.DEVICE,
     CauseCode.PROTOCOL_TOO_NEW: LatchScope.DEVICE,
+    CauseCode.WRONG_TARGET: LatchScope.PAIR,
+    CauseCode.FIRMWARE_CORRUPT: LatchScope.PAIR,
+    CauseCode.VENDOR_ERROR: LatchScope.PAIR,
+    CauseCode.NOT_BLANK: LatchScope.DEVICE,
+    CauseCode.VERIFY_ERROR: LatchScope.DEVICE,
+    CauseCode.READ_PROTECTED: LatchScope.DEVICE,
+    CauseCode.READ_BACK_DIFFERS: LatchScope.DEVICE,
 }
 
 
@@ -99,6 +113,45 @@ def test_inv3_every_terminal_status_of_mdfu_has_a_final_cause(status: Status) ->
         assert status in (Status.SUCCESS, Status.COMMAND_NOT_EXECUTED)
 
 
+@pytest.mark.parametrize("codes", [STATUS_CODES, DFUSE_STATUS_CODES], ids=["dfu", "dfuse"])
+@pytest.mark.parametrize("status", DfuStatus, ids=lambda status: status.name)
+def test_inv3_every_error_of_dfu_is_final_unless_it_tells_of_the_bus(
+    status: DfuStatus, codes: Mapping[DfuStatus, CauseCode]
+) -> None:
+    decision = after(codes[status])
+    # dfuERROR with the status OK is no verdict: the device and we disagree about where we are.
+    retried = {
+        DfuStatus.OK,
+        DfuStatus.ERR_USBR,
+        DfuStatus.ERR_POR,
+        DfuStatus.ERR_STALLEDPKT,
+        DfuStatus.ERR_NOTDONE,
+    }
+    assert isinstance(decision, Retry if status in retried else Fail)
+
+
+@pytest.mark.parametrize(
+    ("status", "dfu", "dfuse"),
+    [
+        (DfuStatus.ERR_TARGET, LatchScope.PAIR, LatchScope.PAIR),
+        (DfuStatus.ERR_FILE, LatchScope.PAIR, LatchScope.PAIR),
+        (DfuStatus.ERR_ADDRESS, LatchScope.PAIR, LatchScope.PAIR),
+        (DfuStatus.ERR_WRITE, LatchScope.DEVICE, LatchScope.DEVICE),
+        (DfuStatus.ERR_ERASE, LatchScope.DEVICE, LatchScope.DEVICE),
+        (DfuStatus.ERR_CHECK_ERASED, LatchScope.DEVICE, LatchScope.DEVICE),
+        (DfuStatus.ERR_PROG, LatchScope.DEVICE, LatchScope.DEVICE),
+        (DfuStatus.ERR_VERIFY, LatchScope.DEVICE, LatchScope.DEVICE),
+        (DfuStatus.ERR_VENDOR, LatchScope.PAIR, LatchScope.DEVICE),
+        (DfuStatus.ERR_FIRMWARE, LatchScope.PAIR, LatchScope.PAIR),
+        (DfuStatus.ERR_UNKNOWN, LatchScope.PAIR, LatchScope.PAIR),
+    ],
+    ids=lambda value: str(getattr(value, "name", value)),
+)
+def test_inv3_what_each_error_of_dfu_latches(status: DfuStatus, dfu: LatchScope, dfuse: LatchScope) -> None:
+    assert after(STATUS_CODES[status]) == Fail(code=STATUS_CODES[status], latches=(dfu,))
+    assert after(DFUSE_STATUS_CODES[status]) == Fail(code=DFUSE_STATUS_CODES[status], latches=(dfuse,))
+
+
 TRANSPORT = [code for code, disposition in DISPOSITIONS.items() if disposition is Disposition.RETRY]
 
 
@@ -123,7 +176,7 @@ def test_a_used_up_budget_fails_the_job_without_a_latch(code: CauseCode, history
     assert after(code, history=history) == Fail(code=CauseCode.TRANSPORT_EXHAUSTED)
 
 
-@pytest.mark.parametrize("code", [CauseCode.INVALID_FILE, CauseCode.ADDRESS_ERROR])
+@pytest.mark.parametrize("code", [CauseCode.INVALID_FILE, CauseCode.ADDRESS_ERROR, CauseCode.WRONG_TARGET])
 def test_a_second_unit_s_verdict_latches_the_image(code: CauseCode) -> None:
     history = History(attempts=1, present_s=0.0, other_suspects=1)
     assert after(code, history=history) == Fail(code=code, latches=(LatchScope.PAIR, LatchScope.IMAGE))

@@ -1,4 +1,4 @@
-"""Intel HEX files, read strictly into one piece of memory.
+"""Intel HEX files, read strictly into one piece of memory, or into as many as there are.
 
 A file that a transfer cut short, that an editor touched or that was made of two has to be noticed here: what
 is sent to a device has no line numbers any more.  So each record's checksum must be right, no byte may be
@@ -13,9 +13,11 @@ from binascii import Error as NotHexadecimal
 from binascii import unhexlify
 from dataclasses import dataclass
 from enum import IntEnum, unique
+from itertools import pairwise
 from typing import Final
 
 from firmwarden.errors import BadImage
+from firmwarden.protocol.dfu.segments import Segment, joined
 
 LARGEST_SPAN: Final = 64 * 1024 * 1024
 """From the first to the last byte, gaps included.  Addresses have 32 bits, so two short lines could ask for
@@ -81,13 +83,28 @@ def parse(content: bytes, *, fill: int = 0xFF) -> HexImage:
     Raises:
         BadImage: the file breaks a rule; the message tells the line.
     """
+    reader = _read(content)
+    return _assemble(_in_order(reader.pieces), fill, reader.entry)
+
+
+def segments(content: bytes) -> tuple[Segment, ...]:
+    """Read a file as pieces of memory, for a device that has addresses: gaps stay gaps.
+
+    Raises:
+        BadImage: the file breaks a rule; the message tells the line.
+    """
+    pieces = _in_order(_read(content).pieces)
+    return joined(Segment(piece.address, piece.data) for piece in pieces)
+
+
+def _read(content: bytes) -> _Reader:
     reader = _Reader()
     lines = content.rstrip(b"\r\n").split(b"\n")
     for number, line in enumerate(lines, start=1):
         reader.read(number, line.removesuffix(b"\r"))
     if not reader.ended:
         raise BadImage(f"line {len(lines)}: the file ends without its end record")
-    return _assemble(reader.pieces, fill, reader.entry)
+    return reader
 
 
 class _Reader:
@@ -159,24 +176,29 @@ def _decode(line: int, text: bytes) -> tuple[int, _Record, bytes]:
     return int.from_bytes(raw[1:3], "big"), kind, data
 
 
-def _assemble(pieces: list[_Piece], fill: int, entry: int | None) -> HexImage:
+def _in_order(pieces: list[_Piece]) -> list[_Piece]:
     if not pieces:
         raise BadImage("the file has no data")
-    pieces.sort(key=lambda piece: piece.address)
-    first, last = pieces[0].address, max(piece.end for piece in pieces)
+    ordered = sorted(pieces, key=lambda piece: piece.address)
+    for before, piece in pairwise(ordered):
+        if piece.address < before.end:
+            early, late = sorted((before.line, piece.line))
+            raise BadImage(f"line {late}: address 0x{piece.address:x} was given before, in line {early}")
+    return ordered
+
+
+def _assemble(pieces: list[_Piece], fill: int, entry: int | None) -> HexImage:
+    first, last = pieces[0].address, pieces[-1].end
     if last - first > LARGEST_SPAN:
         raise BadImage(
             f"the data lies between 0x{first:x} and 0x{last:x}, more than {LARGEST_SPAN >> 20} MiB apart"
         )
     parts: list[bytes] = []
     gaps = 0
-    end, line = first, 0
+    end = first
     for piece in pieces:
-        if piece.address < end:
-            early, late = sorted((line, piece.line))
-            raise BadImage(f"line {late}: address 0x{piece.address:x} was given before, in line {early}")
         gap = piece.address - end
         gaps += gap
         parts += (bytes((fill,)) * gap, piece.data)
-        end, line = piece.end, piece.line
+        end = piece.end
     return HexImage(address=first, data=b"".join(parts), gaps=gaps, entry=entry)

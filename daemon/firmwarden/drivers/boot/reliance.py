@@ -1,0 +1,100 @@
+"""Whether a device class may rely on what it says: what the table knows of the silicon, and what the device shows.
+
+The table has to know the mechanism and have it proven; what the device shows can only speak against it.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.drivers.boot.lookup import second_bank
+from firmwarden.drivers.boot.outlook import Failsafe
+from firmwarden.drivers.boot.vectors import VECTORS_SIZE, Vectors, could_be_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from firmwarden.drivers.boot.contents import Contents
+    from firmwarden.drivers.boot.facts import BankCheck, Family
+    from firmwarden.drivers.boot.target import Target
+
+RELIED_ON: Final[Mapping[Failsafe, str]] = MappingProxyType(
+    {
+        Failsafe.BFB2: "without an image the device comes up in its ROM's loader",
+        Failsafe.EMPTY_CHECK: "while its first word is erased the device comes up in its ROM's loader",
+        Failsafe.RESIDENT_LOADER: "a loader is there, and the update does not touch it",
+        Failsafe.GOLDEN_BANK: "without an image in bank 2 the device starts the one in bank 1",
+        Failsafe.NONE: "nothing protects it, and its class says so: an interruption bricks the device",
+    }
+)
+"""What to tell when there is no doubt."""
+
+
+def doubts(target: Target, contents: Contents) -> Iterator[str]:
+    """Yield what speaks against the class's word, the gravest first; nothing when it may be relied on."""
+    family, failsafe = target.family, target.failsafe
+    if failsafe is Failsafe.NONE:
+        return
+    if failsafe is Failsafe.RESIDENT_LOADER:
+        yield from _loader_doubts(target, contents)
+    elif family is None:
+        yield f'its class says failsafe = "{failsafe.value}", and declares no part that anything is known of'
+    elif failsafe is Failsafe.EMPTY_CHECK:
+        yield from _empty_check_doubts(family)
+    elif family.bank_check is None:
+        yield f"the ROM of {family.title} does not look for a bank to start"
+    else:
+        yield from _bank_check_doubts(family, family.bank_check, target, contents)
+        if failsafe is Failsafe.BFB2:
+            yield from _second_bank_doubts(target, contents)
+        else:
+            yield from _golden_doubts(family.bank_check, target, contents)
+
+
+def _loader_doubts(target: Target, contents: Contents) -> Iterator[str]:
+    if target.base == target.start:
+        return  # It is the loader that we talk to: it does not show itself.
+    vectors = contents.read(target.base, target.base + VECTORS_SIZE)
+    if vectors is not None and not vectors.strip(bytes((target.erased,))):
+        yield f"there is no loader at 0x{target.base:08x}"
+
+
+def _empty_check_doubts(family: Family) -> Iterator[str]:
+    if family.empty_check is None:
+        yield f"{family.title} has no empty check"
+
+
+def _bank_check_doubts(family: Family, check: BankCheck, target: Target, contents: Contents) -> Iterator[str]:
+    if not check.proven:
+        yield f"the ROM's choice of a bank is not proven on {family.title}: {check.doubt}"
+    strange = {sector.size for sector in target.memory.sectors()} - check.pages
+    if check.pages and strange:
+        yield f"its flash is one bank, as pages of {min(strange)} bytes tell"
+    for bit in check.bits:
+        word = contents.word(bit.address)
+        if word is not None and not bit.holds(word):
+            yield f"the device does not have {bit}, so its ROM does not stay when there is no image"
+    if check.loader_at_least is not None:
+        version = None if family.loader_id is None else contents.byte(family.loader_id)
+        if version is None or version < check.loader_at_least:
+            told = "a version that could not be read" if version is None else f"version 0x{version:02x}"
+            yield f"its loader has {told}, and those before 0x{check.loader_at_least:02x} choose wrongly"
+
+
+def _second_bank_doubts(target: Target, contents: Contents) -> Iterator[str]:
+    address = second_bank(target.memory)
+    word = contents.word(address)
+    if word is None:
+        yield f"what is at 0x{address:08x}, where bank 2 begins, was not read"
+    elif could_be_stack(word):
+        yield f"bank 2 begins with 0x{word:08x}, so the ROM may start it whatever bank 1 holds"
+
+
+def _golden_doubts(check: BankCheck, target: Target, contents: Contents) -> Iterator[str]:
+    if check.first == 1:
+        yield "its ROM starts the image in bank 1 whatever bank 2 holds"
+    vectors = contents.read(target.base, target.base + VECTORS_SIZE)
+    stack = None if vectors is None else Vectors.decode(vectors).stack
+    if stack is None or not any(ram.holds_stack(stack) for ram in check.stacks):
+        yield f"bank 1 holds no image that could run instead, at 0x{target.base:08x}"

@@ -1,0 +1,293 @@
+"""The DFU host for the standard's own devices: which mode, into DFU mode, download, manifestation, back again.
+
+Theory of operation.  ``identify`` and ``detach`` are for a device in either personality.  ``DfuHost`` is one visit of
+a device in DFU mode.  What it may do depends on what has been done, by its ``Stage``; a step that is begun and does
+not come to its end, by failure or because the conversation was closed, has left the stage before it and has not
+reached the one behind it.  ``NEEDS`` is the table.
+
+Two steps can start an image: ``manifest``, whose empty DNLOAD puts the received image in force, and ``attach``, which
+resets the device into it.  The first needs a download that was taken to its last byte, the second a manifestation
+in which the device reported no error (invariant 1).  Nothing else in this module sends an empty DNLOAD, or resets a
+device in DFU mode.
+
+Source: USB Device Class Specification for Device Firmware Upgrade, version 1.1, 5 to 7; dfu-util 0.11 and fwupd for
+what devices make of it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto, unique
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.errors import BadImage
+from firmwarden.model import CauseCode
+from firmwarden.protocol.dfu.conversation import (
+    Conversation,
+    Pause,
+    Progress,
+    ResetPort,
+    Trouble,
+    Writing,
+)
+from firmwarden.protocol.dfu.descriptors import DFUSE, Attribute, DfuInterface
+from firmwarden.protocol.dfu.quirks import Mode, Quirks
+from firmwarden.protocol.dfu.requests import BLOCK_NUMBERS, Request, State, StatusReport
+from firmwarden.protocol.dfu.steps import (
+    LONGEST_WAIT_S,
+    Unit,
+    abort,
+    expect,
+    lost,
+    make_idle,
+    pause_after,
+    poll,
+    refused,
+    settle,
+    status,
+)
+from firmwarden.protocol.dfu.verdicts import failure, verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DETACH_TIMEOUT_MS: Final = 1000
+"""What hosts ask for, unless the device allows less."""
+
+_PROTOCOL_RUN_TIME: Final = 1
+_PROTOCOL_DFU: Final = 2
+
+_BUSY_DOWNLOADING: Final = frozenset({State.DNLOAD_SYNC, State.DNBUSY})
+
+_SILENT_MANIFEST_S: Final = 1.0
+"""Some devices need so long before they answer again while they manifest."""
+
+
+class OutOfTurn(RuntimeError):
+    """A step was begun that the steps before do not allow: a defect in the caller."""
+
+
+def announced_mode(interface: DfuInterface, quirks: Quirks) -> Mode | None:
+    """Tell a device's personality from its descriptors; None when they do not tell."""
+    if quirks.mode is not None:
+        return quirks.mode
+    protocols = {alternate.protocol for alternate in interface.alternates}
+    if _PROTOCOL_DFU in protocols:
+        return Mode.DFU
+    if _PROTOCOL_RUN_TIME in protocols:
+        return Mode.RUN_TIME
+    # DFU 1.0 has 0 in both modes.
+    if interface.alone or (interface.functional and interface.functional.version == DFUSE):
+        return Mode.DFU
+    return None
+
+
+def identify(unit: Unit, announced: Mode | None) -> Conversation[Mode]:
+    """Ask a device for its personality: its state decides, where it tells one.
+
+    Raises:
+        AttemptFailed: it does not answer, and that cannot be an application's way to say so.
+    """
+    report = yield from poll(unit)
+    if isinstance(report, StatusReport):
+        return Mode.RUN_TIME if report.state.in_application else Mode.DFU
+    if report is Trouble.STALL and announced is not Mode.DFU:
+        return Mode.RUN_TIME  # not all applications know GETSTATUS
+    if report is Trouble.STALL:
+        return Mode.DFU  # busy with what an earlier host began
+    raise lost(report, "GETSTATUS")
+
+
+def detach(unit: Unit) -> Conversation[None]:
+    """Send a device from its application into DFU mode; it is then looked for on its port.
+
+    Whether it goes is seen by its coming back and by nothing else: many restart instead of answering.  A device
+    that turns out to be in DFU mode is left alone.
+    """
+    report = yield from poll(unit)
+    state = report.state if isinstance(report, StatusReport) else State.APP_IDLE
+    if not state.in_application:
+        return
+    if state is State.APP_IDLE:
+        timeout_ms = min(_DETACH_TIMEOUT_MS, unit.functional.detach_timeout_ms)
+        yield unit.ask(Request.DETACH, value=timeout_ms)
+    if Attribute.WILL_DETACH not in unit.functional.attributes:
+        yield ResetPort()
+
+
+@unique
+class Stage(Enum):
+    """How far a visit has come."""
+
+    NOTHING = auto()
+    TRANSFERRED = auto()
+    """The device took every byte of an image."""
+    MANIFESTED = auto()
+    """The device was told that this is all, and reported no error."""
+
+
+@unique
+class Step(Enum):
+    """What a host may do to a device in DFU mode."""
+
+    DOWNLOAD = auto()
+    UPLOAD = auto()
+    MANIFEST = auto()
+    ATTACH = auto()
+
+
+NEEDS: Final[Mapping[Step, frozenset[Stage]]] = MappingProxyType(
+    {
+        Step.DOWNLOAD: frozenset(Stage),
+        Step.UPLOAD: frozenset({Stage.NOTHING, Stage.MANIFESTED}),
+        Step.MANIFEST: frozenset({Stage.TRANSFERRED}),
+        Step.ATTACH: frozenset({Stage.MANIFESTED}),
+    }
+)
+"""The stages in which each step may be begun."""
+
+
+@unique
+class Manifested(Enum):
+    """How a manifestation ended, if not with an error."""
+
+    IDLE = "the device put the image in force and is idle"
+    WAITS = "the device put the image in force and waits for a reset"
+    SILENT = "the device took the image and answers no more"
+
+
+class DfuHost:
+    """One visit of a device in DFU mode, which is not DfuSe.
+
+    Attributes:
+        stage: how far it has come.
+    """
+
+    def __init__(self, unit: Unit) -> None:
+        self.stage = Stage.NOTHING
+        self._unit = unit
+        self._blocks = 0
+        self._manifested = Manifested.SILENT
+
+    def _begin(self, step: Step) -> None:
+        if self.stage not in NEEDS[step]:
+            raise OutOfTurn(f"{step.name} in the stage {self.stage.name}")
+
+    def download(self, image: bytes) -> Conversation[None]:
+        """Send an image to its last byte.  Milestones: Writing, then Progress after each block.
+
+        Raises:
+            BadImage: there is nothing in it.
+            AttemptFailed: the device refused it or cannot be reached.
+        """
+        self._begin(Step.DOWNLOAD)
+        self.stage = Stage.NOTHING
+        unit = self._unit
+        if not image:
+            raise BadImage("the image is empty")
+        if not unit.can_download:
+            raise failure(CauseCode.NOT_SUPPORTED, "the device takes no downloads")
+        yield from make_idle(unit)
+        yield Writing()
+        size = unit.functional.block_size
+        for block, offset in enumerate(range(0, len(image), size)):
+            data = image[offset : offset + size]
+            what = f"block {block}"
+            reply = yield unit.ask(Request.DNLOAD, value=block % BLOCK_NUMBERS, data=data)
+            if isinstance(reply, Trouble):
+                yield from refused(unit, what, reply, offset)
+            report = yield from status(unit, what)
+            yield from settle(
+                unit, what, report, busy=_BUSY_DOWNLOADING, goal=State.DNLOAD_IDLE, offset=offset
+            )
+            yield Progress(offset + len(data), len(image))
+        self._blocks = -(-len(image) // size)
+        self.stage = Stage.TRANSFERRED
+
+    def manifest(self) -> Conversation[Manifested]:
+        """Tell the device that it has the whole image; it may start it.
+
+        Raises:
+            OutOfTurn: it has not.
+            AttemptFailed: the device found fault with the image.
+        """
+        self._begin(Step.MANIFEST)
+        self.stage = Stage.NOTHING
+        unit, what = self._unit, "manifestation"
+        reply = yield unit.ask(Request.DNLOAD, value=self._blocks % BLOCK_NUMBERS)
+        if isinstance(reply, Trouble):
+            yield from refused(unit, what, reply)
+        self._manifested = yield from self._await_manifestation(what)
+        self.stage = Stage.MANIFESTED
+        return self._manifested
+
+    def _await_manifestation(self, what: str) -> Conversation[Manifested]:
+        unit = self._unit
+        waited_s, second_try = 0.0, False
+        while waited_s <= LONGEST_WAIT_S:
+            report = yield from poll(unit)
+            if isinstance(report, Trouble):
+                if report is Trouble.GONE or second_try:
+                    return Manifested.SILENT
+                second_try = True
+                yield Pause(_SILENT_MANIFEST_S)
+                continue
+            pause_s = pause_after(unit, report)
+            match report.state:
+                case State.DFU_IDLE:
+                    return Manifested.IDLE
+                case State.MANIFEST_WAIT_RESET:
+                    return Manifested.WAITS
+                case State.MANIFEST_SYNC | State.MANIFEST:
+                    waited_s += pause_s
+                    yield Pause(pause_s)
+                case State.ERROR:
+                    raise verdict(report, what, dfuse=False)
+                case state if state.in_application:
+                    return Manifested.SILENT  # it has left already
+                case state:
+                    detail = f"the device is in {state.name} after {what}"
+                    raise failure(CauseCode.OUT_OF_STEP, detail, raw=report.encode())
+        raise failure(CauseCode.STUCK_BUSY, f"the device stays busy at {what}")
+
+    def attach(self) -> Conversation[None]:
+        """Send the device back into its application, which is the new one.
+
+        Raises:
+            OutOfTurn: no image was put in force.
+        """
+        self._begin(Step.ATTACH)
+        self.stage = Stage.NOTHING
+        if self._unit.quirks.detach_leaves:
+            yield self._unit.ask(Request.DETACH, value=_DETACH_TIMEOUT_MS)
+        else:
+            yield ResetPort()
+
+    def upload(self, longest: int) -> Conversation[bytes]:
+        """Read what the device gives, until it gives no more or `longest` bytes.  Milestones: Progress.
+
+        Raises:
+            AttemptFailed: the device gives nothing, or cannot be reached.
+        """
+        self._begin(Step.UPLOAD)
+        unit = self._unit
+        if not unit.can_upload:
+            raise failure(CauseCode.NOT_SUPPORTED, "the device gives no uploads")
+        yield from make_idle(unit)
+        received = bytearray()
+        block = 0
+        while len(received) < longest:
+            size = min(unit.functional.block_size, longest - len(received))
+            reply = yield unit.ask(Request.UPLOAD, value=block % BLOCK_NUMBERS, length=size)
+            if isinstance(reply, Trouble):
+                yield from refused(unit, f"upload of block {block}", reply, len(received))
+            data = expect(reply, "upload")
+            received += data
+            if len(data) < size:
+                # The end.  A device is idle by itself then, unless this was the first block.
+                yield from make_idle(unit)
+                return bytes(received)
+            block += 1
+            yield Progress(len(received), longest)
+        yield from abort(unit)
+        return bytes(received)
