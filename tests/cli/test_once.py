@@ -141,16 +141,22 @@ def test_an_update_is_told_while_it_happens(
     updates = Updates(
         0,
         {"event": "device-appeared", "device": "x"},
-        {"event": "attempt-started", "attempt": 1},
+        {"event": "attempt-started", "attempt": 1, "number": 1},
+        {"event": "job-waiting", "wait": "port-held", "detail": "/dev/ttyACM0 is held by minicom (pid 7)"},
+        {"event": "attempt-started", "attempt": 2, "number": 1},
+        {"event": "job-waiting", "wait": "port-held", "detail": "/dev/ttyACM0 is held by minicom (pid 7)"},
+        {"event": "attempt-started", "attempt": 3, "number": 1},
         {"event": "progress", "step": "write", "done": 50, "total": 100},
         {**FAILED, "retry_in_s": 2.1},
-        {"event": "attempt-started", "attempt": 2},
+        {"event": "job-waiting", "wait": "back-off", "detail": "the last attempt failed in transport"},
+        {"event": "attempt-started", "attempt": 4, "number": 2},
         {"event": "progress", "step": "write", "done": 50, "total": 100},
         {"event": "update-finished", "outcome": "succeeded", "evidence": "it acknowledged the end"},
     )
     monkeypatch.setattr(once, "update_once", updates)
     assert run_alone("update", image, "--serial", "/dev/ttyACM0").stdout.splitlines() == [
         "Attempt 1",
+        "Waiting: /dev/ttyACM0 is held by minicom (pid 7)",
         "write 50 %",
         "Failed: /dev/ttyACM3 vanished (link-lost); again in 2 seconds",
         "Attempt 2",
@@ -176,7 +182,7 @@ def test_an_update_is_told_while_it_happens(
         (
             4,
             {"outcome": "unknown", "evidence": "image valid, END unanswered"},
-            "The outcome is not known. image valid",
+            "The outcome is not known. Image valid, END unanswered. See what",
         ),
     ],
 )
@@ -198,6 +204,36 @@ def test_the_end_of_an_update(
 
 
 @pytest.mark.parametrize(
+    ("last", "complete", "says"),
+    [
+        ("no-answer", None, "Perhaps its application runs"),
+        ("no-answer", False, "The device holds no complete image now"),
+        ("link-lost", False, "The device holds no complete image now"),
+        ("link-lost", None, ""),
+    ],
+)
+def test_what_a_failure_leaves_or_may_come_from(
+    run_alone: Run, image: str, monkeypatch: pytest.MonkeyPatch, last: str, complete: bool | None, says: str
+) -> None:
+    end = {"event": "update-finished", "outcome": "failed", "complete": complete}
+    updates = Updates(3, {**FAILED, "cause": last}, {**end, "cause": {**LINK_LOST, "scope": None}})
+    monkeypatch.setattr(once, "update_once", updates)
+    told = " ".join(run_alone("update", image, "--serial", "/dev/ttyACM0").stdout.split())
+    for advice in ("Perhaps its application runs", "The device holds no complete image now"):
+        assert (advice in told) is (advice == says)
+
+
+def test_a_port_of_no_use_is_refused_at_once(run_alone: Run, image: str, tmp_path: Path) -> None:
+    """Trying it again for a minute would only look like trouble of the transport."""
+    result = run_alone("update", image, "--serial", image)
+    assert result.exit_code == 2
+    assert "panel.img is no serial port" in " ".join(result.stdout.split())
+    result = run_alone("info", "--serial", str(tmp_path))
+    assert result.exit_code == 1
+    assert "is no serial port" in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
     ("error", "detail"),
     [
         (BadImage("block 3 at offset 1024 is cut short"), "block 3 at offset 1024 is cut short"),
@@ -213,7 +249,7 @@ def test_what_ends_before_it_began_is_2(
     monkeypatch.setattr(once, "update_once", fail)
     result = run_alone("update", image, "--tcp", "localhost:5559")
     assert result.exit_code == 2
-    assert " ".join(result.stdout.split()).endswith(detail)
+    assert " ".join(result.stdout.split()).endswith(f"{detail.rstrip('.')}.".capitalize())
     assert "Nothing was sent to the device." in result.stdout
     assert json.loads(run_alone("update", image, "--tcp", "localhost:5559", "--json").stdout) == {
         "event": "update-finished",

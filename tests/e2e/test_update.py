@@ -7,6 +7,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+import serial
 
 from firmwarden.exit_status import ExitStatus
 from support.gateway import LOADER, NEW, image
@@ -42,7 +43,7 @@ def test_success(gateway: Gateway, new: Path, tcp: bool) -> None:
     said = [record["event"] for record in update.records()]
     assert said.count("attempt-started") == 1
     assert "progress" in said
-    assert last(update)["outcome"] == "succeeded"
+    assert (last(update)["outcome"], last(update)["complete"]) == ("succeeded", True)
     rack.wait_for("boot", "panel-0001", version=NEW, complete=True)
 
 
@@ -66,6 +67,7 @@ def test_refused_by_the_device(gateway: Gateway, new: Path, cause: str) -> None:
     assert end["cause"]["code"] == ("abort-without-cause" if cause == "none" else cause)
     assert end["cause"]["scope"] == ("device" if cause == "write-error" else "pair")
     assert (end["cause"]["chunk"], end["cause"]["offset"]) == (4, 4 * 512)
+    assert end["complete"] is False
     device = rack.report()["panel-0001"]
     assert (device["erase_starts"], device["ended_partial"]) == (1, 0)
 
@@ -108,6 +110,33 @@ def test_inv1_interrupted_in_the_middle(gateway: Gateway, new: Path) -> None:
     # And another update brings it back.
     assert gateway.command("update", new, "--serial", rack.addresses["panel-0001"]).returncode == 0
     rack.wait_for("boot", "panel-0001", version=NEW, complete=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_inv2_interrupted_after_an_attempt_that_erased(
+    gateway: Gateway, new: Path, number: signal.Signals
+) -> None:
+    """The attempt that is broken off has changed nothing, but the one before has."""
+    faults = ("--fault", "cut@chunk=5,back=0.1", "--fault", "mute@command=8")
+    rack = gateway.rack("panel", *LOADER, *faults)
+    update = gateway.begin("update", new, "--serial", rack.addresses["panel-0001"], "--json")
+    update.wait_for("attempt-started", number=2)
+    update.wait_for("progress", step="probe", attempt=2)
+    assert update.stop(number) == ExitStatus.INTERRUPTED
+    end = last(update)
+    assert (end["outcome"], end["complete"]) == ("interrupted", False)
+    assert "holds no complete image" in end["cause"]["detail"]
+    assert rack.report()["panel-0001"]["complete"] is False
+
+
+def test_a_port_that_somebody_has(gateway: Gateway, new: Path) -> None:
+    rack = gateway.rack("panel", *LOADER)
+    port = rack.addresses["panel-0001"]
+    with serial.Serial(port, exclusive=True):
+        update = gateway.begin("update", new, "--serial", port)
+        update.until(lambda: f"Waiting: {port} is held by " in "\n".join(update.lines), "who has the port")
+    assert update.wait() == ExitStatus.SUCCEEDED
+    assert [line for line in update.lines if line.startswith("Attempt")] == ["Attempt 1"]
 
 
 def test_plan_says_what_would_happen_and_sends_nothing(gateway: Gateway, new: Path) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import glob
+import grp
+import os
 import random
 import signal
+import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from firmwarden import log
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
-from firmwarden.errors import BadImage
+from firmwarden.errors import BadImage, OpenFailed
 from firmwarden.exit_status import ExitStatus
 from firmwarden.files import Unusable, read_file
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
@@ -22,7 +26,6 @@ from firmwarden.model import (
     ClassName,
     JobState,
     Outcome,
-    Phase,
     Release,
     SerialAddress,
     Sighting,
@@ -42,7 +45,6 @@ from firmwarden.transport.opening import open_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
     from firmwarden.model import Address, ImageHash, Job
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
 TRYING_S: Final = 60.0
 """How long transport trouble is tried again before the command gives up."""
+_GROUP_MAY: Final = stat.S_IRGRP | stat.S_IWGRP
 _CLASS: Final = ClassName("one-shot")
 _POLICY: Final = ClassPolicy(
     name=_CLASS, budgets=Budgets(attempts=1_000, back_off_s=1.0, back_off_longest_s=8.0)
@@ -87,7 +90,9 @@ def update_once(order: UpdateOrder, report: Report) -> ExitStatus:
 
     Raises:
         BadImage: the image cannot be used; nothing was sent.
+        OpenFailed: no trying again will open that port; nothing was sent.
     """
+    _refuse_hopeless(order.address)
     return anyio.run(_Once(order, read_image(order.image), report).run)
 
 
@@ -96,8 +101,9 @@ def info_once(address: Address) -> Mapping[str, str | int]:
 
     Raises:
         AttemptFailed: no loader answers, or it answers badly.
-        PortHeld: somebody else has the port; nothing was sent.
+        OpenFailed: the port is of no use to this user, or somebody else has it; nothing was sent.
     """
+    _refuse_hopeless(address)
     return anyio.run(_driver(address, _NoJournal(), "").info)
 
 
@@ -108,6 +114,34 @@ def plan_once(order: UpdateOrder) -> tuple[PlannedStep, ...]:
         BadImage: the image cannot be used.
     """
     return _driver(order.address, _NoJournal(), "").plan(read_image(order.image))
+
+
+def _refuse_hopeless(address: Address) -> None:
+    """Refuse a port that is there and that this user will not be able to use; one that is not there may come."""
+    if not isinstance(address, SerialAddress):
+        return
+    path = Path(address.path)
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if not stat.S_ISCHR(status.st_mode):
+        raise OpenFailed(f"{path} is no serial port")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise OpenFailed(f"{path}: permission denied{_way_to_permission(status)}")
+
+
+def _way_to_permission(status: os.stat_result) -> str:
+    if status.st_mode & _GROUP_MAY != _GROUP_MAY or status.st_gid == 0:
+        return "; use sudo"
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return (
+        f"; it is for the group {group!r}: become a member with `sudo usermod --append --groups {group} $USER` "
+        "and log in again, or use sudo"
+    )
 
 
 def _driver(address: Address, journal: Journal, version: str) -> Driver:
@@ -148,12 +182,15 @@ class _Once:
         self._last: Conclusion | None = None
         self._over = anyio.Event()
         self._interrupted = False
+        self._complete: bool | None = None
+        """Whether the device holds a complete image; None where nothing was begun that could change it."""
 
     async def run(self) -> ExitStatus:
         log.publish_only(lambda event: self._feed.publish("log", event))
         store = await Store.open(None)
         try:
             await self._work(store)
+            self._complete = await store.run(lambda ledger: ledger.devices()[0].complete)
         finally:
             with anyio.CancelScope(shield=True):
                 await store.aclose()
@@ -207,13 +244,15 @@ class _Once:
         return _driver(address, journal, job.version)
 
     def _concluded(self, conclusion: Conclusion) -> None:
-        self._last = conclusion
+        ours = conclusion.cause is not None and conclusion.cause.code is CauseCode.STOPPING
+        if not ours or self._interrupted:  # that the time is over is no reason why nothing worked
+            self._last = conclusion
         if conclusion.job.state.final or self._interrupted:
             self._over.set()
 
     async def _hear_signals(self) -> None:
         """Stop between commands at the first signal; the state of the device is then told."""
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
             async for _ in signals:
                 self._interrupted = True
                 cause = Cause(code=CauseCode.STOPPING, detail="stopped by a signal")
@@ -232,11 +271,11 @@ class _Once:
         last = self._last
         message = None if last is None else outcome_message(last)
         if last is not None and message is not None:
-            self._report(message)
+            self._report({**message, "complete": self._complete})
             return _exit_status(last)
         if self._interrupted:
             detail = "nothing on the device was changed"
-            if last is not None and last.attempt.phase is not Phase.PROBING:
+            if self._complete is False:
                 detail = "the device holds no complete image and waits in its loader for another update"
             return self._give_up("interrupted", Cause(code=CauseCode.STOPPING, detail=detail))
         wait = next(iter(self._warden.agenda.waits.values()), None)
@@ -249,7 +288,12 @@ class _Once:
 
     def _give_up(self, outcome: str, cause: Cause) -> ExitStatus:
         self._report(
-            {"event": "update-finished", "outcome": outcome, "cause": {**cause_view(cause), "scope": None}}
+            {
+                "event": "update-finished",
+                "outcome": outcome,
+                "cause": {**cause_view(cause), "scope": None},
+                "complete": self._complete,
+            }
         )
         return ExitStatus.INTERRUPTED if self._interrupted else ExitStatus.EXHAUSTED
 

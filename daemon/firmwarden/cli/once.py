@@ -13,7 +13,7 @@ from firmwarden.cli.client_command import Output, as_line, client_command, json_
 from firmwarden.cli.screen import Screen, open_screen, speak_to_nobody
 from firmwarden.cli.target import needed, target_options
 from firmwarden.cli.text import duration, paragraph, printable, table, width
-from firmwarden.cli.words import cause_in_words
+from firmwarden.cli.words import cause_in_words, sentence
 from firmwarden.errors import AttemptFailed, FirmwardenError
 from firmwarden.exit_status import ExitStatus
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     from firmwarden.cli.client import Client
     from firmwarden.model import Address
+
+_HINTS: Final = {
+    "no-answer": "Perhaps its application runs: this command knows no way into the loader, a class of the daemon "
+    "may. Or the baud rate is another.",
+}
+"""What to think of first where only transport trouble was seen, by the last cause."""
 
 _IMAGE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -113,6 +119,9 @@ class _Narrator:
     def __init__(self, screen: Screen, *, as_json: bool) -> None:
         self._screen = screen
         self._as_json = as_json
+        self._attempt = 0
+        self._waiting = ""
+        self._last_cause = ""
 
     def report(self, event: Mapping[str, Any]) -> None:
         """Take one event of the update: as the log has it, a sample of progress, or the end.
@@ -131,9 +140,16 @@ class _Narrator:
         match event["event"]:
             case "progress":
                 self._screen.progress("", event["step"], event["done"], event["total"])
-            case "attempt-started":
-                self._screen.line(f"Attempt {event['attempt']}", "info")
+            case "attempt-started" if event["number"] != self._attempt:
+                # An attempt that meets a port that is taken is no attempt, and the next one has the same number.
+                self._attempt = event["number"]
+                self._screen.line(f"Attempt {self._attempt}", "info")
+            case "job-waiting" if event["wait"] == "port-held" and event["detail"] != self._waiting:
+                self._screen.ended("")
+                self._waiting = event["detail"]
+                self._screen.line(printable(f"Waiting: {self._waiting}"), "warning")
             case "attempt-failed" if event["cause"] != "stopping":
+                self._last_cause = event["cause"]
                 self._screen.ended("")
                 again = event.get("retry_in_s")
                 then = f"; again in {duration(again)}" if again is not None else ""
@@ -141,33 +157,40 @@ class _Narrator:
             case "update-finished":
                 self._screen.ended("")
                 level = "info" if event["outcome"] == "succeeded" else "error"
-                for line in paragraph(_end_in_words(event)):
+                for line in paragraph(_end_in_words(event, self._last_cause)):
                     self._screen.line(line, level)
 
 
-def _end_in_words(event: Mapping[str, Any]) -> str:
+def _end_in_words(event: Mapping[str, Any], last_cause: str = "") -> str:
+    """Say how it ended, why, what that leaves on the device, and what to do."""
     cause, evidence = event.get("cause"), event.get("evidence", "")
     match event["outcome"]:
         case "succeeded":
             return f"Updated: {evidence}." if evidence else "Updated."
         case "unknown":
-            start = f"The outcome is not known. {evidence}".rstrip()
+            start = "The outcome is not known."
+            end = "See what the device runs when it has been off and on again; it can be updated anew in any case."
         case "not-started":
-            start = "Nothing was sent to the device."
+            start, end = "Nothing was sent to the device.", ""
         case "interrupted":
             return f"Interrupted: {cause['detail']}." if cause is not None else "Interrupted."
-        case _ if cause is not None and cause["scope"] is not None:
-            start = "Refused by the device."
         case _:
-            start = "Not updated."
-    if cause is None:
-        return start
-    return " ".join((start, *(cause_in_words(cause) if "meaning" in cause else (cause["detail"],))))
+            refused = cause is not None and cause["scope"] is not None
+            start = "Refused by the device." if refused else "Not updated."
+            left = "The device holds no complete image now, and needs another update."
+            end = left if event.get("complete") is False else _HINTS.get(last_cause, "")
+    told = (
+        [] if cause is None else cause_in_words(cause) if "meaning" in cause else [sentence(cause["detail"])]
+    )
+    if cause is None and evidence:
+        told = [sentence(evidence)]
+    return " ".join(filter(None, (start, *told, end)))
 
 
 def _fail(output: Output, exc: FirmwardenError) -> NoReturn:
     if isinstance(exc, AttemptFailed):
         from firmwarden.service.telling import cause_view
 
-        exc = FirmwardenError(" ".join(cause_in_words(cause_view(exc.cause))))
+        told = [*cause_in_words(cause_view(exc.cause)), _HINTS.get(exc.cause.code.value, "")]
+        exc = FirmwardenError(" ".join(filter(None, told)))
     output.fail(exc)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from firmwarden.cli.text import ago, ahead, between, how_far, raw_bytes
@@ -76,15 +77,15 @@ def wait_in_words(wait: WaitView, now: datetime) -> str:
 
 def cause_in_words(cause: CauseView) -> list[str]:
     """Say why something ended: what it means, what was seen, where, and the bytes of the answer."""
-    said = [f"{_capital(cause['meaning'])} ({cause['code']})."]
+    said = [sentence(f"{cause['meaning']} ({cause['code']})")]
     if cause["detail"]:
-        said.append(f"{_capital(cause['detail']).rstrip('.')}.")
+        said.append(sentence(cause["detail"]))
     where = []
     if cause["chunk"] is not None:
         where.append(f"chunk {cause['chunk']}")
-    if cause["sequence"] is not None:
+    if cause["sequence"] is not None and (cause["raw"] or cause["chunk"] is not None):
         where.append(f"sequence number {cause['sequence']}")
-    if cause["offset"] is not None:
+    if cause["offset"] or (cause["offset"] is not None and cause["chunk"] is not None):
         where.append(f"after {cause['offset']:,} bytes of the image")
     if where:
         said.append(f"That was at {', '.join(where)}.")
@@ -107,7 +108,7 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
     if attempt["evidence"] and (
         attempt["cause"] is None or attempt["evidence"] != attempt["cause"]["detail"]
     ):
-        told.append(f"{_capital(attempt['evidence']).rstrip('.')}.")
+        told.append(sentence(attempt["evidence"]))
     stats = attempt["stats"]
     trouble = [
         f"{stats[key]:,} {name}"
@@ -124,5 +125,7 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
     return told
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def sentence(text: str) -> str:
+    """Make a sentence; what begins with a name, of a port or a file, keeps its small letter."""
+    begins_with_a_word = re.match(r"[a-z'-]+(?:[ ,;]|: |$)", text) is not None
+    return f"{text[:1].upper() if begins_with_a_word else text[:1]}{text[1:].rstrip('.')}."
