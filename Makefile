@@ -49,6 +49,7 @@ format: $(DEV)
 
 docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.reference_pages
+	PYTHONPATH=tests $(BIN)/python -m support.power_cut_page
 
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)

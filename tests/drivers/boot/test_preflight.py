@@ -280,6 +280,24 @@ def test_whoever_says_none_does_not_wait() -> None:
     assert "bricks" in preflight(target, image(), Contents(), block_size=2048)[-1].detail
 
 
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("STM32L476RG", "bfb2, with BFB2=1; resident-loader"),
+        ("STM32L432KC", "can have: empty-check; resident-loader"),
+        ("STM32L496ZG", "can have: empty-check; resident-loader"),
+        ("STM32F103RB", "declares no part"),
+    ],
+)
+def test_a_class_that_says_nothing_waits_and_is_told_what_it_could_say(part: str, words: str) -> None:
+    memory = MemoryMap.parse("@Internal Flash  /0x08000000/0128*0002Kg")
+    finding = check(
+        Target(memory=memory, declared=False, family=family_of(part)), Contents(), image(stack=0x2000_8000)
+    )
+    assert (finding.check, finding.grade) == (Check.FAILSAFE, Grade.WAIT)
+    assert words in finding.detail
+
+
 # --- what has to be read -----------------------------------------------------------------------------
 
 

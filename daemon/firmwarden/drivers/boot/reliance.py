@@ -34,6 +34,9 @@ RELIED_ON: Final[Mapping[Failsafe, str]] = MappingProxyType(
 def doubts(target: Target, contents: Contents) -> Iterator[str]:
     """Yield what speaks against the class's word, the gravest first; nothing when it may be relied on."""
     family, failsafe = target.family, target.failsafe
+    if not target.declared:
+        yield f"its class does not say what it relies on; {_offers(family)}"
+        return
     if failsafe is Failsafe.NONE:
         return
     if failsafe is Failsafe.RESIDENT_LOADER:
@@ -50,6 +53,18 @@ def doubts(target: Target, contents: Contents) -> Iterator[str]:
             yield from _second_bank_doubts(target, contents)
         else:
             yield from _golden_doubts(family.bank_check, target, contents)
+
+
+def _offers(family: Family | None) -> str:
+    """Say what could be relied on, for a person who has to choose."""
+    if family is None:
+        return "and declares no part that anything is known of"
+    offers = [f"{Failsafe.RESIDENT_LOADER.value}, with a loader of your own"]
+    if family.empty_check is not None:
+        offers.insert(0, Failsafe.EMPTY_CHECK.value)
+    if family.bank_check is not None and family.bank_check.proven:
+        offers.insert(0, f"{Failsafe.BFB2.value}, with {family.bank_check.setting}")
+    return f"{family.title} can have: {'; '.join(offers)}"
 
 
 def _loader_doubts(target: Target, contents: Contents) -> Iterator[str]:

@@ -26,6 +26,8 @@ class Target:
 
     memory: MemoryMap
     failsafe: Failsafe = Failsafe.NONE
+    declared: bool = True
+    """False: nobody said what it relies on, so it is nothing; but nobody took the risk either."""
     family: Family | None = None
     """None: nothing is known of the silicon."""
     application: int | None = None
