@@ -58,9 +58,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 GRANULE: Final = 16
-"""Blocks begin and end at multiples of this, unless the silicon is known.  It is the strictest alignment that any STM32 asks for (AN2606, table
-7), and it avoids the ROMs V9.x and V10.x of STM32L47x and L48x, which corrupt a block of more than 256 bytes whose
-length is no multiple of 8."""
+"""Blocks begin and end at multiples of this, unless the silicon is known.
+
+It is the strictest alignment that any STM32 asks for (AN2606, table 7), and it avoids the ROMs V9.x and V10.x of
+STM32L47x and L48x, which corrupt a block of more than 256 bytes whose length is no multiple of 8."""
 
 _BUSY: Final = frozenset({State.DNLOAD_SYNC, State.DNBUSY})
 
