@@ -49,7 +49,7 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
         (a_device(complete=False), "holds no complete image"),
         (a_device(job=WRITING), "updating to 2.4.0: write 50 %"),
         (a_device(job=a_job()), "is next"),
-        (a_device(job=a_job(wait=BACK_OFF)), "waits: attempt 2 lost its link, in 4 minutes"),
+        (a_device(job=a_job(wait=BACK_OFF)), "waits: attempt 2 lost its link; again in 4 minutes"),
         (a_device(job=a_job(state="unknown")), "outcome unknown; the device is asked again"),
         (a_device(job=a_job(state="cancelled")), "cancelled"),
         (
