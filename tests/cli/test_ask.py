@@ -112,9 +112,14 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "Releases  1 accepted, 0 refused",
     ]
     unwell = await desk.status()
-    unwell |= {"latches": 2, "problems": ["the firmware directory cannot be read: permission denied"]}
+    unwell |= {
+        "latches": 2,
+        "failed": 3,
+        "problems": ["the firmware directory cannot be read: permission denied"],
+    }
     text = "\n".join(status_lines(unwell, NOON))
     assert "own verdict: 2" in text
+    assert "Ended without success: 3." in text
     assert "- the firmware directory cannot be read: permission denied" in text
 
 

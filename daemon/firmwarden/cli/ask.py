@@ -93,6 +93,11 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
             f"Stopped by a device's own verdict: {view['latches']}. `firmwarden devices` shows where, "
             "`firmwarden why DEVICE` shows why."
         )
+    if view["failed"]:
+        needs.append(
+            f"Ended without success: {view['failed']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows why and what comes next."
+        )
     if view["refused_releases"]:
         needs.append("`firmwarden releases` says why a release is refused.")
     needs += [f"{', '.join(conflict['ports'])}: {conflict['detail']}" for conflict in view["conflicts"]]
