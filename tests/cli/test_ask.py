@@ -49,7 +49,7 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
         (a_device(complete=False), "holds no complete image"),
         (a_device(job=WRITING), "updating to 2.4.0: write 50 %"),
         (a_device(job=a_job()), "is next"),
-        (a_device(job=a_job(wait=BACK_OFF)), "waits: attempt 2 lost its link, in 4 minutes"),
+        (a_device(job=a_job(wait=BACK_OFF)), "waits: attempt 2 lost its link; again in 4 minutes"),
         (a_device(job=a_job(state="unknown")), "outcome unknown; the device is asked again"),
         (a_device(job=a_job(state="cancelled")), "cancelled"),
         (
@@ -78,9 +78,9 @@ def test_a_running_job_without_progress_yet() -> None:
 def test_devices_as_a_table(run: Run, desk: MemoryDesk) -> None:
     desk.fleet["lamp-2"] |= {"running_version": None, "pinned": "2.4.0"}
     assert run("devices").stdout.splitlines() == [
-        "DEVICE   LABEL       CLASS        RUNS       SHOULD RUN      STATE",
-        "panel-1  north wall  front-panel  2.3.1      2.4.0           should run 2.4.0",
-        "lamp-2               front-panel  not known  2.4.0 (pinned)  should run 2.4.0",
+        "DEVICE   LABEL       PORT                   CLASS        RUNS       SHOULD RUN      STATE",
+        "panel-1  north wall                         front-panel  2.3.1      2.4.0           should run 2.4.0",
+        "lamp-2               usb-Acme_Panel_1-if00  front-panel  not known  2.4.0 (pinned)  should run 2.4.0",
     ]
 
 
@@ -112,9 +112,14 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "Releases  1 accepted, 0 refused",
     ]
     unwell = await desk.status()
-    unwell |= {"latches": 2, "problems": ["the firmware directory cannot be read: permission denied"]}
+    unwell |= {
+        "latches": 2,
+        "failed": 3,
+        "problems": ["the firmware directory cannot be read: permission denied"],
+    }
     text = "\n".join(status_lines(unwell, NOON))
     assert "own verdict: 2" in text
+    assert "Ended without success: 3." in text
     assert "- the firmware directory cannot be read: permission denied" in text
 
 
@@ -173,7 +178,8 @@ def test_json_is_one_object_a_line(run: Run, desk: MemoryDesk, question: str) ->
 
 def test_nothing_to_show_is_said_with_what_it_means() -> None:
     assert "No device has been seen yet" in device_lines([], NOON)[0]
-    assert "no release" in release_lines([])[0]
+    assert "No release is known" in release_lines([], [])[0]
+    assert release_lines([], ["/srv/fw cannot be read: permission denied"])[-1].startswith("/srv/fw cannot")
     assert "no job yet" in job_lines([], NOON)[0]
     assert "nobody did anything" in history_lines({"attempts": [], "actions": []})[0]
     assert "nothing to plan" in plan_lines([])[0]

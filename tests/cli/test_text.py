@@ -68,9 +68,21 @@ def test_the_last_column_wraps_under_itself() -> None:
     ]
 
 
+def test_a_narrow_last_column_stands_below_its_row() -> None:
+    rows = [("panel-1", "x" * 12, "waits for a slot, and for one more thing"), ("panel-2", "", "up to date")]
+    assert text.table(("DEVICE", "LABEL", "STATE"), rows, fit=40) == [
+        "DEVICE   LABEL         STATE",
+        "panel-1  xxxxxxxxxxxx",
+        "    waits for a slot, and for one more",
+        "    thing",
+        "panel-2                up to date",
+    ]
+
+
 def test_a_command_stays_on_one_line_to_be_copied() -> None:
-    rows = [("x" * 30, "see `firmwarden why panel-1` for the whole story")]
-    assert "`firmwarden why panel-1`" in text.table(("A", "B"), rows, fit=60)[1]
+    for first, row in (("x" * 25, 1), ("x" * 35, 2)):
+        rows = [(first, "see `firmwarden why panel-1` for the whole story")]
+        assert "`firmwarden why panel-1`" in text.table(("A", "B"), rows, fit=60)[row]
     assert text.paragraph("x" * 70 + " `firmwarden why panel-1`")[1] == "`firmwarden why panel-1`"
 
 

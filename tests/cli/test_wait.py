@@ -31,6 +31,7 @@ def carry_out(api: Served, desk: MemoryDesk, *steps: dict[str, Any]) -> threadin
     def change(step: dict[str, Any]) -> None:
         desk.fleet["panel-1"]["job"] = a_job(id=8) | step  # type: ignore[typeddict-item]
         desk.publish("log", event="job-changed", device="lamp-2")
+        desk.publish("progress", device="panel-1", job=8, step="probe", done=0, total=131_072)
         desk.publish("log", event="job-changed", device="panel-1", state=step.get("state"))
 
     def script() -> None:
@@ -55,7 +56,7 @@ LATCHED = {"state": "failed", "attempts": 1, "cause": WRONG_DEVICE}
         (
             LATCHED,
             1,
-            "Job 8 is failed. The device says that the file is for another device (wrong-device-id).",
+            "Job 8 failed. The device says that the file is for another device (wrong-device-id).",
         ),
         ({"state": "cancelled"}, 1, "Job 8 is cancelled."),
         ({"state": "failed", "cause": EXHAUSTED}, 3, "only transport trouble, but too much of it"),
@@ -89,7 +90,8 @@ def test_json_ends_with_the_outcome(run: Run, api: Served, desk: MemoryDesk) -> 
     result = run("retry", "panel-1", "--wait", "--json")
     thread.join()
     *events, last = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {event["device"] for event in events} <= {"panel-1"}
+    assert {event["device"] for event in events} == {"panel-1"}
+    assert {event["event"] for event in events} >= {"progress"}
     assert last == {
         "event": "update-finished",
         "outcome": "failed",

@@ -164,5 +164,11 @@ def test_an_image_is_shown_by_the_beginning_of_its_hash() -> None:
     assert shown.endswith(f"job-created  image={IMAGE_B[:12]}")
 
 
+def test_an_event_line_says_why_before_the_rest() -> None:
+    refused = {"event": "release-refused", "manifest": "a.toml", "reason": "waits for a.img"}
+    shown = event_line({**refused, "timestamp": "2026-03-01T12:00:00Z"})
+    assert shown.endswith("firmwarden  release-refused: waits for a.img  manifest=a.toml")
+
+
 def test_an_event_line_cannot_act_on_the_terminal() -> None:
     assert "\x1b" not in event_line({**FAILED, "detail": "\x1b[2J"})

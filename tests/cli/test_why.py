@@ -113,3 +113,34 @@ async def test_an_attempt_under_way_and_one_that_succeeded() -> None:
     assert "attempt 2 of job 7 at 2.4.0, 3 minutes ago: under way" in text
     assert "succeeded after 12 seconds\n" in text
     assert "It tells version 2.4.0." in text
+
+
+@pytest.mark.anyio
+async def test_what_was_the_same_again_is_not_told_again() -> None:
+    desk = MemoryDesk()
+    desk.attempts = [
+        an_attempt(number=3, stats={"commands": 1, "timeouts": 1}),
+        an_attempt(number=2),
+        an_attempt(number=1),
+    ]
+    text = " ".join(" ".join(why_lines(await desk.why("panel-1"), NOON)).split())
+    assert text.count("/dev/ttyACM3 vanished.") == 2
+    assert text.count("after the erase had begun The same.") == 1
+    assert "Of 1 command: 1 unanswered." in text
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("state", "attempts", "says"),
+    [
+        ("running", 2, "This is attempt 2."),
+        ("queued", 0, "Job 7 (2.4.0) has not been tried yet."),
+        ("queued", 1, "Job 7 (2.4.0) was tried once."),
+        ("failed", 5, "Job 7 (2.4.0) was tried 5 times."),
+    ],
+)
+async def test_how_often_it_was_tried(state: str, attempts: int, says: str) -> None:
+    desk = MemoryDesk(a_device(job=a_job(state=state, attempts=attempts)))
+    assert f"What happens next\n  It is updated now. {says}" in "\n".join(
+        why_lines(await desk.why("panel-1"), NOON)
+    )

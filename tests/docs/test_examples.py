@@ -99,9 +99,11 @@ def test_a_command_on_a_page_is_understood(
         if image.endswith(".img"):
             Path(image).touch()  # must be there to be understood
     command: click.Command = main
+    # A command remembers the names of its help from the context that it meets first.
+    context = click.Context(main, **main.context_settings)
     while isinstance(command, click.Group):
         command = subcommand(command, arguments.pop(0))
-    command.make_context(command.name, arguments)  # parses, and runs nothing
+    command.make_context(command.name, arguments, parent=context)  # parses, and runs nothing
 
 
 def subcommand(group: click.Group, name: str) -> click.Command:

@@ -58,7 +58,7 @@ def test_hold_and_unhold(gateway: Gateway) -> None:
     do(gateway, "unhold", "all")
     gateway.job(one, "succeeded")
     refused = gateway.command("unhold")
-    assert (refused.returncode, "is not held" in refused.stderr) == (1, True)
+    assert (refused.returncode, "no hold on everything" in refused.stderr) == (1, True)
 
 
 def test_a_hold_outlives_the_daemon(gateway: Gateway) -> None:

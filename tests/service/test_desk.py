@@ -85,6 +85,7 @@ async def test_status_counts_everything() -> None:
                 "waiting": 2,
                 "unknown": 1,
                 "latches": 1,
+                "failed": 0,
                 "held": "ann: fair",
                 "releases": 1,
                 "refused_releases": 1,
@@ -337,7 +338,9 @@ async def test_retry_starts_what_failed_or_was_cancelled() -> None:
     async with living({"panel-1": unit}, "2.0.0") as house:
         await house.quiet()
         device = await id_of(house, "panel-1")
+        assert (await house.desk.status())["failed"] == 1
         assert await house.desk.retry(device, who="ann") == f"job 2 is queued: 2.0.0 for {device}"
+        assert (await house.desk.status())["failed"] == 0
         await until_attempted(house)
         await house.desk.cancel(JobId(2), who="ann")
         await house.desk.retry(device, who="ann")
@@ -449,14 +452,16 @@ async def test_holds_are_told_and_taken_back() -> None:
         assert await house.desk.hold(device, reason="on loan", who="ann") == (
             f"{device} is held; what runs now goes on to its end"
         )
+        with pytest.raises(Refused, match=f"there is no hold on everything, only on {device}"):
+            await house.desk.unhold(None, who="ann")
         await house.desk.hold(None, reason="fair", who="bob")
         assert (await house.desk.devices())[0]["held"] == "bob: fair"
         assert "everything is still held: `firmwarden unhold all`" in await house.desk.unhold(
             device, who="ann"
         )
         assert await house.desk.unhold(None, who="ann") == "everything is no longer held"
-        for name in (device, None):
-            with pytest.raises(Refused, match="is not held"):
+        for name, says in ((device, f"{device} is not held"), (None, "there is no hold on everything$")):
+            with pytest.raises(Refused, match=says):
                 await house.desk.unhold(name, who="ann")
         assert [(action["what"], action["target"], action["detail"]) for action in await actions(house)] == [
             ("unhold", "all", ""),
@@ -551,6 +556,25 @@ async def test_an_adopted_unit_goes_on_under_its_old_id() -> None:
         assert view["latched"]
         assert units["panel-new"].erases == 0, "the latch holds at the new place too"
         assert {attempt["device"] for attempt in (await house.desk.history(None, 99))["attempts"]} == {old}
+
+
+async def test_inv4_a_unit_that_is_here_is_not_adopted_by_another() -> None:
+    """Its latch would go with its id, and it would be enrolled anew without one."""
+    units = {"panel-1": Unit(script=[fails(CauseCode.WRITE_ERROR)]), "panel-2": Unit()}
+    async with living(units, "2.0.0") as house:
+        await house.quiet()
+        worn, well = await id_of(house, "panel-1"), await id_of(house, "panel-2")
+        with pytest.raises(Refused, match=f"{worn} is here itself, at tcp-panel-1:4000"):
+            await house.desk.adopt(well, old=worn, running=None, who="ann")
+        await house.scan()
+        await house.quiet()
+        assert {view["id"]: view["latched"] for view in await house.desk.devices()} == {
+            worn: True,
+            well: False,
+        }
+        assert units["panel-1"].erases == 1
+        with pytest.raises(Refused, match=f"{well} cannot adopt itself"):
+            await house.desk.adopt(well, old=well, running=None, who="ann")
 
 
 async def test_a_forgotten_unit_that_comes_back_keeps_its_latch_and_wear() -> None:

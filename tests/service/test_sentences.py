@@ -69,7 +69,7 @@ class Situation:
     wait: Wait | None = None
     wanted: Desired | None = WANTS_TWO
     latches: list[Latch] = field(default_factory=list)
-    should: str = "2.0.0: 2.0.0 is the newest release of its class."
+    should: str = "2.0.0 is the newest release of its class."
     runs: str = "1.0.0 (the device acknowledged its end)."
     next: str
     commands: list[str] = field(default_factory=list)
@@ -106,7 +106,7 @@ SITUATIONS = {
         job=QUEUED, next="Job 7 starts as soon as the planner comes by.", commands=["firmwarden cancel 7"]
     ),
     "being written": Situation(
-        job=replace(QUEUED, state=JobState.RUNNING), next="Job 7 is writing 2.0.0 now."
+        job=replace(QUEUED, state=JobState.RUNNING), next="Job 7 is under way, an update to 2.0.0."
     ),
     "between two attempts": Situation(
         job=replace(QUEUED, attempts=2),
@@ -218,6 +218,14 @@ SITUATIONS = {
         runs="Not known",
         next="Nothing, until there is something to do.",
         commands=["firmwarden adopt k3x9qa --running VERSION"],
+    ),
+    "being written, and withdrawn meanwhile": Situation(
+        device=UNIT,
+        job=replace(QUEUED, state=JobState.RUNNING),
+        wanted=NOTHING,
+        should="Nothing new: no release of its class",
+        runs="Not known",
+        next="Job 7 is under way, an update to 2.0.0.",
     ),
     "pinned": Situation(
         device=replace(RUNS_ONE, pinned="1.0.0"),

@@ -193,6 +193,7 @@ class MemoryDesk:
             "waiting": sum(job["state"] == "queued" for job in jobs),
             "unknown": sum(job["state"] == "unknown" for job in jobs),
             "latches": len(self.latches),
+            "failed": sum(job["state"] == "failed" for job in jobs),
             "held": self.held,
             "releases": sum(each["state"] == "accepted" for each in self.shelf),
             "refused_releases": sum(each["state"] == "refused" for each in self.shelf),

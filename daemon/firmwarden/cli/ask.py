@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     )
 
 
+_BY_ID = "/dev/serial/by-id/"
+_DEV = "/dev/"
+
+
 @click.command()
 @client_command
 def status(client: Client, output: Output) -> None:
@@ -46,7 +50,8 @@ def devices(client: Client, output: Output) -> None:
 def releases(client: Client, output: Output) -> None:
     """List the releases, refused ones with the reason."""
     found: list[ReleaseView] = client.get("releases")["releases"]
-    output.records(found, lambda: release_lines(found))
+    problems: list[str] = [] if found else client.get("status")["problems"]
+    output.records(found, lambda: release_lines(found, problems))
 
 
 @click.command()
@@ -93,6 +98,11 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
             f"Stopped by a device's own verdict: {view['latches']}. `firmwarden devices` shows where, "
             "`firmwarden why DEVICE` shows why."
         )
+    if view["failed"]:
+        needs.append(
+            f"Ended without success: {view['failed']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows why and what comes next."
+        )
     if view["refused_releases"]:
         needs.append("`firmwarden releases` says why a release is refused.")
     needs += [f"{', '.join(conflict['ports'])}: {conflict['detail']}" for conflict in view["conflicts"]]
@@ -109,11 +119,13 @@ def device_lines(views: list[DeviceView], now: datetime) -> list[str]:
     if not views:
         return ["No device has been seen yet. `firmwarden check` shows what the configuration matches."]
     return table(
-        ("DEVICE", "LABEL", "CLASS", "RUNS", "SHOULD RUN", "STATE"),
+        ("DEVICE", "LABEL", "PORT", "CLASS", "RUNS", "SHOULD RUN", "STATE"),
         [
             (
                 view["id"],
                 view["label"],
+                # A label is there to be recognised by; without one this tells units apart.
+                "" if view["label"] else view["port"].removeprefix(_BY_ID).removeprefix(_DEV),
                 view["device_class"],
                 "no complete image" if view["complete"] is False else view["running_version"] or "not known",
                 (view["desired_version"] or "-") + (" (pinned)" if view["pinned"] else ""),
@@ -125,10 +137,11 @@ def device_lines(views: list[DeviceView], now: datetime) -> list[str]:
     )
 
 
-def release_lines(views: list[ReleaseView]) -> list[str]:
-    """Write the table of releases."""
+def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:
+    """Write the table of releases; where there is none, ``problems`` may be why."""
     if not views:
-        return ["The firmware directory has no release. A release is a manifest NAME.toml beside its image."]
+        none = "No release is known. A release is a manifest NAME.toml beside its image in the firmware directory."
+        return [line for text in (none, *problems) for line in paragraph(text)]
     return table(
         ("MANIFEST", "CLASS", "VERSION", "SIZE", "IMAGE", "STATE"),
         [

@@ -20,7 +20,10 @@ IMAGE_SHOWN: Final = 12
 """Digits of an image's hash: enough to name it, as with Git."""
 
 _NARROWEST: Final = 24
-"""What the last column of a table keeps; below it a line that wraps reads better than a column of syllables."""
+"""Text is not wrapped to less; below it a line that the terminal breaks reads better than a column of syllables."""
+
+_BELOW: Final = " " * 4
+"""Before text of a table's last column that stands below its row."""
 
 _GAP: Final = "  "
 _GLUE: Final = "\0"
@@ -45,19 +48,24 @@ def width() -> int | None:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, fit: int | None) -> list[str]:
-    """Align rows in columns; a column that is empty throughout is left out, the last one wraps to ``fit``."""
+    """Align rows in columns; a column that is empty throughout is left out.
+
+    The last column wraps to ``fit``; where it has less than half of that, long text goes below its row.
+    """
     cells = [[printable(cell) for cell in row] for row in rows]
     kept = [index for index in range(len(headings)) if index == 0 or any(row[index] for row in cells)]
     lines = [[headings[index] for index in kept], *([row[index] for index in kept] for row in cells)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(kept) - 1)]
     indent = sum(widths) + len(_GAP) * len(widths)
-    room = max(fit - indent, _NARROWEST) if fit is not None else None
     out = []
-    for *first, last in lines:
-        pieces = _wrap(last, room) if room else [last]
+    for number, (*first, last) in enumerate(lines):
         head = "".join(f"{cell:{size}}{_GAP}" for cell, size in zip(first, widths, strict=True))
-        out.append((head + (pieces[0] if pieces else "")).rstrip())
-        out += [" " * indent + piece for piece in pieces[1:]]
+        if fit is None or number == 0 or len(last) <= fit - indent:
+            out.append((head + last).rstrip())
+        elif fit - indent < fit / 2:
+            out += [head.rstrip(), *_wrap(last, max(fit, _NARROWEST), _BELOW, _BELOW)]
+        else:
+            out += _wrap(last, max(fit, indent + _NARROWEST), head, " " * indent) or [head.rstrip()]
     return out
 
 

@@ -70,7 +70,8 @@ def _await_news(output: Output, events: Iterator[FeedItem | None], device: str) 
             return
         if item["data"].get("device") == device:
             if output.as_json:
-                click.echo(as_line(item["data"]))
+                data = item["data"]
+                click.echo(as_line(data if item["kind"] == "log" else {"event": "progress", **data}))
             if item["kind"] == "log":
                 return
     raise StreamBroken("The daemon was stopped. It goes on with the job when it is started again.")
@@ -91,6 +92,8 @@ def _tell(output: Output, view: WhyView, job: JobView) -> ExitStatus:
                 ExitStatus.EXHAUSTED,
                 "Given up: there was only transport trouble, but too much of it.",
             )
+        case "failed":
+            status, meaning = ExitStatus.REFUSED, f"Job {job['id']} failed."
         case other:
             status, meaning = ExitStatus.REFUSED, f"Job {job['id']} is {other}."
     if output.as_json:

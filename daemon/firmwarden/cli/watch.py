@@ -29,7 +29,7 @@ ENDS: Final = frozenset(
 )
 """Events after which a device is no longer being written to."""
 
-_SHOWN_ELSEWHERE: Final = frozenset({"event", "level", "timestamp", "device", "detail", "evidence"})
+_SHOWN_ELSEWHERE: Final = frozenset({"event", "level", "timestamp", "device", "detail", "evidence", "reason"})
 
 
 @click.command()
@@ -83,7 +83,7 @@ def show(item: FeedItem, screen: Screen) -> None:
 
 def event_line(data: Mapping[str, object]) -> str:
     """Write a log event as one line: when, which device, what, why, and the rest as key=value."""
-    said = data.get("detail") or data.get("evidence")
+    said = data.get("detail") or data.get("evidence") or data.get("reason")
     rest = (
         f"{key}={value if key != 'image' else str(value)[:IMAGE_SHOWN]}"
         for key, value in data.items()

@@ -53,10 +53,13 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
             yield from paragraph(_latch(latch, now), indent=_INDENT * 2, first=f"{_INDENT}- ")
     yield ""
     yield "What was tried, newest first"
+    before: list[str] = []
     for attempt in view["attempts"]:
         headline, *sentences = attempt_in_words(attempt, now)
         yield from paragraph(headline, indent=_INDENT * 2, first=f"{_INDENT}- ")
-        yield from paragraph(" ".join(sentences), indent=_INDENT * 2)
+        told = ["The same."] if sentences and sentences == before else sentences
+        yield from paragraph(" ".join(told), indent=_INDENT * 2)
+        before = sentences
     if not view["attempts"]:
         yield f"{_INDENT}Nothing yet."
     wear = device["wear"]
@@ -99,6 +102,10 @@ def _job(device: DeviceView) -> list[str]:
     job = device["job"]
     if job is None:
         return []
+    if job["state"] == "running":
+        return [f"This is attempt {job['attempts']}."]
     # Not "of so many": attempts that a stop of the daemon broke off count against no budget.
-    times = "once" if job["attempts"] == 1 else f"{job['attempts']} times"
-    return [f"Job {job['id']} ({job['version']}) was tried {times}."]
+    times = {0: "has not been tried yet", 1: "was tried once"}.get(
+        job["attempts"], f"was tried {job['attempts']} times"
+    )
+    return [f"Job {job['id']} ({job['version']}) {times}."]

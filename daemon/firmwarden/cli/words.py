@@ -71,7 +71,7 @@ def state_of_job(job: JobView, now: datetime) -> str:
 
 def wait_in_words(wait: WaitView, now: datetime) -> str:
     """Say what is waited for, and until when where that is known."""
-    until = f", {ahead(wait['until'], now)}" if wait["until"] is not None else ""
+    until = f"; again {ahead(wait['until'], now)}" if wait["until"] is not None else ""
     return (wait["detail"] or wait["kind"]) + until
 
 
@@ -121,7 +121,8 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
         if stats.get(key)
     ]
     if trouble:
-        told.append(f"Of {stats.get('commands', 0):,} commands: {', '.join(trouble)}.")
+        commands = stats.get("commands", 0)
+        told.append(f"Of {commands:,} command{'' if commands == 1 else 's'}: {', '.join(trouble)}.")
     return told
 
 

@@ -92,6 +92,7 @@ class Questions:
             "waiting": sum(job.state is JobState.QUEUED for job in open_jobs),
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
             "latches": len(facts.latches),
+            "failed": sum(self._is_given_up(device, facts) for device in facts.devices),
             "held": next(
                 (f"{hold.owner}: {hold.reason}" for hold in facts.holds if hold.device is None), None
             ),
@@ -213,6 +214,15 @@ class Questions:
             budgets=self._warden.budgets(job.device_class),
             wait=self._wait(job),
             progress=None if run is None else run.driver.progress,
+        )
+
+    def _is_given_up(self, device: Device, facts: Facts) -> bool:
+        job = facts.jobs.get(device.id)
+        return (
+            job is not None
+            and job.state is JobState.FAILED
+            and job.version != device.running_version
+            and not self._latches(device, facts)
         )
 
     def _device_view(self, ledger: Ledger, device: Device, facts: Facts) -> DeviceView:

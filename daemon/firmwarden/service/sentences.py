@@ -23,7 +23,9 @@ def should_run(wanted: Desired | None) -> str:
     if wanted.release is None:
         text = "What it runs now" if wanted.settled else "Nothing new"
         return f"{text}: {wanted.reason}."
-    return f"{wanted.release.version}: {wanted.reason}."
+    version = wanted.release.version
+    # Most reasons name it first thing.
+    return f"{wanted.reason}." if wanted.reason.startswith(version) else f"{version}: {wanted.reason}."
 
 
 def runs(device: Device, job: Job | None) -> str:
@@ -69,7 +71,7 @@ def next_step(
 
 def _next_of_open(job: Job, wait: Wait | None) -> str:
     if job.state is JobState.RUNNING:
-        return f"Job {job.id} is writing {job.version} now."
+        return f"Job {job.id} is under way, an update to {job.version}."
     if job.state is JobState.UNKNOWN:
         if wait is None:
             return f"The device is asked what became of job {job.id}; then the record is settled."
@@ -94,7 +96,9 @@ def commands(
         found.append(f"firmwarden cancel {job.id}")
     if job is not None and (_may_be_retried(job, wanted) or (wait and wait.kind is WaitKind.BACK_OFF)):
         found.append(f"firmwarden retry {device.id}")
-    if device.running_version is None and wanted is not None and wanted.release is None and not latches:
+    busy = job is not None and job.state in {JobState.QUEUED, JobState.RUNNING}
+    unknown = device.running_version is None and not busy
+    if unknown and wanted is not None and wanted.release is None and not latches:
         found.append(f"firmwarden adopt {device.id} --running VERSION")
     if device.pinned is not None:
         found.append(f"firmwarden pin {device.id} none")

@@ -162,6 +162,8 @@ class StatusView(TypedDict):
     waiting: int
     unknown: int
     latches: int
+    failed: int
+    """Devices whose last job failed and that no latch stops: trouble of the transport, or not tried again since."""
     held: str | None
     """The reason of the hold on everything, if any."""
     releases: int

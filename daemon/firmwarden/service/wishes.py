@@ -146,7 +146,10 @@ class Wishes:
         def work(ledger: Ledger) -> str:
             found = None if device is None else find_device(ledger, device).id
             if not ledger.unhold(found):
-                raise Refused(f"{found or 'everything'} is not held")
+                if found is not None:
+                    raise Refused(f"{found} is not held")
+                alone = ", ".join(hold.device for hold in ledger.holds() if hold.device is not None)
+                raise Refused(f"there is no hold on everything{f', only on {alone}' if alone else ''}")
             self._record(ledger, who, "unhold", found or "all")
             left = [hold for hold in ledger.holds() if hold.device is None]
             more = "; everything is still held: `firmwarden unhold all`" if left and found else ""
@@ -177,7 +180,13 @@ class Wishes:
         def work(ledger: Ledger) -> str:
             found = find_device(ledger, device)
             if old is not None:
-                kept = ledger.adopt(found.id, find_device(ledger, old).id)
+                known = find_device(ledger, old)
+                if known.id != found.id and known.id in self._warden.registry.plugged_at:
+                    raise Refused(
+                        f"{known.id} is here itself, at {known.port}: nothing is at two places at once, "
+                        f"so {found.id} is another unit"
+                    )
+                kept = ledger.adopt(found.id, known.id)
                 self._record(ledger, who, "adopt", kept.id, f"was {found.id}")
                 return f"{found.id} is {kept.id}: its history, wear and latches go on under that id"
             if running is None:
