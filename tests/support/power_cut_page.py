@@ -48,6 +48,9 @@ def _lines() -> Iterator[str]:
     yield from """\
 # Power cuts in a DFU update
 
+**No device is updated this way yet**: the procedures, the facts and the simulated devices are here and tested against
+each other; the USB transport and the driver that use them are still to come.
+
 An update over DfuSe is done in one order: the page with the vectors is erased first, the first granule of the image is
 written last, and all between is read back. What a loss of power leaves depends on what the silicon does when it finds
 no image, and that is what a device class says with `failsafe`. Only the loss of *power* is meant here: while the device
