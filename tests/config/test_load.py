@@ -256,6 +256,20 @@ per_day = 0
     ]
 
 
+def test_one_bracket_is_not_enough(file: Path) -> None:
+    file.write_text(PANEL.replace("[[device]]", "[device]"))
+    assert problems(file) == [
+        "firmwarden.toml:2: device: expected [[device]], with two brackets, got [device]"
+    ]
+
+
+def test_a_table_that_is_missing_is_told_with_its_keys(file: Path) -> None:
+    file.write_text(PANEL.replace("match", "# match"))
+    assert problems(file) == [
+        "firmwarden.toml:2: device[0].match: is missing; expected a table with path, usb, serial, interface, tcp"
+    ]
+
+
 @pytest.mark.parametrize(
     ("line", "key", "said"),
     [
@@ -448,7 +462,7 @@ def test_inv8_what_is_no_table_is_refused(file: Path, text: str) -> None:
     file.write_text(text)
     [problem] = problems(file)
     assert problem.startswith("firmwarden.toml:1: ")
-    assert "expected a" in problem
+    assert "expected " in problem
 
 
 def a_directory(path: Path) -> None:
@@ -475,11 +489,11 @@ def a_terminal(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda _: None, "cannot be read: No such file or directory"),
+        (lambda _: None, "there is no such file; `--config FILE` names another"),
         (a_directory, "is a directory, not a regular file"),
         (a_pipe, "is a pipe, not a regular file"),
         (a_huge_file, "is larger than 1048576 bytes"),
-        (a_broken_link, "cannot be read: No such file or directory"),
+        (a_broken_link, "there is no such file; `--config FILE` names another"),
         (a_terminal, "is a device, not a regular file"),
     ],
 )

@@ -234,7 +234,7 @@ async def test_inv8_space_reserved_for_a_copy_is_not_taken_for_it(
             {"sha256": f'"{"0" * 64}"'},
             f"panel.img has the sha256 {hash_of(CONTENT)}, the manifest says {'0' * 64}",
         ),
-        ({"device": '"pumpe"'}, '"pumpe" is no device class of the configuration'),
+        ({"device": '"pumpe"'}, '"pumpe" is no device class of the configuration; did you mean "pump"?'),
         ({"device": '"pump"'}, 'panel.img is no "intel-hex" image: line 1: a record starts with a colon'),
         (
             {"version": '"one"'},
@@ -386,7 +386,11 @@ def a_file(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"), [(gone, "No such file or directory"), (a_file, "Not a directory")]
+    ("spoil", "said"),
+    [
+        (gone, "No such file or directory; make it, or set another firmware_dir"),
+        (a_file, "Not a directory"),
+    ],
 )
 async def test_inv7_a_directory_that_cannot_be_read_withdraws_nothing(
     drop: Drop, intake: Intake, spoil: Callable[[Path], None], said: str

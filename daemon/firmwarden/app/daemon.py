@@ -228,7 +228,10 @@ def _prepare(settings: config.Settings, images: ImageStore) -> None:
         settings.state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
         images.open()
     except OSError as exc:
-        raise StoreError(f"the state directory {settings.state_dir} cannot be used: {exc.strerror}") from exc
+        raise StoreError(
+            f"the state directory {settings.state_dir} cannot be used: {exc.strerror}; let the daemon's user write "
+            "there, or set another state_dir"
+        ) from exc
 
 
 def _call_hook(tasks: TaskGroup, conclusion: Conclusion, hook: Hook | None) -> None:

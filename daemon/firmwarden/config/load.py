@@ -105,6 +105,8 @@ def needs_restart(old: Config, new: Config) -> tuple[str, ...]:
 def _read(path: Path) -> Document:
     try:
         content, _ = read_file(path, _LARGEST_FILE, follow=True)
+    except FileNotFoundError as exc:
+        raise BadToml(f"{path}: there is no such file; `--config FILE` names another") from exc
     except OSError as exc:
         raise BadToml(f"{path}: cannot be read: {exc.strerror}") from exc
     except Unusable as exc:

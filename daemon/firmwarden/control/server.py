@@ -98,7 +98,10 @@ def _bind(path: Path) -> tuple[socket.socket, os.stat_result]:
         except OSError as exc:
             # A path beyond the 108 bytes that a socket's name may have comes without an errno.
             detail = exc.strerror or exc
-            raise SocketUnavailable(f"The control socket {path} cannot be opened: {detail}.") from exc
+            raise SocketUnavailable(
+                f"The control socket {path} cannot be opened: {detail}. Let the daemon's user write into its "
+                "directory, or set another `socket`."
+            ) from exc
         undo.pop_all()
         return listener, mine
 

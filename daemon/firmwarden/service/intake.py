@@ -7,6 +7,7 @@ directory is looked at again and again, so a look must be cheap: what did not ch
 
 from __future__ import annotations
 
+import difflib
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ class Intake:
                 found = {entry.name: entry for entry in entries if not entry.name.startswith(".")}
         except OSError as exc:
             problem = f"{self._directory} cannot be read: {exc.strerror}"
+            if isinstance(exc, FileNotFoundError):
+                problem += "; make it, or set another firmware_dir"
             return Shelf(releases=self._shelf.releases, refused=self._shelf.refused, problem=problem)
         names = sorted(name for name in found if name.endswith(_SUFFIX))
         self._manifests = {name: self._manifests[name] for name in names if name in self._manifests}
@@ -128,7 +131,9 @@ class Intake:
         manifest = self._manifest(found[name])
         rules = self.classes.get(manifest.device)
         if rules is None:
-            raise BadManifest(f'"{manifest.device}" is no device class of the configuration')
+            alike = difflib.get_close_matches(manifest.device, self.classes, n=1)
+            hint = f'; did you mean "{alike[0]}"?' if alike else ""
+            raise BadManifest(f'"{manifest.device}" is no device class of the configuration{hint}')
         try:
             image, size = self._image(name, manifest, rules, found[manifest.image])
         except (KeyError, FileNotFoundError):

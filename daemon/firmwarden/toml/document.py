@@ -106,7 +106,8 @@ def _explain(error: Mapping[str, Any], keys: Mapping[tuple[str, ...], Key]) -> s
         case "value_error":
             return str(error["ctx"]["error"])
         case "missing":
-            return f"is missing; expected {keys[place].expected}"
+            inside = ", ".join(path[-1] for path in keys if path[:-1] == place)
+            return f"is missing; expected {keys[place].expected}{f' with {inside}' if inside else ''}"
         case "unexpected_keyword_argument":
             known = sorted(path[-1] for path in keys if path[:-1] == place[:-1])
             alike = difflib.get_close_matches(place[-1], known, n=1)
@@ -117,6 +118,8 @@ def _explain(error: Mapping[str, Any], keys: Mapping[tuple[str, ...], Key]) -> s
             )
         case "dataclass_type":
             return f"expected a table, got {shown(error['input'])}"
+        case "tuple_type" if isinstance(error["input"], dict) and any(path[:-1] == place for path in keys):
+            return f"expected [[{_dotted(place)}]], with two brackets, got [{_dotted(place)}]"
         case "tuple_type":
             return f"expected an array, got {shown(error['input'])}"
         case _:
