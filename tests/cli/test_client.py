@@ -181,9 +181,15 @@ def test_the_socket_is_found_by_name_then_configuration_then_default(
     assert str(find_socket(None, config)) == "/run/elsewhere.sock"
 
     monkeypatch.setattr(client, "DEFAULT_CONFIG", tmp_path / "absent.toml")
+    monkeypatch.delenv("FIRMWARDEN_SOCKET", raising=False)
     assert find_socket(None, None) == DEFAULT_SOCKET
     monkeypatch.setattr(client, "DEFAULT_CONFIG", config)
     assert str(find_socket(None, None)) == "/run/elsewhere.sock"
+
+    monkeypatch.setenv("FIRMWARDEN_SOCKET", "/run/exported.sock")
+    assert str(find_socket(None, None)) == "/run/exported.sock"
+    assert str(find_socket(None, config)) == "/run/elsewhere.sock", "what is typed now is meant more"
+    monkeypatch.delenv("FIRMWARDEN_SOCKET")
 
     for text in ("", "firmwarden = 3", "[firmwarden]\nsocket = 3"):
         config.write_text(text)

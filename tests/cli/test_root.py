@@ -8,9 +8,12 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from firmwarden import __version__
+from firmwarden.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,3 +137,14 @@ def test_inv8_check_prints_every_problem(run_alone: Run, tmp_path: Path) -> None
     assert f"{config}:2" in result.stdout
     assert f"{config}:3" in result.stdout
     assert "is refused whole, for these 2 problems." in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("wish", "coloured"), [("", True), ("1", False)])
+def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch, wish: str, coloured: bool) -> None:
+    @click.command()
+    def shout() -> None:
+        click.secho("help", fg="red")
+
+    monkeypatch.setitem(main.commands, "shout", shout)
+    result = CliRunner().invoke(main, ["shout"], env={"NO_COLOR": wish}, color=True)
+    assert ("\x1b[31m" in result.stdout) is coloured

@@ -74,6 +74,23 @@ def test_a_daemon_started_in_a_terminal_ends_with_it(gateway: Gateway) -> None:
     assert not gateway.socket.exists()
 
 
+@pytest.mark.parametrize("command", ["check --config nowhere.toml", "simulate mdfu --help", "--help"])
+def test_a_full_disk_is_told_in_a_sentence(gateway: Gateway, command: str) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - it is no file
+        done = subprocess.run(
+            [*PROGRAM, *command.split()], stdout=full, stderr=subprocess.PIPE, cwd=gateway.place, check=False
+        )
+    assert done.stderr == b"firmwarden: The output cannot be written: No space left on device.\n"
+    assert done.returncode == 1
+
+
+def test_a_closed_output_is_no_trouble(gateway: Gateway) -> None:
+    gateway.configure()
+    argv = (*PROGRAM, "check", "--config", str(gateway.config))
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *argv], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize("form", ["words", "json"])
 def test_an_update_goes_on_when_nobody_reads_of_it_any_more(
     gateway: Gateway, tmp_path: Path, form: str

@@ -52,6 +52,12 @@ def test_the_help_explains_faults() -> None:
     assert "  abort@chunk=3,cause=erase-error\n" in output
 
 
+def test_an_image_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    status, output = run("image", "--version", "2.0.0", str(tmp_path / "nowhere" / "x.img"))
+    assert status == 1
+    assert "x.img cannot be written: No such file or directory" in " ".join(output.split())
+
+
 def test_image_writes_what_devices_take(tmp_path: Path) -> None:
     file = tmp_path / "new.img"
     assert run("image", "--profile", "pic8", "--version", "2.0.0", "--size", "4000", str(file)) == (0, "")

@@ -48,7 +48,7 @@ class BarScreen:
 
     def line(self, text: str, level: str) -> None:
         """Print an event above the bars."""
-        self._bars.console.print(Text(text, style=COLOURS.get(level, "")), soft_wrap=True)
+        self._bars.console.print(Text(text, style=COLOURS.get(level, "")))
 
     def progress(self, device: str, step: str, done: int, total: int) -> None:
         """Move a device's bar; the first time, make it."""

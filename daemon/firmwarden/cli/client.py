@@ -141,7 +141,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def find_socket(named: Path | None, config: Path | None) -> Path:
-    """Return the daemon's socket: the one named, else the configuration's, else the default.
+    """Return the daemon's socket: what an option names, else the environment, the usual configuration, the default.
 
     Raises:
         Unreachable: the configuration was named and cannot be read.
@@ -149,6 +149,9 @@ def find_socket(named: Path | None, config: Path | None) -> Path:
     # tomllib takes a few milliseconds to import, and most commands find the socket without it.
     if named is not None:
         return named
+    exported = os.environ.get("FIRMWARDEN_SOCKET")
+    if config is None and exported:
+        return Path(exported)
     if config is None and not DEFAULT_CONFIG.exists():
         return DEFAULT_SOCKET
     import tomllib
@@ -203,7 +206,9 @@ def _problem(status: int, raw: bytes) -> Problem:
 
 
 def _explain(exc: Exception, path: Path) -> str:
-    start = "Start it with `systemctl start firmwarden`, or `firmwarden run --config FILE`."
+    start = (
+        "Start it with `firmwarden run --config FILE`, or `systemctl start firmwarden` where it is a service."
+    )
     match exc:
         case FileNotFoundError():
             return (
@@ -219,7 +224,7 @@ def _explain(exc: Exception, path: Path) -> str:
         case TimeoutError():
             return (
                 f"The daemon at {path} has not answered for {ANSWER_S:.0f} s: it hangs or its disk does. "
-                "See `journalctl --unit firmwarden`."
+                "See its log."
             )
         case http.client.HTTPException() | ConnectionError():
             return f"The daemon at {path} went away before it answered. Whether it did what was asked is not known."

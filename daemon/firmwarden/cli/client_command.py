@@ -64,8 +64,7 @@ def client_command(command: Callable[..., None]) -> Callable[..., None]:
         "--socket",
         "socket_path",
         type=click.Path(path_type=Path, readable=False),
-        envvar="FIRMWARDEN_SOCKET",
-        help="The daemon's socket.  [default: as the configuration says]",
+        help="The daemon's socket.  [default: FIRMWARDEN_SOCKET, or as the configuration says]",
     )
     @click.option(
         "--config",

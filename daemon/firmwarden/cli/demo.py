@@ -18,12 +18,12 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from firmwarden.cli.client import Client, Unreachable
-from firmwarden.cli.screen import open_screen
+from firmwarden.cli.screen import open_screen, speak_to_nobody
 from firmwarden.cli.text import duration, paragraph, printable, share, table, utc_now, width
 from firmwarden.cli.why import why_lines
 from firmwarden.simulate.firmware import make_update_file
@@ -88,16 +88,41 @@ def demo() -> None:
 
     Exits with 0 only if every device ended as it should.
     """
-    place = Path(tempfile.mkdtemp(prefix="firmwarden-demo-"))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    try:
+        place = Path(tempfile.mkdtemp(prefix="firmwarden-demo-"))
+    except OSError as exc:
+        raise click.ClickException(f"There is no directory for temporary files: {exc.strerror}.") from exc
     started = time.monotonic()
-    faults = _Demo(place).run()
+    kept = False
+    try:
+        faults = _Demo(place).run()
+        kept = bool(faults)
+    except click.ClickException:
+        kept = True
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
     for fault in faults:
         click.secho(printable(f"Not as it should be: {fault}"), fg="red")
     if faults:
         click.echo(f"Everything is left in {place}; the daemon's log is daemon.log.")
         sys.exit(1)
-    shutil.rmtree(place)
     click.echo(f"Every device ended as it should, in {duration(time.monotonic() - started)}.")
+
+
+def _interrupted(number: int, _frame: object) -> NoReturn:
+    """Leave by way of everything that ends a process or removes a file; once is enough."""
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    if number == signal.SIGHUP:
+        speak_to_nobody()  # the terminal is gone
+    click.echo(
+        "\nInterrupted: the daemon and the devices are stopped, and nothing of them is left.", err=True
+    )
+    sys.exit(128 + number)
 
 
 class _Demo:
@@ -132,11 +157,11 @@ class _Demo:
 
     @contextmanager
     def _process(self, *arguments: str, log: str) -> Iterator[subprocess.Popen[str]]:
-        """Run a command of this program; its standard error goes to a file."""
+        """Run a command of this program; its standard error goes to a file, its input ends when we do."""
         with (self._place / log).open("w") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "firmwarden", *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -165,6 +190,7 @@ class _Demo:
         with self._process(
             *("simulate", "mdfu", *where, "--name", name, "--count", str(len(roles)), "--profile", profile),
             *(
+                "--stop-with-stdin",
                 "--version",
                 OLD,
                 "--paced",
@@ -177,8 +203,15 @@ class _Demo:
             ),
             log=f"{profile}.log",
         ) as process:
-            ready = json.loads(_first_line(process))
+            ready = json.loads(self._first_line(process, f"{profile}.log"))
             yield {str(each["address"]): str(each["name"]) for each in ready["devices"]}
+
+    def _first_line(self, process: subprocess.Popen[str], log: str) -> str:
+        assert process.stdout is not None  # noqa: S101  (it is a pipe)
+        line = process.stdout.readline()
+        if not line:
+            raise click.ClickException(f"The simulated devices do not start; see {self._place / log}.")
+        return line
 
     def _configure(self, modules: Mapping[str, str]) -> None:
         endpoints = ", ".join(f'"{address}"' for address in modules)
@@ -194,6 +227,7 @@ boot_delay = "500ms"
 firmware_dir = "{self._firmware}"
 state_dir = "{self._place / "state"}"
 socket = "{self._place / "control.sock"}"
+grace = 0
 
 [[device]]
 name = "front-panel"
@@ -247,7 +281,8 @@ size = {len(image)}
     # --- telling
 
     def _introduce(self) -> None:
-        click.echo(f"The daemon runs, with its state and its log in {self._place}. It found:")
+        for line in paragraph(f"The daemon runs, with its state and its log in {self._place}. It found:"):
+            click.echo(line)
         rows = [
             (role.name, device, role.story)
             for role in (*PANELS, *MODULES)
@@ -256,7 +291,8 @@ size = {len(image)}
         ]
         for line in table(("", "DEVICE", ""), rows, fit=width()):
             click.echo(line)
-        click.echo(f"Each runs {OLD}. Release {NEW} is dropped into {self._firmware} now.")
+        for line in paragraph(f"Each runs {OLD}. Release {NEW} is dropped into {self._firmware} now."):
+            click.echo(line)
         click.echo()
 
     def _watch(self, screen: Screen) -> None:
@@ -368,14 +404,6 @@ size = {len(image)}
                     yield f"{name} started a partial image"
                 if ends[name] == "succeeded" and (running is None or running["version"] != NEW):
                     yield f"{name} runs {running}, not {NEW}"
-
-
-def _first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
-    line = process.stdout.readline()
-    if not line:
-        raise click.ClickException("The simulated devices do not start.")
-    return line
 
 
 def _put(path: Path, content: bytes) -> None:

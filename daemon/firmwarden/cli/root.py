@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from firmwarden import __version__
 from firmwarden.cli import act, ask, daemon, once, watch, why
+from firmwarden.cli.screen import speak_to_nobody
 
 SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "The daemon": (daemon.run, daemon.check),
@@ -41,7 +45,21 @@ LAZY: Final = {
 """Commands whose modules import half the package: module, attribute, and what the list of commands says."""
 
 
+_CANNOT_BE_WRITTEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+
 class _Commands(click.Group):
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - as click has it
+        try:
+            return super().main(*args, **extra)
+        except OSError as exc:
+            # A pipe that was closed is click's business.
+            if exc.errno not in _CANNOT_BE_WRITTEN or exc.filename is not None:
+                raise
+            speak_to_nobody()  # what is in the buffer would be tried again at the end
+            click.echo(f"firmwarden: The output cannot be written: {exc.strerror}.", err=True)
+            sys.exit(1)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *LAZY]
 
@@ -71,12 +89,15 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="firmwarden", message="%(prog)s %(version)s")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Keep the firmware of attached microcontrollers what it should be.
 
     Drop a release into the firmware directory; every attached device that should run it runs it, or is left able
     to try again, and `firmwarden why DEVICE` says why.
     """
+    if os.environ.get("NO_COLOR"):  # https://no-color.org
+        ctx.color = False
 
 
 for _commands in SECTIONS.values():

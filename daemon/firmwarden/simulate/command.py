@@ -147,7 +147,10 @@ def image(**options: Unpack[_ImageOptions]) -> None:
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    options["file"].write_bytes(content)
+    try:
+        options["file"].write_bytes(content)
+    except OSError as exc:
+        raise click.ClickException(f"{options['file']} cannot be written: {exc.strerror}") from exc
 
 
 @simulate.command(epilog=SYNTAX)

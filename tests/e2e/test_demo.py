@@ -1,0 +1,57 @@
+"""``firmwarden demo`` as ``make demo`` runs it: to its end, and broken off."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.gateway import PROGRAM
+from support.processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BARE = {"COLUMNS": "200"}
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Process]:
+    process = Process("demo", *PROGRAM, "demo", env={**BARE, "TMPDIR": str(tmp_path)})
+    yield process
+    process.close()
+
+
+def left(place: Path) -> list[str]:
+    """List the files in a place, and the processes that were told of it."""
+    found = [str(path) for path in place.iterdir()]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_text()
+        except OSError:
+            continue
+        if str(place) in command and int(process.name) != os.getpid():
+            found.append(command)
+    return found
+
+
+def test_it_shows_every_kind_of_end_and_leaves_nothing(demo: Process, tmp_path: Path) -> None:
+    assert demo.wait(60.0) == 0
+    text = "\n".join(demo.lines)
+    assert re.search(r"^panel-0002  .* tried again in ", text, re.MULTILINE)
+    assert len(re.findall(r" updated: the application says that it is 2\.0\.0$", text, re.MULTILINE)) == 5
+    assert "It is stopped" in text
+    assert re.search(r"Every device ended as it should, in \d+ seconds\.$", text)
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_broken_off_it_leaves_nothing_either(demo: Process, tmp_path: Path, number: signal.Signals) -> None:
+    demo.until(lambda: any("  write " in line for line in demo.lines), "an update under way")
+    assert demo.stop(number) == 128 + number
+    assert "Traceback" not in "\n".join(demo.lines)
+    assert left(tmp_path) == []
