@@ -53,5 +53,6 @@ def test_it_shows_every_kind_of_end_and_leaves_nothing(demo: Process, tmp_path: 
 def test_broken_off_it_leaves_nothing_either(demo: Process, tmp_path: Path, number: signal.Signals) -> None:
     demo.until(lambda: any("  write " in line for line in demo.lines), "an update under way")
     assert demo.stop(number) == 128 + number
+    assert demo.lines[-1].startswith("Interrupted: ") is (number != signal.SIGHUP)
     assert "Traceback" not in "\n".join(demo.lines)
     assert left(tmp_path) == []

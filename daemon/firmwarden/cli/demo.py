@@ -102,6 +102,9 @@ def demo() -> None:
     except click.ClickException:
         kept = True
         raise
+    except SystemExit:
+        click.echo("Interrupted: the daemon and the devices are stopped, and nothing of them is left.")
+        raise
     finally:
         if not kept:
             shutil.rmtree(place, ignore_errors=True)
@@ -119,9 +122,6 @@ def _interrupted(number: int, _frame: object) -> NoReturn:
         signal.signal(each, signal.SIG_IGN)
     if number == signal.SIGHUP:
         speak_to_nobody()  # the terminal is gone
-    click.echo(
-        "\nInterrupted: the daemon and the devices are stopped, and nothing of them is left.", err=True
-    )
     sys.exit(128 + number)
 
 
