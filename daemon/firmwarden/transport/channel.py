@@ -243,7 +243,8 @@ class Channel(asyncio.Protocol):
             if isinstance(exc, LinkLost):
                 self._lost = exc
             else:
-                self._lost = LinkLost(f"{self.name}: {exc or 'the peer closed the connection'}")
+                said = exc.strerror if isinstance(exc, OSError) else None  # without "[Errno 5]"
+                self._lost = LinkLost(f"{self.name}: {said or exc or 'the peer closed the connection'}")
                 self._lost.__cause__ = exc
         self._finish(self._lost)
         if self._wanted is not None and not self._wanted.done():

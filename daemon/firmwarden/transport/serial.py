@@ -25,6 +25,7 @@ import errno
 import fcntl
 import grp
 import os
+import stat
 import struct
 import termios
 import threading
@@ -54,6 +55,8 @@ BLOCKED_S: Final = 10.0
 
 _BAUD_TOLERANCE: Final = 0.03
 """A UART samples its tenth bit rightly while both rates differ by less than about 5 %; the device errs too."""
+
+_GROUP_MAY: Final = stat.S_IRGRP | stat.S_IWGRP
 
 _HELD: Final = frozenset({errno.EBUSY, errno.EAGAIN})
 """TIOCEXCL and flock of somebody else."""
@@ -310,7 +313,10 @@ def _close_port(port: serial.Serial) -> None:
 def _group_hint(path: str) -> str:
     """Name the group that may use a port; joining it is the usual cure."""
     try:
-        group = grp.getgrgid(Path(path).stat().st_gid).gr_name
+        status = Path(path).stat()
+        group = grp.getgrgid(status.st_gid).gr_name
     except (OSError, KeyError):
+        return ""
+    if status.st_mode & _GROUP_MAY != _GROUP_MAY:
         return ""
     return f"; members of the group {group} may open it"
