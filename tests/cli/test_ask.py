@@ -98,7 +98,10 @@ def test_status_in_words(run: Run, desk: MemoryDesk) -> None:
     assert "1 running, 0 waiting, 0 with unknown outcome" in text
     assert "1 accepted, 1 refused" in text
     assert "Everything is held by root: fair week. `firmwarden unhold all` lifts it." in text
-    assert "/dev/serial/by-id/usb-Acme_Panel_1-if00: the same serial number twice" in text
+    port = "/dev/serial/by-id/usb-Acme_Panel_1-if00"
+    assert f"- {port}: the same serial number twice" in text
+    desk.fleet["panel-1"]["conflict"] = f"{port} matches two classes"
+    assert f"- {port} matches two classes" in run("status").stdout
 
 
 @pytest.mark.anyio

@@ -16,7 +16,7 @@ def test_the_wear_budget_holds_over_a_restart(gateway: Gateway) -> None:
     gateway.drop("panel", NEW, image())
     daemon = gateway.start()
     waiting = daemon.wait_for("job-waiting", wait="wear")
-    assert waiting["detail"] == "1 erases were started today, and its class allows 1 a day"
+    assert waiting["detail"] == "the erases of today are used up, 1 of 1"
     assert waiting["until"].endswith("T00:00:00.000Z")
     daemon.stop()
     gateway.start().wait_for("job-waiting", wait="wear")

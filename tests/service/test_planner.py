@@ -304,7 +304,7 @@ def test_it_waits_for_the_flash_s_budget_of_the_day(ledger: Ledger) -> None:
     found = waiting(ledger, present(device))
     assert found is not None
     assert (found.kind, found.until) == (WaitKind.WEAR, NOON + DAY_S / 2)
-    assert "10 erases were started today" in found.detail
+    assert "the erases of today are used up, 10 of 10" in found.detail
     assert waiting(ledger, present(device), now=NOON + DAY_S / 2) is None
 
 

@@ -378,7 +378,7 @@ async def test_a_port_that_is_found_gone_by_writing_is_closed_once(peer: PtyPeer
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
     link = await open_link(peer.address)
     peer.close()
-    with pytest.raises(LinkLost, match=": Input/output error$"):
+    with pytest.raises(LinkLost, match=r": Input/output error$"):
         await link.send(b"1")
     with pytest.raises(LinkLost):
         await link.set_lines(dtr=True)

@@ -105,7 +105,9 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
         )
     if view["refused_releases"]:
         needs.append("`firmwarden releases` says why a release is refused.")
-    needs += [f"{', '.join(conflict['ports'])}: {conflict['detail']}" for conflict in view["conflicts"]]
+    for conflict in view["conflicts"]:
+        named = any(port in conflict["detail"] for port in conflict["ports"])
+        needs.append(("" if named else f"{', '.join(conflict['ports'])}: ") + conflict["detail"])
     needs += view["problems"]
     if needs:
         yield ""

@@ -243,14 +243,10 @@ class _Planning:
             self.ledger.hurry(job.id)  # a clock that was ahead wrote it
         wear = self.ledger.wear(job.device, self.now)
         if wear.life >= budgets.erases_a_life:
-            spent = (
-                f"{wear.life} erases were started in its life, and its class allows {budgets.erases_a_life}"
-            )
+            spent = f"the erases of its life are used up, {wear.life} of {budgets.erases_a_life}"
             return Wait(kind=WaitKind.WEAR, detail=spent)
         if wear.today >= budgets.erases_a_day:
-            spent = (
-                f"{wear.today} erases were started today, and its class allows {budgets.erases_a_day} a day"
-            )
+            spent = f"the erases of today are used up, {wear.today} of {budgets.erases_a_day}"
             return Wait(kind=WaitKind.WEAR, detail=spent, until=(self.now // DAY_S + 1) * DAY_S)
         return None
 
