@@ -98,11 +98,12 @@ async def test_every_family_is_updated(profile: Profile) -> None:
 
 async def test_an_acknowledged_end_is_success() -> None:
     async with bench() as at:
-        landing = await at.driver().update(IMAGE)
+        driver = at.driver()
+        landing = await driver.update(IMAGE)
         assert landing.confirmed
         assert landing.evidence == "the device called the image valid and acknowledged END_TRANSFER"
         assert landing.version is None
-        assert landing.stats.commands == 1 + 1 + 7 + 1 + 1
+        assert driver.stats.commands == 1 + 1 + 7 + 1 + 1
         await anyio.sleep(1)
         assert at.runs("2.0.0")
 

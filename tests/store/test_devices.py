@@ -54,7 +54,7 @@ def test_an_id_follows_from_class_and_key(ledger: Ledger) -> None:
 def test_an_id_that_is_taken_makes_the_next_one_longer(ledger: Ledger) -> None:
     first = enroll(ledger, 1)
     # Its unit moved on to another key; the one that now has the old key wants the same id.
-    ledger.rekey(first, "serial:moved")
+    ledger.adopt(enroll(ledger, 2), first)
     second = enroll(ledger, 1)
     assert len(first) == 6
     assert len(second) == 7
@@ -86,13 +86,6 @@ def test_what_is_seen_and_what_runs_is_recorded(ledger: Ledger) -> None:
     assert ledger.set_complete(id_, complete=False).complete is False
     assert ledger.pin(id_, "1.0.0").pinned == "1.0.0"
     assert ledger.pin(id_, None).pinned is None
-
-
-def test_a_key_belongs_to_one_unit(ledger: Ledger) -> None:
-    one, two = enroll(ledger, 1), enroll(ledger, 2)
-    with pytest.raises(ValueError, match=f"panel serial:2 is another device, {two}"):
-        ledger.rekey(one, "serial:2")
-    assert ledger.rekey(one, "serial:1").key == "serial:1"
 
 
 def test_inv5_a_forgotten_unit_comes_back_with_its_wear_and_latches(ledger: Ledger) -> None:
@@ -138,15 +131,6 @@ def test_a_forgotten_unit_is_nobody(ledger: Ledger) -> None:
     ):
         with pytest.raises(LookupError, match=f"no device {id_}"):
             call()
-
-
-def test_the_key_of_a_forgotten_unit_brings_its_wear_along(ledger: Ledger) -> None:
-    id_, gone = enroll(ledger, 1), enroll(ledger, 2)
-    wear_out(ledger, id_, 1)
-    wear_out(ledger, gone, 1)
-    ledger.forget(gone)
-    assert ledger.rekey(id_, "serial:2").key == "serial:2"
-    assert ledger.wear(id_, NOON) == Wear(today=2, life=2)
 
 
 @pytest.mark.parametrize("which", ["new", "old"])

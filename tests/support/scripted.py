@@ -125,7 +125,7 @@ class ScriptedDriver:
             unit.start()
         await self._reach(Step.LEAVE, play)
         if play.end == "acknowledged":
-            return Landing(confirmed=True, evidence="the unit acknowledged its end", stats=self.stats)
+            return Landing(confirmed=True, evidence="the unit acknowledged its end")
         return self._unknown("image valid, loader left")
 
     async def confirm(self) -> Landing:
@@ -138,14 +138,14 @@ class ScriptedDriver:
         if unit.runs is not None:
             if not unit.tells:
                 return self._unknown("image valid, loader left, nothing answers since")
-            return Landing(confirmed=True, evidence="the application tells its version", stats=self.stats)
+            return Landing(confirmed=True, evidence="the application tells its version")
         if unit.flash == PARTIAL:
             raise AttemptFailed(
                 Cause(code=CauseCode.IMAGE_INVALID, detail="the unit calls the image invalid")
             )
         await self._journal.ending()
         unit.start()
-        return Landing(confirmed=True, evidence="the unit acknowledged its end", stats=self.stats)
+        return Landing(confirmed=True, evidence="the unit acknowledged its end")
 
     async def info(self) -> Mapping[str, str | int]:
         await anyio.lowlevel.checkpoint()
@@ -160,7 +160,6 @@ class ScriptedDriver:
             confirmed=False,
             evidence=evidence,
             cause=Cause(code=CauseCode.END_UNANSWERED, detail=evidence),
-            stats=self.stats,
         )
 
     async def _reach(self, step: Step, play: Play) -> None:

@@ -11,16 +11,14 @@ sent before the device called the whole image valid, also not while cleaning up 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import TYPE_CHECKING, Protocol
-
-from firmwarden.model import LinkStats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from firmwarden.model import Cause
+    from firmwarden.model import Cause, LinkStats
 
 
 class Journal(Protocol):
@@ -67,7 +65,6 @@ class Landing:
     """The version that the device itself told, where it tells one."""
     cause: Cause | None = None
     """Why it is not confirmed."""
-    stats: LinkStats = field(default_factory=LinkStats)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -291,7 +291,7 @@ class MdfuDriver:
         """Conclude after an acknowledged END_TRANSFER."""
         evidence = "the device called the image valid and acknowledged END_TRANSFER"
         if self._settings.version_query is None:
-            return Landing(confirmed=True, evidence=evidence, stats=self.stats)
+            return Landing(confirmed=True, evidence=evidence)
         self._step = Step.CONFIRM
         await anyio.sleep(self._settings.boot_delay_s)
         try:
@@ -335,7 +335,6 @@ class MdfuDriver:
             confirmed=True,
             evidence=f"the application says that it is {version}",
             version=version,
-            stats=self.stats,
         )
 
     async def _ask_version(self, query: VersionQuery) -> str | None:
@@ -362,7 +361,6 @@ class MdfuDriver:
             confirmed=False,
             evidence=evidence,
             cause=Cause(code=CauseCode.END_UNANSWERED, detail=evidence),
-            stats=self.stats,
         )
 
     @asynccontextmanager

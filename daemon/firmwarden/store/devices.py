@@ -64,21 +64,6 @@ class Devices(Transaction):
         """Record where a unit is now."""
         return self._change(id, port=port, serial=serial, label=label, last_seen=now)
 
-    def rekey(self, id: DeviceId, key: str) -> Device:  # noqa: A002
-        """Give a unit another identity of its class; a forgotten unit that had it becomes part of this one."""
-        device = self._present(id)
-        other = self._first(
-            "SELECT * FROM devices WHERE device_class = ? AND key = ? AND id <> ?",
-            device.device_class,
-            key,
-            id,
-        )
-        if other is not None:
-            if not other["forgotten"]:
-                raise ValueError(f"{device.device_class} {key} is another device, {other['id']}")
-            self._absorb(DeviceId(other["id"]), id)
-        return self._change(id, key=key)
-
     def adopt(self, new: DeviceId, old: DeviceId) -> Device:
         """Declare that two records are one unit: ``old`` goes on, where and as what ``new`` was seen.
 
