@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from firmwarden.model import Cause
+    from firmwarden.model import Cause, WaitKind
 
 
 class FirmwardenError(Exception):
@@ -25,6 +25,17 @@ class AttemptFailed(FirmwardenError):
     def __init__(self, cause: Cause) -> None:
         super().__init__(f"{cause.code.value}: {cause.detail}" if cause.detail else cause.code.value)
         self.cause = cause
+
+
+class MustWait(FirmwardenError):
+    """An update that nobody watches must not begin, or not go on, before a person has looked.
+
+    Raised by drivers before anything on the device was changed.
+    """
+
+    def __init__(self, kind: WaitKind, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
 
 
 class LinkError(FirmwardenError):

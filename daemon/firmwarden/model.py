@@ -44,6 +44,8 @@ class UsbFacts:
     bus, with which ``topology`` begins, may be another after each boot."""
     manufacturer: str = ""
     product: str = ""
+    revision: int = 0
+    """bcdDevice: 0x0210 for 2.10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,14 +72,30 @@ class TcpAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-Address = SerialAddress | TcpAddress
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsbAddress:
+    """A USB device by its place: what it says of itself changes when it goes into its loader, its place does not."""
+
+    topology: str
+    """Bus and port path as the kernel writes it, e.g. ``1-1.4``."""
+    usb: UsbFacts | None = None
+    """What was there when it was seen: another unit may have been plugged in since."""
+
+    def __str__(self) -> str:
+        return f"usb:{self.topology}"
+
+
+StreamAddress = SerialAddress | TcpAddress
+"""Where bytes come and go in a stream."""
+
+Address = StreamAddress | UsbAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
     """One port that a scan saw: names and facts only, the port was not opened (invariant 4)."""
 
-    address: SerialAddress | TcpAddress
+    address: Address
     links: tuple[str, ...] = ()
     """Other names of the same node, by-id and by-path links and links in watched directories, sorted."""
     usb: UsbFacts | None = None
@@ -268,6 +286,8 @@ class WaitKind(StrEnum):
     BACK_OFF = "back-off"
     WEAR = "wear"
     CANARY = "canary"
+    FAILSAFE = "failsafe"
+    """Nothing proves that an interruption would not brick the device, and nobody took that risk."""
     PORT_HELD = "port-held"
     SLOT = "slot"
 
@@ -345,6 +365,19 @@ class Job:
     """Of the last attempt that did not succeed, or why the job ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class CommitMark:
+    """The bytes with which a device starts its image, where a loader can be read back: they are written last.
+
+    By them the half-done update of this unit is told from the flash of another one that was plugged in instead.
+    """
+
+    before: bytes
+    """What stood there before anything was erased."""
+    after: bytes
+    """What the update puts there."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One try at a job, from probe to outcome; every one is kept."""
@@ -364,6 +397,7 @@ class Attempt:
     evidence: str = ""
     """What makes us believe the outcome, one sentence."""
     erase_starts: int = 0
+    mark: CommitMark | None = None
     stats: LinkStats = field(default_factory=LinkStats)
 
 

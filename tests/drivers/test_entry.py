@@ -27,7 +27,7 @@ from firmwarden.drivers.entry import (
 )
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
 from firmwarden.errors import AttemptFailed, OpenFailed
-from firmwarden.model import Address, CauseCode, SerialAddress, TcpAddress
+from firmwarden.model import CauseCode, CommitMark, SerialAddress, StreamAddress, TcpAddress
 from firmwarden.simulate.client import Mode
 from firmwarden.simulate.firmware import make_update_file
 from firmwarden.simulate.profile import PROFILES
@@ -57,13 +57,13 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 class Desk:
     """Hands out links in memory and keeps the other ends."""
 
-    openings: list[tuple[Address, float]] = field(default_factory=list)
+    openings: list[tuple[StreamAddress, float]] = field(default_factory=list)
     links: list[MemoryLink] = field(default_factory=list)
     peers: list[MemoryPeer] = field(default_factory=list)
     fails_at: int | None = None
     has_lines: bool = True
 
-    async def open(self, address: Address, *, patience_s: float = 2.0) -> MemoryLink:
+    async def open(self, address: StreamAddress, *, patience_s: float = 2.0) -> MemoryLink:
         await anyio.lowlevel.checkpoint()
         if self.fails_at == len(self.openings):
             raise OpenFailed("gone")
@@ -320,7 +320,9 @@ def test_every_way_can_be_described(way: Enter) -> None:
 @pytest.fixture
 def no_journal() -> Journal:
     class Nothing:
-        async def erase_starting(self) -> None: ...
+        unfinished = None
+
+        async def erase_starting(self, mark: CommitMark | None = None) -> None: ...
 
         async def ending(self) -> None: ...
 

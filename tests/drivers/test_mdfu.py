@@ -625,7 +625,7 @@ async def test_the_loader_is_asked_what_it_is() -> None:
 async def test_a_plan_tells_each_step_and_touches_nothing() -> None:
     async with bench() as at:
         for settings in (PLAIN, ASKED):
-            plan = at.driver(settings).plan(IMAGE)
+            plan = await at.driver(settings).plan(IMAGE)
             assert [step.step for step in plan] == [
                 Step.ENTER,
                 Step.PROBE,

@@ -151,7 +151,7 @@ class ScriptedDriver:
         await anyio.lowlevel.checkpoint()
         return {}
 
-    def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
+    async def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
         del image
         return ()
 

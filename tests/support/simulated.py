@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from firmwarden.model import Attempt, CommitMark
     from firmwarden.protocol.mdfu.packet import Command
     from firmwarden.simulate.settings import DeviceSettings
 
@@ -109,8 +110,10 @@ class RecordingJournal:
     port: SimulatedPort
     entries: list[tuple[str, Counter[Command | int]]] = field(default_factory=list)
     fails_at: str | None = None
+    unfinished: Attempt | None = None
 
-    async def erase_starting(self) -> None:
+    async def erase_starting(self, mark: CommitMark | None = None) -> None:
+        assert mark is None, "MDFU has nothing to tell the next attempt"
         await self._write("erase-starting")
 
     async def ending(self) -> None:

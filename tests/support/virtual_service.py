@@ -15,7 +15,7 @@ import anyio
 from firmwarden.drivers.entry import EnterSend
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.images.cas import hash_of
-from firmwarden.model import ClassName, JobState, Outcome, Release
+from firmwarden.model import ClassName, JobState, Outcome, Release, UsbAddress
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.feed import Feed
 from firmwarden.service.identity import ClassRule
@@ -182,6 +182,7 @@ class Story:
             boot_delay_s=1.0,
             version_query=VERSION_QUERY if self.asks_version else None,
         )
+        assert not isinstance(address, UsbAddress)
         return MdfuDriver(settings, address, journal, open_link=self.port.open, expected_version=job.version)
 
     def _check(self, conclusion: Conclusion) -> None:

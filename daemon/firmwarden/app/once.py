@@ -29,6 +29,8 @@ from firmwarden.model import (
     Release,
     SerialAddress,
     Sighting,
+    TcpAddress,
+    UsbAddress,
     WaitKind,
 )
 from firmwarden.service.clock import SystemClock
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
-    from firmwarden.model import Address, ImageHash, Job
+    from firmwarden.model import Address, CommitMark, ImageHash, Job
     from firmwarden.service.conclude import Conclusion
 
     Report = Callable[[dict[str, object]], None]
@@ -113,7 +115,7 @@ def plan_once(order: UpdateOrder) -> tuple[PlannedStep, ...]:
     Raises:
         BadImage: the image cannot be used.
     """
-    return _driver(order.address, _NoJournal(), "").plan(read_image(order.image))
+    return anyio.run(_driver(order.address, _NoJournal(), "").plan, read_image(order.image))
 
 
 def _refuse_hopeless(address: Address) -> None:
@@ -145,13 +147,18 @@ def _way_to_permission(status: os.stat_result) -> str:
 
 
 def _driver(address: Address, journal: Journal, version: str) -> Driver:
+    if isinstance(address, UsbAddress):
+        raise TypeError("MDFU goes over streams of bytes")
     return MdfuDriver(MdfuSettings(), address, journal, open_link=open_link, expected_version=version)
 
 
 class _NoJournal:
     """For what changes nothing on a device."""
 
-    async def erase_starting(self) -> None:
+    unfinished = None
+
+    async def erase_starting(self, mark: CommitMark | None = None) -> None:
+        del mark
         raise AssertionError("nothing may be erased here")
 
     async def ending(self) -> None:
@@ -228,6 +235,7 @@ class _Once:
         if isinstance(address, SerialAddress):
             directory, _, name = address.path.rpartition("/")
             return ClassRule(name=_CLASS, path=f"{directory}/{glob.escape(name)}", baud=address.baud)
+        assert isinstance(address, TcpAddress)  # noqa: S101  (the command line offers no other yet)
         return ClassRule(name=_CLASS, tcp=(address,))
 
     def _release(self) -> Release:

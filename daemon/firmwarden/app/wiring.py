@@ -12,7 +12,7 @@ from firmwarden import config as cfg
 from firmwarden.drivers import entry
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.images.formats import ImageRules
-from firmwarden.model import SerialAddress
+from firmwarden.model import SerialAddress, UsbAddress
 from firmwarden.protocol.mdfu.host import Settings as HostSettings
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.hooks import Hook
@@ -104,6 +104,8 @@ def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]]) -> 
             address = replace(address, baud=device_class.baud)
         match device_class.driver:
             case cfg.DriverName.MDFU:
+                if isinstance(address, UsbAddress):
+                    raise TypeError("MDFU goes over streams of bytes")
                 return MdfuDriver(
                     mdfu_settings(device_class),
                     address,

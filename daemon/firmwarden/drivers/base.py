@@ -18,14 +18,22 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from firmwarden.model import Cause, LinkStats
+    from firmwarden.model import Attempt, Cause, CommitMark, LinkStats
 
 
 class Journal(Protocol):
     """The durable side of one attempt."""
 
-    async def erase_starting(self) -> None:
-        """Record that an erase is about to start; counts wear.  Returns when it is on disk."""
+    @property
+    def unfinished(self) -> Attempt | None:
+        """The latest earlier attempt that began to change this unit, unless one has succeeded since."""
+
+    async def erase_starting(self, mark: CommitMark | None = None) -> None:
+        """Record that an erase is about to start; counts wear.  Returns when it is on disk.
+
+        Args:
+            mark: what ``unfinished`` is to tell the driver of the next attempt, should this one be cut.
+        """
 
     async def ending(self) -> None:
         """Record that the device holds the whole, checked image and is about to be told to start it."""
@@ -98,6 +106,7 @@ class Driver(Protocol):
         Raises:
             AttemptFailed: it ended without success; the cause says why.
             PortHeld: somebody else has the port; nothing was sent.
+            MustWait: a person has to look first; nothing on the device was changed.
         """
 
     async def confirm(self) -> Landing:
@@ -106,6 +115,7 @@ class Driver(Protocol):
         Raises:
             AttemptFailed: the device answered, and the image did not hold.
             PortHeld: somebody else has the port; nothing was sent.
+            MustWait: a person has to look first.
         """
 
     async def info(self) -> Mapping[str, str | int]:
@@ -116,5 +126,10 @@ class Driver(Protocol):
             PortHeld: somebody else has the port; nothing was sent.
         """
 
-    def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
-        """Say phase by phase what ``update`` would do; touches nothing."""
+    async def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
+        """Say phase by phase what ``update`` would do; at most reads from a loader that runs already.
+
+        Raises:
+            AttemptFailed: the image cannot go there, or the loader cannot be read.
+            PortHeld: somebody else has the port.
+        """

@@ -21,7 +21,7 @@ from firmwarden.programs import run_program
 if TYPE_CHECKING:
     import re
 
-    from firmwarden.model import Address
+    from firmwarden.model import Address, StreamAddress
     from firmwarden.transport.link import Link, OpenLink
 
 TOUCH_BAUD: Final = 1200
@@ -106,7 +106,7 @@ class Entered:
     """What speaks against it, for the cause should no loader answer."""
 
 
-async def enter(way: Enter, address: Address, open_link: OpenLink) -> Entered:
+async def enter(way: Enter, address: StreamAddress, open_link: OpenLink) -> Entered:
     """Go the way and open a link to the loader.
 
     Raises:
@@ -185,7 +185,7 @@ async def _pulse(steps: tuple[SetLine | Pause, ...], link: Link) -> Link:
     return link
 
 
-async def _touch(address: Address, open_link: OpenLink) -> None:
+async def _touch(address: StreamAddress, open_link: OpenLink) -> None:
     if not isinstance(address, SerialAddress):
         raise _failed(f"{address} is no serial port, which the 1200-baud touch needs")
     link = await open_link(replace(address, baud=TOUCH_BAUD))

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping
 
     from firmwarden.drivers.base import Journal
-    from firmwarden.model import Address
+    from firmwarden.model import StreamAddress
     from firmwarden.transport.link import Link, OpenLink
 
 Talk = MdfuHost | MdfuConfirm | MdfuInfo
@@ -99,7 +99,7 @@ class MdfuDriver:
     def __init__(
         self,
         settings: MdfuSettings,
-        address: Address,
+        address: StreamAddress,
         journal: Journal,
         *,
         open_link: OpenLink,
@@ -196,7 +196,7 @@ class MdfuDriver:
             told["remarks"] = "; ".join(client.remarks)
         return told
 
-    def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
+    async def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
         """Say phase by phase what ``update`` would do."""
         query = self._settings.version_query
         confirm = (
@@ -364,7 +364,7 @@ class MdfuDriver:
         )
 
     @asynccontextmanager
-    async def _port(self, address: Address) -> AsyncGenerator[Link]:
+    async def _port(self, address: StreamAddress) -> AsyncGenerator[Link]:
         # A USB device that restarts is away for a while.
         patience_s = max(self._settings.boot_delay_s, OPEN_PATIENCE_S)
         link = await self._open_link(address, patience_s=patience_s)

@@ -72,7 +72,7 @@ class ClassRule:
             return f"tcp-{sighting.address}"
         if sighting.usb is not None:
             return usb_port(sighting)
-        return next(iter(self.names(sighting)), sighting.address.path)
+        return next(iter(self.names(sighting)), str(sighting.address))
 
     def key(self, sighting: Sighting) -> str | None:
         """The identity of the unit behind a port; None where the class goes by a serial number and there is none."""

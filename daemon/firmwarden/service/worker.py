@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from firmwarden.drivers.base import Driver, Journal, Landing
-    from firmwarden.model import Address, Attempt, DeviceId, ImageHash, Job
+    from firmwarden.model import Address, Attempt, CommitMark, DeviceId, ImageHash, Job
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
     from firmwarden.service.policy import Budgets
@@ -75,9 +75,12 @@ class AttemptJournal:
         """Set by who wants the attempt to stop."""
         self.complete_before: bool | None = None
         """Whether the device held a complete image before the first erase."""
+        self.unfinished: Attempt | None = None
+        """The latest earlier attempt that began to change this unit, unless one has succeeded since."""
 
-    async def erase_starting(self) -> None:
+    async def erase_starting(self, mark: CommitMark | None = None) -> None:
         """Record that an erase is about to start, unless somebody cancelled."""
+        del mark
         if self.cancelled is not None:
             raise AttemptFailed(self.cancelled)
         self.untouched = False  # before the commit: whoever cancels while it is under way comes too late

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from firmwarden.model import SerialAddress, TcpAddress
+    from firmwarden.model import StreamAddress
     from firmwarden.protocol.machine import Machine, Milestone
 
 INBOX_LIMIT: Final = 64 * 1024
@@ -64,9 +64,7 @@ class Link(Protocol):
 class OpenLink(Protocol):
     """Opens the way to a device."""
 
-    async def __call__(
-        self, address: SerialAddress | TcpAddress, *, patience_s: float = OPEN_PATIENCE_S
-    ) -> Link:
+    async def __call__(self, address: StreamAddress, *, patience_s: float = OPEN_PATIENCE_S) -> Link:
         """Open ``address``, trying for ``patience_s`` while it is not there or not yet permitted.
 
         Raises:

@@ -12,12 +12,13 @@ from firmwarden.transport.serial import open_serial
 from firmwarden.transport.tcp import open_tcp
 
 if TYPE_CHECKING:
+    from firmwarden.model import StreamAddress
     from firmwarden.transport.link import Link
 
 _PAUSE_S: Final = 0.1
 
 
-async def open_link(address: SerialAddress | TcpAddress, *, patience_s: float = OPEN_PATIENCE_S) -> Link:
+async def open_link(address: StreamAddress, *, patience_s: float = OPEN_PATIENCE_S) -> Link:
     """Open a link; see ``OpenLink``."""
     clock = asyncio.get_running_loop().time
     give_up_at = clock() + patience_s
@@ -32,7 +33,7 @@ async def open_link(address: SerialAddress | TcpAddress, *, patience_s: float = 
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _open(address: SerialAddress | TcpAddress) -> Link:
+async def _open(address: StreamAddress) -> Link:
     match address:
         case SerialAddress():
             return await open_serial(address)
