@@ -164,3 +164,23 @@ def test_the_table_cannot_be_filled_with_nonsense() -> None:
         Flash(kilobytes=frozenset({64}), pages=frozenset({100}), granule=8)
     with pytest.raises(ValueError, match="memory from"):
         Ram(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("part", "layout"),
+    [
+        ("STM32L476RG", "@Option Bytes  /0x1FFF7800/01*040 e"),
+        ("STM32L4S5VI", "@Option Bytes  /0x1FF00000/01*040 e/0x1FF01000/01*040 e"),
+        ("STM32G474RE", "@Option Bytes   /0x1FFF7800/01*048 e/0x1FFFF800/01*048 e"),
+        ("STM32F429ZI", "@Option Bytes  /0x1FFFC000/01*016 e"),
+    ],
+)
+def test_option_bits_are_where_loaders_say_that_they_have_them(part: str, layout: str) -> None:
+    """The maps are those of real loaders, as dfu-util lists them."""
+    family = family_of(part)
+    assert family is not None
+    assert family.bank_check is not None
+    first = MemoryMap.parse(layout).regions[0]
+    assert family.protection is not None
+    for address in (family.protection, *(bit.address for bit in family.bank_check.bits)):
+        assert first.address <= address < first.end

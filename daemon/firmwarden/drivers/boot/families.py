@@ -61,7 +61,9 @@ def _option(name: str, bit: int, wanted: int = 1, address: int = 0x1FFF_7800) ->
 _EMPTY_CHECK: Final = EmptyCheck(source=Source("ST, Empty check mechanism on STM32", Confidence.VENDOR))
 
 _L4_OPTIONS: Final = 0x1FFF_7800
-"""Of L4, L4+, G0, G4: FLASH_OPTR, then its complement.  Its first byte is RDP."""
+"""Of L4 and G4: FLASH_OPTR, then its complement.  Its first byte is RDP."""
+_L4_PLUS_OPTIONS: Final = 0x1FF0_0000
+"""The same of L4+ (RM0432, 3.4), whose loaders tell it in their maps."""
 _F4_OPTIONS: Final = 0x1FFF_C000
 """Of F2 and F4: the low half of FLASH_OPTCR.  Its second byte is RDP."""
 _LOADER_ID: Final = 0x1FFF_6FFE
@@ -106,13 +108,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         stacks=(_sram(320), _ccm(64)),
         bank_check=BankCheck(
             setting="BFB2=1",
-            bits=(_option("BFB2", 20),),
+            bits=(_option("BFB2", 20, address=_L4_PLUS_OPTIONS),),
             pages=_pages(4),
             # Users saw stacks in the third SRAM refused.
             stacks=(_sram(128),),
             source=Source("ST AN2606, pattern 7 and the dual-bank figure", Confidence.VENDOR),
         ),
-        protection=_L4_OPTIONS,
+        protection=_L4_PLUS_OPTIONS,
         loader_id=_LOADER_ID,
         source=_pattern(7),
     ),
@@ -144,13 +146,13 @@ FAMILIES: Final[tuple[Family, ...]] = (
         empty_check=_EMPTY_CHECK,
         bank_check=BankCheck(
             setting="BFB2=1",
-            bits=(_option("BFB2", 20),),
+            bits=(_option("BFB2", 20, address=_L4_PLUS_OPTIONS),),
             pages=_pages(4),
             stacks=(_sram(640),),
             loader_at_least=0x95,
             source=Source("ST AN2606, pattern 6; V9.2 is wrong on parts of 1 MB", Confidence.VENDOR),
         ),
-        protection=_L4_OPTIONS,
+        protection=_L4_PLUS_OPTIONS,
         loader_id=_LOADER_ID,
         source=_pattern(6),
     ),
@@ -204,7 +206,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         stacks=(_sram(144),),
         empty_check=_EMPTY_CHECK,
         remark="G0C1's loader shows no option bytes.",
-        source=_pattern(11),
+        source=_pattern(11, read=False),
     ),
     Family(
         name="stm32f04x",
@@ -390,7 +392,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         flash=Flash(kilobytes=_kilobytes(128, 256, 512, 1024, 2048, 4096), pages=_pages(2, 4, 8), granule=16),
         stacks=(_sram(3072), _sram(3072, 0x3000_0000)),
         remark="Its banks are swapped by option bytes only, which no update writes.",
-        source=_pattern(12),
+        source=Source("ST AN2606, pattern 12, and 17 for H5", Confidence.VENDOR),
     ),
 )
 """Every family with a DfuSe loader that a fact is known of; no part belongs to two."""

@@ -7,7 +7,8 @@ user options all ones, read protection level 1, no write protection, and code pr
 The layouts of STM32L4 and G4 are the vendor's, and their loaders show them.  For the other families the model keeps
 the fields in places of its own and shows them nowhere: tests set them as a factory would.
 
-Source: ST RM0351, 3.4 and 3.7; RM0440, 3.4 and 5.4 (what mismatches load); RM0444, 3.4 ("may permanently lock").
+Source: ST RM0351, 3.4 and 3.7; RM0432, 3.4; RM0440, 3.4 and 5.4 (what mismatches load); RM0444, 3.4 ("may
+permanently lock").
 """
 
 from __future__ import annotations
@@ -128,19 +129,21 @@ def _areas(bank: int, word: int, width: int) -> tuple[dict[str, Field], tuple[Ar
     return fields, (code, *write)
 
 
-def _vendor(bits: Mapping[str, tuple[int, int]], banks: int, *, boot_lock: bool = False) -> OptionLayout:
+def _vendor(
+    bits: Mapping[str, tuple[int, int]], banks: int, *, address: int = 0x1FFF_7800, boot_lock: bool = False
+) -> OptionLayout:
     """Lay out the words as STM32L4 and G4 have them: user options, then those of bank 1, which are shown."""
     fields = {"RDP": Field(0, 0, 8, UNPROTECTED)}
     fields |= {name: Field(0, bit, 1, factory) for name, (bit, factory) in bits.items()}
     areas: tuple[Area, ...] = ()
     for bank in range(1, banks + 1):
-        # The words of bank 2 lie elsewhere; no loader is known to show them.
+        # The words of bank 2 lie elsewhere: some loaders show them as a second region, which the model does not.
         placed, more = _areas(bank, 4 * bank - 3, width=8)
         fields |= placed
         areas += more
     if boot_lock:
         fields["BOOT_LOCK"] = Field(4 * banks + 1, 16, 1, 0, mismatch=0)
-    return OptionLayout(fields=MappingProxyType(fields), protected=areas, address=0x1FFF_7800, shown=5)
+    return OptionLayout(fields=MappingProxyType(fields), protected=areas, address=address, shown=5)
 
 
 def hidden(
@@ -169,7 +172,11 @@ def hidden(
 L47X: Final = _vendor({"BFB2": (20, 0), "DUALBANK": (21, 1), "nBOOT1": (23, 1)}, banks=2)
 _SOFTWARE: Final = {"nSWBOOT0": (26, 1), "nBOOT0": (27, 1)}
 L49X: Final = _vendor({"BFB2": (20, 0), "DUALBANK": (21, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2)
-"""STM32L496 and 4A6, L4R/S, L4P5/Q5."""
+"""STM32L496 and 4A6."""
+L4_PLUS: Final = _vendor(
+    {"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2, address=0x1FF0_0000
+)
+"""STM32L4R/S, L4P5/Q5."""
 L4_SINGLE: Final = _vendor({"nBOOT1": (23, 1)} | _SOFTWARE, banks=1)
 """STM32L41x to L46x."""
 G4_DUAL: Final = _vendor(

@@ -144,7 +144,7 @@ _PARTS: Final = (
         bank=((128, 4096),),
         banks=2,
         stacks=((0x2000_0000, 0x2002_0000),),
-        options=options.L49X,
+        options=options.L4_PLUS,
         otp=(0x1FFF_7000, 1024),
     ),
     Part(
@@ -166,7 +166,7 @@ _PARTS: Final = (
         bank=((256, 4096),),
         banks=2,
         stacks=((0x2000_0000, 0x200A_0000),),
-        options=options.L49X,
+        options=options.L4_PLUS,
         otp=(0x1FFF_7000, 1024),
         loader_id=0x95,
     ),
