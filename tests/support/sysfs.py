@@ -137,14 +137,21 @@ class Machine:
 FT232 = {
     "idVendor": b"0403\n",
     "idProduct": b"6001\n",
+    "bcdDevice": b"0600\n",
     "serial": b"A50285BI\n",
     "manufacturer": b"FTDI\n",
     "product": b"FT232R USB UART\n",
 }
-WITHOUT_SERIAL = {"idVendor": b"1a86\n", "idProduct": b"7523\n", "product": b"USB Serial\n"}
+WITHOUT_SERIAL = {
+    "idVendor": b"1a86\n",
+    "idProduct": b"7523\n",
+    "bcdDevice": b"0264\n",
+    "product": b"USB Serial\n",
+}
 PANEL = {
     "idVendor": b"04d8\n",
     "idProduct": b"000a\n",
+    "bcdDevice": b"0100\n",
     "serial": b"P-0017\n",
     "manufacturer": b"Acme\n",
     "product": b"Panel\n",

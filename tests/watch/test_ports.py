@@ -57,6 +57,7 @@ def test_an_adapter_with_its_names_and_facts(here: Machine) -> None:
                 port="usb-0000:00:14.0-1.4-if0",
                 manufacturer="FTDI",
                 product="FT232R USB UART",
+                revision=0x0600,
             ),
         ),
     )

@@ -23,13 +23,10 @@ import asyncio
 import contextlib
 import errno
 import fcntl
-import grp
 import os
-import stat
 import struct
 import termios
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import serial
@@ -40,6 +37,7 @@ from firmwarden.transport.channel import Channel
 from firmwarden.transport.holders import who_holds
 from firmwarden.transport.lockfiles import locked_by
 from firmwarden.transport.nodes import node_of
+from firmwarden.transport.permissions import group_hint
 from firmwarden.transport.threads import in_own_thread, start_thread
 from firmwarden.transport.usbport import name_now
 
@@ -55,8 +53,6 @@ BLOCKED_S: Final = 10.0
 
 _BAUD_TOLERANCE: Final = 0.03
 """A UART samples its tenth bit rightly while both rates differ by less than about 5 %; the device errs too."""
-
-_GROUP_MAY: Final = stat.S_IRGRP | stat.S_IWGRP
 
 _HELD: Final = frozenset({errno.EBUSY, errno.EAGAIN})
 """TIOCEXCL and flock of somebody else."""
@@ -257,7 +253,7 @@ def _open_port(path: str, baud: int) -> serial.Serial:
         if code in _HELD:
             raise PortHeld(path, who_holds(path)) from exc
         if code == errno.EACCES:
-            raise OpenFailed(f"{path}: permission denied{_group_hint(path)}") from exc
+            raise OpenFailed(f"{path}: permission denied{group_hint(path)}") from exc
         raise OpenFailed(f"{path}: {os.strerror(code) if code else exc}") from exc
     return port
 
@@ -308,15 +304,3 @@ def _close_port(port: serial.Serial) -> None:
         port.reset_output_buffer()
     with contextlib.suppress(OSError):
         port.close()
-
-
-def _group_hint(path: str) -> str:
-    """Name the group that may use a port; joining it is the usual cure."""
-    try:
-        status = Path(path).stat()
-        group = grp.getgrgid(status.st_gid).gr_name
-    except (OSError, KeyError):
-        return ""
-    if status.st_mode & _GROUP_MAY != _GROUP_MAY:
-        return ""
-    return f"; members of the group {group} may open it"

@@ -14,22 +14,30 @@ drivers/usb/core/message.c, usb_set_configuration().
 
 from __future__ import annotations
 
-import errno
 import fnmatch
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto, unique
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import SerialAddress, Sighting, TcpAddress, UsbFacts
 from firmwarden.transport.nodes import PTY_MAJORS, node_of
+from firmwarden.transport.sysfs import (
+    OUT_OF_RESOURCES,
+    InTransition,
+    read,
+    registration,
+    text,
+    usb_facts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from firmwarden.transport.nodes import Node
+    from firmwarden.transport.sysfs import Registration
 
 _CONSOLE_MAJOR: Final = 4
 _CONSOLE_MINORS: Final = range(64)
@@ -37,16 +45,9 @@ _ALIAS_MAJOR: Final = 5
 """/dev/tty, /dev/console, /dev/ptmx: other names of terminals."""
 _NO_UART: Final = b"0"
 """``type`` of a ttyS slot for which no chip was found: PORT_UNKNOWN of linux/serial_core.h."""
-_ATTRIBUTE_MAX: Final = 4096
-"""Bytes; sysfs gives a page at most."""
-_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _INTERFACE: Final = re.compile(
     r"/(?P<topology>\d+-(?P<ports>\d+(?:\.\d+)*))/(?P=topology):\d+\.(?P<number>\d+)(?=/|$)"
 )
-_ROOT_HUB: Final = re.compile(r"(.*)/usb\d+(?=/|$)")
-
-_Registration = tuple[str, int, int]
-"""Name, inode and change time of an entry in /sys/class/tty: others as soon as the device is registered anew."""
 
 
 @unique
@@ -61,10 +62,6 @@ class _Kind(Enum):
 class _Tty:
     kind: _Kind
     usb: UsbFacts | None = None
-
-
-class _InTransition(Exception):
-    """A device came or went while it was read: nothing is said of it in this scan."""
 
 
 class PortScanner:
@@ -93,7 +90,7 @@ class PortScanner:
         self._tcp = [Sighting(address=address) for address in sorted(set(tcp), key=str)]
         self._sys_root = str(sys_root)
         self._dev_root = str(dev_root)
-        self._ttys: dict[_Registration, _Tty] = {}
+        self._ttys: dict[Registration, _Tty] = {}
         self._last: tuple[Sighting, ...] = ()
         self.problems: tuple[str, ...] = ()
         """Directories of patterns that the last scan could not read, each with its reason."""
@@ -148,24 +145,24 @@ class PortScanner:
             return
         for entry in entries:
             try:
-                registration = _registration(entry.path)
-                tty = known.get(registration) or self._read_tty(entry.path, registration)
-            except _InTransition:
+                key = registration(entry.path)
+                tty = known.get(key) or self._read_tty(entry.path, key)
+            except InTransition:
                 continue
             if tty.kind is not _Kind.EMPTY_SLOT:  # setserial may give it a chip without registering it anew
-                self._ttys[registration] = tty
+                self._ttys[key] = tty
             yield entry.name, tty
 
-    def _read_tty(self, path: str, registration: _Registration) -> _Tty:
+    def _read_tty(self, path: str, key: Registration) -> _Tty:
         real = os.path.realpath(path)
         if not os.path.lexists(f"{real}/device"):
             return _Tty(_Kind.VIRTUAL)
-        if _read(f"{real}/type") == _NO_UART:
+        if read(f"{real}/type") == _NO_UART:
             return _Tty(_Kind.EMPTY_SLOT)
-        usb = _usb_facts(real.removeprefix(os.path.realpath(self._sys_root)), real)
-        if _registration(path) != registration:
+        usb = _usb_of(real.removeprefix(os.path.realpath(self._sys_root)), real)
+        if registration(path) != key:
             # What was read may be of two devices, and a serial number that was not there may have been removed.
-            raise _InTransition
+            raise InTransition
         return _Tty(_Kind.PORT, usb)
 
     def _names_by_pattern(self) -> Iterator[str]:
@@ -189,7 +186,7 @@ class PortScanner:
         except (FileNotFoundError, NotADirectoryError):
             pass  # it comes with the first device
         except OSError as exc:
-            if exc.errno in _OUT_OF_RESOURCES:
+            if exc.errno in OUT_OF_RESOURCES:
                 raise
             self.problems = (*self.problems, f"{directory} cannot be read: {exc.strerror}")
         return []
@@ -211,37 +208,7 @@ def _sighting(path: str, names: set[str], usb: UsbFacts | None) -> Sighting:
     return Sighting(address=SerialAddress(path=path), links=tuple(sorted(names - {path})), usb=usb)
 
 
-def _registration(path: str) -> _Registration:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        raise _InTransition from None
-    return path, status.st_ino, status.st_ctime_ns
-
-
-def _read(path: str) -> bytes | None:
-    """An attribute without the white space around it, None where there is no such attribute."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, _ATTRIBUTE_MAX).strip()
-        finally:
-            os.close(descriptor)
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        if exc.errno in _OUT_OF_RESOURCES:
-            raise
-        raise _InTransition from None
-
-
-def _text(raw: bytes | None) -> str:
-    """What a device says of itself, made safe to print and store; two that differ stay different."""
-    text = (raw or b"").decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _usb_facts(device_path: str, real: str) -> UsbFacts | None:
+def _usb_of(device_path: str, real: str) -> UsbFacts | None:
     """Read what is known of the USB interface that a tty hangs on, None where it hangs on none.
 
     Args:
@@ -253,36 +220,10 @@ def _usb_facts(device_path: str, real: str) -> UsbFacts | None:
         pass  # the innermost one
     if interface is None:
         return None
-    device = real[: len(real) - len(device_path) + interface.end("topology")]
-    try:
-        vendor_id, product_id = (
-            int(_read(f"{device}/{name}") or b"", 16) for name in ("idVendor", "idProduct")
-        )
-    except ValueError:
-        # Half there, or not what the kernel writes.  Without these it must not pass for a port that is not USB.
-        raise _InTransition from None
-    port = f"usb-{_controller(device_path[: interface.start()])}{interface['ports']}-if{interface['number']}"
-    number = _text(_read(f"{real}/device/port_number"))
+    end = interface.end("topology")
+    facts = usb_facts(real[: len(real) - len(device_path) + end], device_path[:end])
+    port = f"{facts.port}-if{interface['number']}"
+    number = text(read(f"{real}/device/port_number"))
     if number not in {"", "0"}:  # some adapters have several ports on one interface
         port += f"-port{number}"
-    return UsbFacts(
-        vendor_id=vendor_id,
-        product_id=product_id,
-        serial=_text(_read(f"{device}/serial")) or None,
-        topology=interface["topology"],
-        interface=int(interface["number"]),
-        port=port,
-        manufacturer=_text(_read(f"{device}/manufacturer")),
-        product=_text(_read(f"{device}/product")),
-    )
-
-
-def _controller(device_path: str) -> str:
-    """The name of the host controller with a dash behind it, as in ``0000:00:14.0-``, empty where it is not known.
-
-    Buses are numbered in the order in which their controllers are found, and so are platform devices that
-    end in ``.auto``: neither says the same after a restart.
-    """
-    above = _ROOT_HUB.match(device_path)
-    names = above[1].split("/") if above else []
-    return next((f"{name}-" for name in reversed(names) if name and not name.endswith(".auto")), "")
+    return replace(facts, interface=int(interface["number"]), port=port)
