@@ -266,7 +266,7 @@ def test_one_bracket_is_not_enough(file: Path) -> None:
 def test_a_table_that_is_missing_is_told_with_its_keys(file: Path) -> None:
     file.write_text(PANEL.replace("match", "# match"))
     assert problems(file) == [
-        "firmwarden.toml:2: device[0].match: is missing; expected a table with path, usb, serial, interface, tcp"
+        "firmwarden.toml:2: device[0].match: is missing; expected a table with path, usb, serial, interface, port, tcp"
     ]
 
 
@@ -285,14 +285,14 @@ def test_a_table_that_is_missing_is_told_with_its_keys(file: Path) -> None:
         ("parallel = 0", "parallel", "from 1 to 1024, got 0"),
         ("parallel = true", "parallel", "got true"),
         ("allow_downgrade = 1", "allow_downgrade", "expected true or false, got 1"),
-        ('image_format = "hex"', "image_format", '"mdfu-32bit" or "intel-hex", got "hex"'),
+        ('image_format = "hex"', "image_format", '"intel-hex", "dfu" or "dfuse", got "hex"'),
         ("image_fill = 256", "image_fill", "from 0 to 255"),
         ('settle = "-1s"', "settle", "expected a duration"),
         ("on_outcome_timeout = 0", "on_outcome_timeout", "must be more than 0"),
         ('on_outcome = "tell"', "on_outcome", "expected an array"),
         ('on_outcome = [""]', "on_outcome[0]", "expected text that is not empty"),
         ('on_outcome = ["a\\u0000"]', "on_outcome[0]", "expected text that is not empty"),
-        ("enter = {}", "enter", 'expected a table with method = "none", "pulse", "touch-1200"'),
+        ("enter = {}", "enter", 'expected a table with method = "none", "detach", "pulse"'),
         ('enter = { method = "kick" }', "enter", "expected a table with method"),
         ('enter = { method = "none", wait = 1 }', "enter.wait", "unknown key; known here: method"),
         ('enter = { method = "pulse" }', "enter.steps", "is missing; expected an array"),

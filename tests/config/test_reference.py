@@ -6,7 +6,7 @@ from dataclasses import MISSING, replace
 from enum import Enum
 from pathlib import Path
 
-from firmwarden.config import Config, DeviceClass, Settings, load
+from firmwarden.config import Config, DeviceClass, DriverName, EnterDetach, Settings, UsbId, load
 from firmwarden.config.load import MainFile
 from firmwarden.toml.keys import Key, Table, keys_of
 
@@ -15,7 +15,10 @@ SAMPLE = ROOT / "config" / "firmwarden.toml"
 REFERENCE = ROOT / "docs" / "reference" / "configuration.md"
 EXAMPLE = ROOT / "config" / "devices.d" / "README"
 
-WITHOUT_DEFAULT = {"name", "driver", "match", "label", "parallel", "version_query", "on_outcome"}
+WITHOUT_DEFAULT = {
+    DriverName.MDFU: {"label", "parallel", "version_query", "on_outcome"},
+    DriverName.DFU: {"part", "failsafe", "image_address"},
+}
 """Keys of a class that the sample shows by an example."""
 
 
@@ -34,12 +37,14 @@ def test_every_setting_in_the_sample_is_at_its_default(tmp_path: Path) -> None:
     config = load(file)
 
     assert config.settings == Settings()
-    [device] = config.devices
-    examples = {name: getattr(device, name) for name in WITHOUT_DEFAULT}
-    assert all(value is not None and value != () for value in examples.values())
-    assert device == replace(
-        DeviceClass(name=device.name, driver=device.driver, match=device.match), **examples
-    )
+    assert [device.driver for device in config.devices] == list(DriverName)
+    for device in config.devices:
+        examples = {name: getattr(device, name) for name in WITHOUT_DEFAULT[device.driver]}
+        assert all(value is not None and value != () for value in examples.values())
+        least = DeviceClass(name=device.name, driver=device.driver, match=device.match)
+        if device.driver is DriverName.DFU:
+            least = replace(least, enter=EnterDetach())
+        assert device == replace(least, **examples)
 
 
 def test_every_key_is_in_the_sample() -> None:
@@ -50,16 +55,25 @@ def test_every_key_is_in_the_sample() -> None:
 
 def test_every_key_has_its_own_line_in_the_sample() -> None:
     lines = re.findall(r"(?m)^(?:\[+(\w+)\]+|(\w+) =)", uncommented())
-    shown: list[tuple[str, ...]] = []
-    table = ""
+    shown: list[list[str]] = []
     for header, key in lines:
-        table = header or table
-        shown.append((table,) if header else (table, key))
-    tables = ("firmwarden", "retry", "wear", "device")
-    expected = [
-        path for name in tables for path, _ in keys_of(MainFile) if path[0] == name and len(path) <= 2
-    ]
-    assert shown == expected
+        if header:
+            shown.append([header])
+        else:
+            shown[-1].append(key)
+    assert [keys[0] for keys in shown] == ["firmwarden", "retry", "wear", "device", "device"]
+    *shared, mdfu, dfu = shown
+    known: dict[str, list[str]] = {}
+    for path, _ in keys_of(MainFile):
+        if len(path) == 1:
+            known[path[0]] = []
+        elif len(path) == 2:
+            known[path[0]].append(path[1])
+    for name, *keys in shared:
+        assert keys == known[name]
+    for _, *keys in (mdfu, dfu):  # in the order of the code
+        assert keys == [key for key in known["device"] if key in keys]
+    assert {*mdfu, *dfu} == {"device", *known["device"]}
 
 
 def test_the_example_of_a_file_in_devices_d_is_good(tmp_path: Path) -> None:
@@ -82,6 +96,9 @@ SECTIONS = {
     "enter": ("device", "enter"),
     "version_query": ("device", "version_query"),
     "mdfu": ("device", "mdfu"),
+    "dfu": ("device", "dfu"),
+    "dfu.version": ("device", "dfu", "version"),
+    "failsafe": (),
 }
 
 
@@ -105,7 +122,7 @@ def written(value: object) -> str:
             return "none"
         case bool():
             return f"`{str(value).lower()}`"
-        case Enum() | Path():
+        case Enum() | Path() | UsbId():
             return f'`"{value}"`'
         case float():
             for unit, length in (("h", 3600), ("min", 60), ("s", 1)):

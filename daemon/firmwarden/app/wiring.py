@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from firmwarden.drivers.base import Driver, Journal
     from firmwarden.model import Address, ClassName, Job
     from firmwarden.service.worker import MakeDriver
+    from firmwarden.transport.usb_link import UsbPorts
 
 
 def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
@@ -80,10 +81,31 @@ def labels(config: cfg.Config) -> dict[ClassName, str]:
 
 def image_rules(config: cfg.Config) -> dict[ClassName, ImageRules]:
     """What the images of each class must be."""
-    return {
-        device_class.name: ImageRules(format=device_class.image_format, fill=device_class.image_fill)
+    return {device_class.name: image_rules_of(device_class) for device_class in config.devices}
+
+
+def image_rules_of(device_class: cfg.DeviceClass) -> ImageRules:
+    """What the images of a class must be."""
+    ids = (device_class.match.usb, device_class.dfu.loader)
+    return ImageRules(
+        format=device_class.image_format,
+        fill=device_class.image_fill,
+        address=device_class.image_address,
+        device=device_class.driver is cfg.DriverName.DFU,
+        ids=tuple((each.vendor_id, each.product_id) for each in ids if each is not None),
+        alternate=device_class.dfu.alternate,
+    )
+
+
+def usb_ids(config: cfg.Config) -> frozenset[tuple[int, int]]:
+    """The ids with which devices of DFU classes show themselves, as application and as loader."""
+    return frozenset(
+        (each.vendor_id, each.product_id)
         for device_class in config.devices
-    }
+        if device_class.driver is cfg.DriverName.DFU
+        for each in (device_class.match.usb, device_class.dfu.loader)
+        if each is not None
+    )
 
 
 def hooks(config: cfg.Config) -> dict[ClassName, Hook]:
@@ -95,7 +117,10 @@ def hooks(config: cfg.Config) -> dict[ClassName, Hook]:
     }
 
 
-def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]]) -> MakeDriver:
+def driver_maker(
+    classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]],
+    usb: UsbPorts,  # noqa: ARG001
+) -> MakeDriver:
     """Make drivers by the configuration that is in force when an attempt starts."""
 
     def make(job: Job, address: Address, journal: Journal) -> Driver:
@@ -113,6 +138,8 @@ def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]]) -> 
                     open_link=open_link,
                     expected_version=job.version,
                 )
+            case cfg.DriverName.DFU:
+                raise NotImplementedError
             case unreachable:
                 assert_never(unreachable)
 
@@ -150,6 +177,8 @@ def _enter(way: cfg.Enter) -> entry.Enter:
             return entry.EnterSend(data=send, expect=expect, timeout_s=timeout, baud=baud)
         case cfg.EnterCommand(argv=argv, timeout=timeout):
             return entry.EnterCommand(argv=argv, timeout_s=timeout)
+        case cfg.EnterDetach():
+            raise TypeError("a stream of bytes has no DFU interface")
         case unreachable:
             assert_never(unreachable)
 

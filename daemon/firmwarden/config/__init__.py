@@ -7,9 +7,12 @@ from firmwarden.config.load import load, needs_restart
 from firmwarden.config.tree import (
     Config,
     DeviceClass,
+    DfuTuning,
+    DfuVersion,
     DriverName,
     Enter,
     EnterCommand,
+    EnterDetach,
     EnterNone,
     EnterPulse,
     EnterSend,
@@ -22,20 +25,26 @@ from firmwarden.config.tree import (
     Settings,
     UnknownVersion,
     VersionQuery,
+    VersionSource,
     WearLimits,
 )
 from firmwarden.config.values import Pause, SetLine, UsbId
+from firmwarden.drivers.boot.outlook import Failsafe
 
 __all__ = [
     "Config",
     "DeviceClass",
+    "DfuTuning",
+    "DfuVersion",
     "DriverName",
     "Enter",
     "EnterCommand",
+    "EnterDetach",
     "EnterNone",
     "EnterPulse",
     "EnterSend",
     "EnterTouch1200",
+    "Failsafe",
     "Identity",
     "LogLevel",
     "Match",
@@ -47,6 +56,7 @@ __all__ = [
     "UnknownVersion",
     "UsbId",
     "VersionQuery",
+    "VersionSource",
     "WearLimits",
     "load",
     "needs_restart",

@@ -5,11 +5,21 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from firmwarden.config.tree import EnterCommand, EnterPulse, EnterSend, EnterTouch1200, Identity, Match
+from firmwarden.config.by_driver import faults_of_driver
+from firmwarden.config.silicon import faults_of_silicon
+from firmwarden.config.tree import (
+    DriverName,
+    EnterCommand,
+    EnterPulse,
+    EnterSend,
+    EnterTouch1200,
+    Identity,
+    Match,
+)
 from firmwarden.config.values import has_wildcard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from firmwarden.config.tree import DeviceClass, Retry, Settings
 
@@ -32,13 +42,16 @@ def faults_of_retry(retry: Retry) -> Iterator[Fault]:
         yield ("back_off_max",), "expected no less than back_off"
 
 
-def faults_of_class(device: DeviceClass) -> Iterator[Fault]:
-    """Look for contradictions within one class."""
+def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterator[Fault]:
+    """Look for contradictions within one class; ``given`` is its table as it stands in the file."""
     match = device.match
-    if match.tcp:
-        yield from _faults_over_tcp(device)
-    elif match.path is None and match.usb is None and match.serial is None:
-        yield ("match",), "expected at least one of path, usb, serial or tcp"
+    yield from faults_of_driver(device, given)
+    yield from faults_of_silicon(device)
+    if device.driver is DriverName.MDFU:
+        if match.tcp:
+            yield from _faults_over_tcp(device)
+        elif match.path is None and match.usb is None and match.serial is None:
+            yield ("match",), "expected at least one of path, usb, serial or tcp"
     if isinstance(device.enter, EnterPulse) and not device.enter.steps:
         yield ("enter", "steps"), "expected at least one step"
     if isinstance(device.enter, EnterCommand) and not device.enter.argv:

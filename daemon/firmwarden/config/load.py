@@ -11,7 +11,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from firmwarden.config.faults import faults_of_class, faults_of_retry, faults_of_settings, why_both_match
-from firmwarden.config.tree import Config, DeviceClass, Retry, Settings, WearLimits
+from firmwarden.config.tree import Config, DeviceClass, DriverName, Retry, Settings, WearLimits
 from firmwarden.errors import BadConfig
 from firmwarden.files import Unusable, read_file
 from firmwarden.toml.document import BadToml, Document, read_toml
@@ -53,6 +53,12 @@ class _Placed:
     document: Document
     index: int
 
+    @property
+    def given(self) -> Mapping[str, object]:
+        """The table as it stands in the file."""
+        table: Mapping[str, object] = self.document.data["device"][self.index]
+        return table
+
     def problem(self, fault: Fault) -> str:
         place, text = fault
         return self.document.problem(("device", self.index, *place), text)
@@ -90,7 +96,7 @@ def load(path: Path) -> Config:
         except BadToml as exc:
             problems += exc.problems
 
-    problems += [each.problem(fault) for each in placed for fault in faults_of_class(each.device)]
+    problems += [each.problem(fault) for each in placed for fault in faults_of_class(each.device, each.given)]
     problems += _faults_between(placed)
     if problems:
         raise BadConfig(tuple(problems))
@@ -158,7 +164,8 @@ def _inheriting(device: object, defaults: Mapping[str, dict[str, object]]) -> ob
         for name, table in defaults.items()
         if isinstance(own := device.get(name, {}), dict)
     }
-    return {**device, **inherited}
+    way = {"enter": {"method": "detach"}} if device.get("driver") == DriverName.DFU else {}
+    return {**way, **device, **inherited}
 
 
 def _faults_between(placed: list[_Placed]) -> Iterator[str]:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Discriminator, Tag
 
 from firmwarden.config.values import (
     AbsolutePath,
     CapturingPattern,
+    CapturingTextPattern,
     Label,
+    MemoryAddress,
     NamePattern,
     Octets,
     PathPattern,
@@ -24,8 +26,10 @@ from firmwarden.config.values import (
     PulseStep,
     SocketPath,
     TcpText,
+    UsbId,
     UsbIdText,
 )
+from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.images.formats import ImageFormat
 from firmwarden.toml.keys import Table
 from firmwarden.toml.values import Flag, NameOfClass, PositiveSeconds, Seconds, Text, choice, whole
@@ -36,6 +40,7 @@ class DriverName(StrEnum):
     """How a class is updated."""
 
     MDFU = "mdfu"
+    DFU = "dfu"
 
 
 @unique
@@ -93,6 +98,8 @@ class Match(Table):
     usb: UsbIdText | None = None
     serial: NamePattern | None = None
     interface: Annotated[int, whole(0, 255)] | None = None
+    port: NamePattern | None = None
+    """The place where a USB device is plugged in, by the name that it has after each start of the host."""
     tcp: tuple[TcpText, ...] = ()
 
 
@@ -101,6 +108,13 @@ class EnterNone(Table):
     """The loader listens by itself."""
 
     method: Literal["none"] = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterDetach(Table):
+    """Ask the application's DFU interface to go into the loader."""
+
+    method: Literal["detach"] = "detach"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +161,7 @@ def _method(value: object) -> str:
 Enter = Annotated[
     # The tags appear in the place of an error, where brackets keep them from being taken for keys.
     Annotated[EnterNone, Tag("<none>")]
+    | Annotated[EnterDetach, Tag("<detach>")]
     | Annotated[EnterPulse, Tag("<pulse>")]
     | Annotated[EnterTouch1200, Tag("<touch-1200>")]
     | Annotated[EnterSend, Tag("<send>")]
@@ -154,7 +169,9 @@ Enter = Annotated[
     Discriminator(
         _method,
         custom_error_type="enter_method",
-        custom_error_message='expected a table with method = "none", "pulse", "touch-1200", "send" or "command"',
+        custom_error_message=(
+            'expected a table with method = "none", "detach", "pulse", "touch-1200", "send" or "command"'
+        ),
     ),
 ]
 
@@ -183,6 +200,45 @@ class MdfuTuning(Table):
     """Keep the inter-transaction delay also where the transport does not need it."""
 
 
+@unique
+class VersionSource(StrEnum):
+    """What of a USB device's own description tells the version of its application."""
+
+    PRODUCT = "product"
+    SERIAL = "serial"
+    REVISION = "revision"
+    """bcdDevice, written as 2.10."""
+    MANUFACTURER = "manufacturer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DfuVersion(Table):
+    """Where the application shows what it runs, without being opened."""
+
+    from_: Annotated[VersionSource, choice(VersionSource)]
+    expect: CapturingTextPattern
+
+
+_ST_ROM: Final = UsbId(vendor_id=0x0483, product_id=0xDF11)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DfuTuning(Table):
+    """What DFU leaves to the host, and what a loader does not tell."""
+
+    loader: UsbIdText = _ST_ROM
+    """How a unit shows itself in its loader."""
+    alternate: Annotated[int, whole(0, 255)] | None = None
+    """The memory that is written; None is the one in which the image lies."""
+    application: MemoryAddress | None = None
+    """Where the application begins, behind a resident loader."""
+    enter_within: PositiveSeconds = 10.0
+    """How long the unit may take to come back as its loader."""
+    return_within: PositiveSeconds = 15.0
+    """How long the unit may take to come back as its application."""
+    version: DfuVersion | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass(Table):
     """A ``[[device]]`` table: how to recognise units of one product and how to talk to them."""
@@ -192,6 +248,10 @@ class DeviceClass(Table):
     match: Match
     identity: Annotated[Identity, choice(Identity)] = Identity.PORT
     label: Label | None = None
+    part: Text | None = None
+    """The part number of the silicon, from which it follows what can protect an update."""
+    failsafe: Annotated[Failsafe, choice(Failsafe)] | None = None
+    """What an update relies on when it is interrupted; None: nobody said."""
     baud: Annotated[int, whole(50, 20_000_000)] = 115_200
     parallel: Annotated[int, whole(1, 1024)] | None = None
     allow_downgrade: Flag = False
@@ -199,6 +259,8 @@ class DeviceClass(Table):
     image_format: Annotated[ImageFormat, choice(ImageFormat)] = ImageFormat.RAW
     image_fill: Annotated[int, whole(0, 255)] = 0xFF
     """What the gaps of an Intel HEX file become."""
+    image_address: MemoryAddress | None = None
+    """Where a raw image goes."""
     enter: Enter = field(default_factory=EnterNone)
     settle: Seconds = 0.0
     """Silence between the way into the loader and the first command."""
@@ -208,6 +270,7 @@ class DeviceClass(Table):
     on_outcome: tuple[Text, ...] = ()
     on_outcome_timeout: PositiveSeconds = 30.0
     mdfu: MdfuTuning = field(default_factory=MdfuTuning)
+    dfu: DfuTuning = field(default_factory=DfuTuning)
     retry: Retry = field(default_factory=Retry)
     wear: WearLimits = field(default_factory=WearLimits)
 

@@ -7,10 +7,10 @@ import string
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, AnyStr, Final
 
 from firmwarden.model import TcpAddress
-from firmwarden.toml.values import reader, seconds, text_that
+from firmwarden.toml.values import reader, seconds, text_that, whole
 
 LABEL_FIELDS: Final = ("class", "serial", "port", "id")
 _WILDCARDS: Final = frozenset("*?[")
@@ -111,22 +111,33 @@ def _octets(value: object) -> bytes:
             raise ValueError
 
 
-def _pattern(value: str) -> re.Pattern[bytes]:
+def _compiled(value: AnyStr) -> re.Pattern[AnyStr]:
     if not value:
         raise ValueError
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of re about sets that may once mean something else
-            return re.compile(value.encode())
+            return re.compile(value)
     except (re.error, OverflowError, RecursionError) as exc:
         raise ValueError(str(exc)) from None
 
 
-def _pattern_of_one_group(value: str) -> re.Pattern[bytes]:
-    pattern = _pattern(value)
+def _pattern(value: str) -> re.Pattern[bytes]:
+    return _compiled(value.encode())
+
+
+def _with_one_group(pattern: re.Pattern[AnyStr]) -> re.Pattern[AnyStr]:
     if pattern.groups != 1:
         raise ValueError(f"it has {pattern.groups} groups")
     return pattern
+
+
+def _capturing(value: str) -> re.Pattern[bytes]:
+    return _with_one_group(_pattern(value))
+
+
+def _capturing_text(value: str) -> re.Pattern[str]:
+    return _with_one_group(_compiled(value))
 
 
 def _step(value: str) -> SetLine | Pause:
@@ -164,11 +175,10 @@ UsbIdText = Annotated[UsbId, text_that('vendor and product in hexadecimal, such 
 TcpText = Annotated[TcpAddress, text_that('"host:port" or "[address]:port"', _tcp_address)]
 Octets = Annotated[bytes, reader("text, or bytes as an array such as [0x55, 0xaa], not empty", _octets)]
 Pattern = Annotated[re.Pattern[bytes], text_that("a regular expression of Python", _pattern)]
-CapturingPattern = Annotated[
-    re.Pattern[bytes],
-    text_that(
-        "a regular expression of Python with one group, which holds the version", _pattern_of_one_group
-    ),
-]
+_CAPTURING: Final = "a regular expression of Python with one group, which holds the version"
+CapturingPattern = Annotated[re.Pattern[bytes], text_that(_CAPTURING, _capturing)]
+CapturingTextPattern = Annotated[re.Pattern[str], text_that(_CAPTURING, _capturing_text)]
+"""For what is text already, such as the strings of a USB device."""
+MemoryAddress = Annotated[int, whole(0, 0xFFFF_FFFF)]
 PulseStep = Annotated[SetLine | Pause, text_that('"dtr=0", "dtr=1", "rts=0", "rts=1" or "wait=50ms"', _step)]
 Label = Annotated[str, text_that("a text with the fields {class}, {serial}, {port} and {id}", _label)]

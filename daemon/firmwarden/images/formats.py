@@ -1,13 +1,9 @@
-"""The image formats that a device class can ask for: how each is checked, and what of it is sent."""
+"""The image formats that a device class can ask for, and what else it says of its images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import assert_never
-
-from firmwarden.images import intel_hex
-from firmwarden.images.mdfu_image import BlockLayout, describe
 
 
 @unique
@@ -21,7 +17,11 @@ class ImageFormat(StrEnum):
     MDFU_32BIT = "mdfu-32bit"
     """Microchip's block format for 32-bit Cortex-M0+."""
     INTEL_HEX = "intel-hex"
-    """Intel HEX, converted to the binary that is sent."""
+    """Intel HEX."""
+    DFU = "dfu"
+    """A file with a DFU suffix, for a device that has no addresses."""
+    DFUSE = "dfuse"
+    """A DfuSe file, which says where everything goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,13 @@ class ImageRules:
 
     format: ImageFormat = ImageFormat.RAW
     fill: int = 0xFF
-    """What the gaps of an Intel HEX file become."""
-
-
-def prepare(content: bytes, rules: ImageRules) -> bytes:
-    """Check the content of an image file and return what is to be sent.
-
-    Raises:
-        BadImage: it does not follow its format.
-    """
-    match rules.format:
-        case ImageFormat.RAW:
-            return content
-        case ImageFormat.MDFU_8BIT:
-            describe(content, BlockLayout.MCU8)
-            return content
-        case ImageFormat.MDFU_32BIT:
-            describe(content, BlockLayout.MCU32)
-            return content
-        case ImageFormat.INTEL_HEX:
-            return intel_hex.parse(content, fill=rules.fill).data
-        case unreachable:
-            assert_never(unreachable)
+    """What the gaps of an Intel HEX file become, where they cannot stay gaps."""
+    address: int | None = None
+    """Where a raw image goes."""
+    device: bool = False
+    """For a DFU device: it is asked for its memory before it is known what of the file is sent, so the whole file is
+    kept."""
+    ids: tuple[tuple[int, int], ...] = ()
+    """Vendor and product by which the device may go, as application and in its loader."""
+    alternate: int | None = None
+    """The memory that is meant, where a DfuSe file is for several."""

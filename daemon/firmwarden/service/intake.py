@@ -20,8 +20,8 @@ from anyio import from_thread, to_thread
 from firmwarden.errors import BadImage, BadManifest
 from firmwarden.files import Signature, Unusable, read_file, refuse_special
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
-from firmwarden.images.formats import prepare
 from firmwarden.images.manifest import LARGEST_MANIFEST, Manifest, parse_manifest
+from firmwarden.images.prepare import prepare
 from firmwarden.model import Release
 from firmwarden.service.shelf import RefusedRelease, Shelf, misfits
 

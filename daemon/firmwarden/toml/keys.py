@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+def _key(field: str) -> str:
+    """Name the key of a field; one that is a word of Python has an underscore behind it there."""
+    return field.removesuffix("_")
+
+
 class Table:
     """Base of the dataclasses that describe a table: a key that they do not have is a fault."""
 
     __slots__ = ()
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", alias_generator=_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,11 @@ def keys_of(table: type[Table]) -> Iterator[tuple[tuple[str, ...], Key]]:
     for each in fields(table):  # type: ignore[arg-type]  # those who inherit are dataclasses
         hint = hints[each.name]
         default = each.default if each.default_factory is MISSING else each.default_factory()
-        yield (each.name,), Key(_expected(hint), default)
+        name = _key(each.name)
+        yield (name,), Key(_expected(hint), default)
         for tags, inner in _tables_in(hint):
             for below, key in keys_of(inner):
-                yield (each.name, *tags, *below), key
+                yield (name, *tags, *below), key
 
 
 def _tables_in(hint: Any) -> Iterator[tuple[tuple[str, ...], type[Table]]]:  # noqa: ANN401 - annotations have no type
