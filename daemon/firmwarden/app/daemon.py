@@ -7,6 +7,7 @@ started, running transfers get their grace, then the watchers, the event streams
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
@@ -18,6 +19,7 @@ from anyio import to_thread
 
 from firmwarden import __version__, config, log
 from firmwarden.app import wiring
+from firmwarden.app.notify import ServiceManager, show_life
 from firmwarden.app.watching import Watching
 from firmwarden.control.server import serve
 from firmwarden.errors import BadConfig, SocketUnavailable, StoreError
@@ -32,8 +34,9 @@ from firmwarden.service.intake import Intake
 from firmwarden.service.outcome import outcome_message
 from firmwarden.service.recovery import log_recovered, recover
 from firmwarden.service.registry import Registry
-from firmwarden.service.warden import Warden
+from firmwarden.service.warden import LAST_COMMAND_S, Warden
 from firmwarden.store.store import Store
+from firmwarden.transport.usb import real_usb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,15 +45,25 @@ if TYPE_CHECKING:
 
     from firmwarden.model import ImageHash
     from firmwarden.service.conclude import Conclusion
+    from firmwarden.transport.usb import UsbBus
 
 logger = structlog.get_logger()
 
 STATE_FILE: Final = "firmwarden.db"
 IMAGES_DIR: Final = "images"
 
+_CLOSING_S: Final = 60.0
+"""How long a stop may take after the last command: a transfer to a USB device is waited for, and the longest, the mass
+erase of a big flash, takes 40 s."""
 
-def run_daemon(config_path: Path) -> int:
-    """Run the daemon until a signal; returns its exit status."""
+
+def run_daemon(config_path: Path, usb: UsbBus | None = None) -> int:
+    """Run the daemon until a signal; returns its exit status.
+
+    Args:
+        config_path: the configuration.
+        usb: a simulated USB instead of this machine's.
+    """
     try:
         settings = config.load(config_path)
     except BadConfig as exc:
@@ -59,7 +72,7 @@ def run_daemon(config_path: Path) -> int:
     feed = Feed()
     log.configure(settings.settings.log_level.value, publish=lambda event: feed.publish("log", event))
     try:
-        return anyio.run(Daemon(config_path, settings, feed).run)
+        return anyio.run(Daemon(config_path, settings, feed, usb or real_usb()).run)
     except* (StoreError, SocketUnavailable) as group:
         for leaf in _leaves(group):
             sys.stderr.write(f"firmwarden: {leaf}\n")
@@ -81,15 +94,17 @@ class StoredImages:
 class Daemon:
     """Everything that runs, and what a reload changes."""
 
-    def __init__(self, config_path: Path, settings: config.Config, feed: Feed) -> None:
+    def __init__(self, config_path: Path, settings: config.Config, feed: Feed, usb: UsbBus) -> None:
         self._config_path = config_path
         self._config = settings
         self._feed = feed
+        self._usb = usb
         self._classes = {each.name: each for each in settings.devices}
         self._config_problem = ""
         self._clock = SystemClock()
         self._started = self._clock.boot()
         self._on_terminal = sys.stderr.isatty()
+        self._manager = ServiceManager(os.environ)
 
     async def run(self) -> int:
         """Run until a signal.
@@ -115,7 +130,10 @@ class Daemon:
                     tasks.start_soon(self._tell_ready)
                     async for number in signals:
                         if number == signal.SIGHUP and not self._terminal_is_gone():
+                            self._manager.reloading()
                             await self._reload()
+                            if self._watching.first_scans.is_set():
+                                self._manager.ready(self._status())
                         else:
                             break
                     await self._stop(signal.Signals(number), tasks, signals)
@@ -137,7 +155,7 @@ class Daemon:
             store=store,
             registry=registry,
             images=StoredImages(images),
-            make_driver=wiring.driver_maker(lambda: self._classes),
+            make_driver=wiring.driver_maker(lambda: self._classes, self._usb),
             feed=self._feed,
             clock=self._clock,
             dice=random.random,
@@ -148,7 +166,13 @@ class Daemon:
         )
         intake = Intake(settings.firmware_dir, images, wiring.image_rules(self._config), self._clock)
         self._watching = Watching(
-            self._config, registry=registry, warden=self._warden, intake=intake, images=images, store=store
+            self._config,
+            usb=self._usb,
+            registry=registry,
+            warden=self._warden,
+            intake=intake,
+            images=images,
+            store=store,
         )
         self._desk = Desk(
             store=store, warden=self._warden, shelf=lambda: self._watching.shelf, problems=self._problems
@@ -164,6 +188,20 @@ class Daemon:
             devices=len(self._warden.registry.plugged_at),
             releases=len(self._watching.shelf.releases),
             startup_s=round(self._clock.boot() - self._started, 3),
+        )
+        self._manager.ready(self._status())
+        if self._manager.listens:
+            await show_life(self._manager, self._warden, self._status)
+
+    def _status(self) -> str:
+        problems = self._problems()
+        if self._warden.store_problem:
+            problems.insert(0, self._warden.store_problem)
+        if problems:
+            return problems[0]
+        return (
+            f"devices here: {len(self._warden.registry.plugged_at)}, "
+            f"being updated: {len(self._warden.worker.runs)}, releases: {len(self._watching.shelf.releases)}"
         )
 
     def _terminal_is_gone(self) -> bool:
@@ -200,6 +238,9 @@ class Daemon:
         grace = self._config.settings.grace
         logger.info(
             LogEvent.DAEMON_STOPPING, signal=number.name, running=len(self._warden.worker.runs), grace_s=grace
+        )
+        self._manager.stopping(
+            f"stopping; what is under way has {grace:g} s to finish", grace + LAST_COMMAND_S + _CLOSING_S
         )
         async with anyio.create_task_group() as impatience:
             impatience.start_soon(self._hear_again, signals)

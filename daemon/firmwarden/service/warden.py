@@ -135,6 +135,8 @@ class Warden:
         self._rests: dict[DeviceId, _Pause] = {}
         self._tried_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
+        self.planned = anyio.Event()
+        """Set after the next planning, and then another one: as long as it goes on, the loop and the store move."""
         self._poked = anyio.Event()
         self._idle = anyio.Event()
         self._hurried = anyio.Event()
@@ -173,6 +175,8 @@ class Warden:
             while True:
                 self._poked = anyio.Event()
                 await self._plan(tasks)
+                self.planned.set()
+                self.planned = anyio.Event()
                 with anyio.move_on_after(self._pause_s()):
                     await self._poked.wait()
 
