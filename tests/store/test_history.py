@@ -8,6 +8,7 @@ from firmwarden.model import Action, DeviceId, JobState, LatchScope, Outcome, We
 from support.stored import CAUSE, DAY_S, NOON, enroll, image, release
 
 if TYPE_CHECKING:
+    from firmwarden.model import AttemptId
     from firmwarden.store.ledger import Ledger
 
 OLD = NOON - 91 * DAY_S
@@ -23,6 +24,17 @@ def run_job(ledger: Ledger, device: DeviceId, number: int, now: float) -> None:
         ledger.finish(attempt.id, outcome, now=now, evidence="END acknowledged")
         done = outcome is Outcome.SUCCEEDED
         ledger.move(job, JobState.SUCCEEDED if done else JobState.QUEUED, now=now)
+
+
+def give_up(ledger: Ledger, device: DeviceId, number: int, now: float, *, writing: bool) -> AttemptId:
+    """Run a job that fails in its first attempt."""
+    job = ledger.create_job(device, release(number), now).id
+    attempt = ledger.claim(job, now)
+    if writing:
+        ledger.erase_starting(attempt.id, now)
+    ledger.finish(attempt.id, Outcome.FAILED, now=now, cause=CAUSE)
+    ledger.move(job, JobState.FAILED, now=now, cause=CAUSE)
+    return attempt.id
 
 
 def test_actions_are_told_newest_first(ledger: Ledger) -> None:
@@ -64,6 +76,25 @@ def test_only_what_is_old_and_beyond_the_newest_is_folded(ledger: Ledger) -> Non
     assert [attempt.image for attempt in ledger.attempts(None, 99)] == [image(4)] * 3
     assert ledger.totals(one) == dict.fromkeys(OUTCOMES, 4)
     assert ledger.totals(two) == dict.fromkeys(OUTCOMES, 1)
+
+
+def test_inv5_the_attempt_that_left_a_unit_half_done_is_never_folded(ledger: Ledger) -> None:
+    device = enroll(ledger, 1)
+    run_job(ledger, device, 1, OLD)
+    cut = give_up(ledger, device, 2, OLD, writing=True)
+    for number in (3, 4):
+        give_up(ledger, device, number, OLD, writing=False)
+    ledger.fold(NOON, keep_days=90, keep_per_device=0)
+    assert [attempt.id for attempt in ledger.attempts(device, 99)] == [cut]
+    left = ledger.unfinished(device)
+    assert left is not None
+    assert left.id == cut
+    assert ledger.totals(device) == {Outcome.FAILED: 4, Outcome.INTERRUPTED: 1, Outcome.SUCCEEDED: 1}
+    # Once it is done, nobody asks for it any more.
+    run_job(ledger, device, 5, OLD)
+    ledger.fold(NOON, keep_days=90, keep_per_device=0)
+    assert ledger.attempts(device, 99) == []
+    assert ledger.unfinished(device) is None
 
 
 def test_inv5_wear_latches_and_the_last_job_of_a_pair_are_never_folded(ledger: Ledger) -> None:

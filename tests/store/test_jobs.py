@@ -13,6 +13,7 @@ from firmwarden.model import (
     TRANSITIONS,
     AttemptId,
     CauseCode,
+    CommitMark,
     DeviceId,
     Job,
     JobId,
@@ -333,3 +334,74 @@ def test_inv3_a_clock_that_fell_back_gives_no_new_budget(ledger: Ledger, device:
     assert ledger.erase_starting(attempt.id, 0.0) == Wear(today=10, life=10)
     # Network time comes back.
     assert ledger.wear(device, NOON) == Wear(today=9, life=10)
+
+
+# --- what was left half done
+
+
+OLD, NEW = CommitMark(b"old", b"new"), CommitMark(b"\xff\xff", b"newer")
+
+
+def try_once(ledger: Ledger, device: DeviceId, *, phase: Phase, outcome: Outcome) -> AttemptId:
+    """Run an attempt of its own job so far, and end it."""
+    job = ledger.create_job(device, release(len(ledger.jobs(limit=99)) + 1), NOON)
+    attempt = ledger.claim(job.id, NOON)
+    if phase is not Phase.PROBING:
+        ledger.erase_starting(attempt.id, NOON, OLD)
+    if phase is Phase.ENDING:
+        ledger.ending(attempt.id, NOON)
+    ledger.finish(attempt.id, outcome, now=NOON, cause=CAUSE, evidence="seen")
+    ledger.move(job.id, JobState.UNKNOWN, now=NOON)
+    return attempt.id
+
+
+def left(ledger: Ledger, device: DeviceId) -> AttemptId | None:
+    found = ledger.unfinished(device)
+    return None if found is None else found.id
+
+
+def test_a_mark_is_on_disk_with_the_erase_that_it_is_for(ledger: Ledger, job: Job) -> None:
+    attempt = ledger.claim(job.id, NOON)
+    assert attempt.mark is None
+    for given, stands in ((OLD, OLD), (None, OLD), (NEW, NEW)):
+        ledger.erase_starting(attempt.id, NOON, given)
+        found = ledger.attempt(attempt.id)
+        assert found is not None
+        assert found.mark == stands
+    assert left(ledger, job.device) is None, "it is under way"
+
+
+@pytest.mark.parametrize("phase", [Phase.WRITING, Phase.ENDING])
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.RUNNING, Outcome.SUCCEEDED}))
+def test_inv5_the_last_attempt_that_began_to_change_a_unit_is_found(
+    ledger: Ledger, device: DeviceId, phase: Phase, outcome: Outcome
+) -> None:
+    assert left(ledger, device) is None
+    cut = try_once(ledger, device, phase=phase, outcome=outcome)
+    try_once(ledger, device, phase=Phase.PROBING, outcome=Outcome.FAILED)
+    found = ledger.unfinished(device)
+    assert found is not None
+    assert (found.id, found.phase, found.mark) == (cut, phase, OLD)
+    assert left(ledger, enroll(ledger, 2)) is None
+    again = try_once(ledger, device, phase=Phase.WRITING, outcome=Outcome.FAILED)
+    assert left(ledger, device) == again
+    try_once(ledger, device, phase=Phase.PROBING, outcome=Outcome.SUCCEEDED)
+    assert left(ledger, device) is None
+
+
+def test_what_a_person_says_that_it_runs_ends_what_was_left_unfinished(
+    ledger: Ledger, device: DeviceId
+) -> None:
+    cut = try_once(ledger, device, phase=Phase.WRITING, outcome=Outcome.FAILED)
+    assert left(ledger, device) == cut
+    ledger.set_running(device, version="9", sequence=None, image=None, evidence="told by ann", now=NOON)
+    assert left(ledger, device) is None
+
+
+def test_what_was_left_unfinished_goes_with_the_unit(ledger: Ledger, device: DeviceId) -> None:
+    cut = try_once(ledger, device, phase=Phase.WRITING, outcome=Outcome.FAILED)
+    replacement = enroll(ledger, 2)
+    ledger.adopt(replacement, device)
+    assert left(ledger, device) == cut
+    ledger.forget(device)
+    assert left(ledger, device) is None

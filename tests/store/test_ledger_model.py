@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 
 from firmwarden.errors import Refused
-from firmwarden.model import TRANSITIONS, DeviceId, JobState, LatchScope, Outcome, Phase, Wear
+from firmwarden.model import TRANSITIONS, CommitMark, DeviceId, JobState, LatchScope, Outcome, Phase, Wear
 from support.stored import CAUSE, DAY_S, bare_ledger, enroll, image, release
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class AttemptModel:
     phase: Phase = Phase.PROBING
     outcome: Outcome = Outcome.RUNNING
     erase_starts: int = 0
+    mark: CommitMark | None = None
 
 
 @dataclass
@@ -169,8 +170,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.attempts[attempt.id] = AttemptModel(job)
         return attempt.id
 
-    @rule(attempt=attempts)
-    def erase(self, attempt: AttemptId) -> None:
+    @rule(
+        attempt=attempts, mark=st.sampled_from([None, CommitMark(b"", b"\xff"), CommitMark(b"old", b"new")])
+    )
+    def erase(self, attempt: AttemptId, mark: CommitMark | None) -> None:
         expected = self.model.attempts.get(attempt)
         if expected is None or expected.outcome is not Outcome.RUNNING:
             with pytest.raises((ValueError, LookupError)):
@@ -179,9 +182,10 @@ class LedgerMachine(RuleBasedStateMachine):
         device = self.model.jobs[expected.job].device
         expected.phase = Phase.WRITING
         expected.erase_starts += 1
+        expected.mark = mark or expected.mark
         self.model.devices[device] = False
         self.model.erases[device, self.day] += 1
-        assert self.ledger.erase_starting(attempt, self.now) == self._wear(device)
+        assert self.ledger.erase_starting(attempt, self.now, mark) == self._wear(device)
 
     @rule(attempt=attempts)
     def end(self, attempt: AttemptId) -> None:
@@ -312,13 +316,32 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def attempts_are_as_expected(self) -> None:
         found = {
-            attempt.id: AttemptModel(attempt.job, attempt.phase, attempt.outcome, attempt.erase_starts)
+            attempt.id: AttemptModel(
+                attempt.job, attempt.phase, attempt.outcome, attempt.erase_starts, attempt.mark
+            )
             for attempt in self.ledger.attempts(None, 999)
         }
         assert found == self.model.attempts
         assert {attempt.id for attempt in self.ledger.running_attempts()} == {
             id_ for id_, attempt in self.model.attempts.items() if attempt.outcome is Outcome.RUNNING
         }
+
+    @invariant()
+    def what_is_unfinished_is_as_expected(self) -> None:
+        for device in self.model.devices:
+            of_device = {
+                id_: attempt
+                for id_, attempt in self.model.attempts.items()
+                if self.model.jobs[attempt.job].device == device
+            }
+            good = max((id_ for id_, one in of_device.items() if one.outcome is Outcome.SUCCEEDED), default=0)
+            left = [
+                id_
+                for id_, one in of_device.items()
+                if id_ > good and one.phase is not Phase.PROBING and one.outcome is not Outcome.RUNNING
+            ]
+            found = self.ledger.unfinished(device)
+            assert (None if found is None else found.id) == max(left, default=None)
 
     @invariant()
     def latches_are_as_expected(self) -> None:

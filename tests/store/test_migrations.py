@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from firmwarden.errors import StoreError
-from firmwarden.model import Action, CauseCode, DeviceId, Hold, JobState, LatchScope, Outcome, Phase, Wear
+from firmwarden.model import (
+    Action,
+    CauseCode,
+    CommitMark,
+    DeviceId,
+    Hold,
+    JobState,
+    LatchScope,
+    Outcome,
+    Phase,
+    Wear,
+)
 from firmwarden.store.migrations import Step, migrate, steps
 from firmwarden.store.store import Store
 from support.stored import CAUSE, NOON, image
@@ -87,6 +98,10 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert (unknown.outcome, unknown.phase) == (Outcome.UNKNOWN, Phase.ENDING)
         assert unknown.cause is not None
         assert unknown.cause.code is CauseCode.END_UNANSWERED
+        # Version 1 knew no marks.
+        assert unknown.mark == (None if version < 2 else CommitMark(b"\x00\xff", b"new"))
+        assert (good.mark, erased.mark) == (None, None)
+        assert ledger.unfinished(two.id) == unknown
         assert ledger.wear(DeviceId("bbbbbb"), NOON) == Wear(today=2, life=5)
         latched, lifted = ledger.latches(active_only=False)
         assert (latched.scope, latched.device, latched.attempt) == (LatchScope.DEVICE, "bbbbbb", 2)

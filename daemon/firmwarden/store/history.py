@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from firmwarden.model import ImageHash, Outcome
-from firmwarden.store.rows import Transaction, action_of
+from firmwarden.store.rows import CHANGED, Transaction, action_of
 
 if TYPE_CHECKING:
     from firmwarden.model import Action, DeviceId
@@ -52,14 +52,18 @@ class History(Transaction):
         """Turn attempts that are old *and* beyond the newest of their device into counters.
 
         Attempts of open jobs stay, as do wear, latches and the newest job of each pair: the planner goes by it.
+        So does the last attempt that began to change a unit and did not succeed: what it left may still be there.
         """
         horizon = now - keep_days * 86_400
         old = self._all(
+            "WITH last AS (SELECT max(attempts.id) AS id, attempts.outcome FROM attempts "  # noqa: S608  a constant
+            f"  JOIN jobs ON jobs.id = attempts.job WHERE {CHANGED} GROUP BY jobs.device) "
             "SELECT id, device, outcome FROM ("
             "  SELECT attempts.id, jobs.device, attempts.outcome, attempts.started_at, jobs.state,"
             "    row_number() OVER (PARTITION BY jobs.device ORDER BY attempts.id DESC) AS age"
             "  FROM attempts JOIN jobs ON jobs.id = attempts.job"
-            ") WHERE age > ? AND started_at < ? AND state NOT IN ('queued', 'running', 'unknown')",
+            ") WHERE age > ? AND started_at < ? AND state NOT IN ('queued', 'running', 'unknown') "
+            "AND id NOT IN (SELECT id FROM last WHERE outcome <> 'succeeded')",
             keep_per_device, horizon,
         )  # fmt: skip
         for row in old:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import TRANSITIONS, AttemptId, JobId, JobState, LinkStats, Outcome, Phase, Wear
-from firmwarden.store.rows import ATTEMPTS, Transaction, attempt_of, cause_text, job_of
+from firmwarden.store.rows import ATTEMPTS, CHANGED, Transaction, attempt_of, cause_text, job_of
 
 if TYPE_CHECKING:
-    from firmwarden.model import Attempt, Cause, DeviceId, ImageHash, Job, Release
+    from firmwarden.model import Attempt, Cause, CommitMark, DeviceId, ImageHash, Job, Release
 
 _DAY_S: Final = 86_400
 _NO_STATS: Final = LinkStats()
@@ -113,14 +113,18 @@ class Jobs(Transaction):
         self._do("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", before.job)
         return self.move(before.job, JobState.QUEUED, now=now)
 
-    def erase_starting(self, attempt: AttemptId, now: float) -> Wear:
-        """Record that an erase is about to start: the phase, the wear and that no complete image can be relied on."""
+    def erase_starting(self, attempt: AttemptId, now: float, mark: CommitMark | None = None) -> Wear:
+        """Record that an erase is about to start: the phase, the wear and that no complete image can be relied on.
+
+        A mark stays when a further erase of the attempt comes without one.
+        """
         before = self._running(attempt)
+        mark = mark or before.mark
         self._do(
-            "UPDATE attempts SET phase = ?, erase_starts = erase_starts + 1 WHERE id = ?",
-            Phase.WRITING,
-            attempt,
-        )
+            "UPDATE attempts SET phase = ?, erase_starts = erase_starts + 1, mark_before = ?, mark_after = ? "
+            "WHERE id = ?",
+            Phase.WRITING, mark and mark.before, mark and mark.after, attempt,
+        )  # fmt: skip
         self._do(
             "INSERT INTO wear (device, day, starts) VALUES (?, ?, 1) "
             "ON CONFLICT (device, day) DO UPDATE SET starts = starts + 1",
@@ -198,6 +202,22 @@ class Jobs(Transaction):
     def last_attempt(self, job: JobId) -> Attempt | None:
         """Look up a job's newest attempt."""
         row = self._first(f"{ATTEMPTS} WHERE attempts.job = ? ORDER BY number DESC LIMIT 1", job)
+        return None if row is None else attempt_of(row)
+
+    def unfinished(self, device: DeviceId) -> Attempt | None:
+        """Look up the last attempt that began to change a unit, unless the unit got a complete image since.
+
+        It got one when an attempt succeeded, or when a person said what it runs.  The attempt under way does not
+        count; one that is over with its outcome unknown does.
+        """
+        row = self._first(
+            f"{ATTEMPTS} JOIN devices ON devices.id = jobs.device "  # noqa: S608  constants
+            f"WHERE jobs.device = ? AND devices.complete IS NOT 1 AND {CHANGED} AND attempts.id > ("
+            "  SELECT coalesce(max(good.id), 0) FROM attempts AS good JOIN jobs AS its ON its.id = good.job "
+            "  WHERE its.device = devices.id AND good.outcome = 'succeeded'"
+            ") ORDER BY attempts.id DESC LIMIT 1",
+            device,
+        )
         return None if row is None else attempt_of(row)
 
     # --- wear

@@ -12,6 +12,7 @@ from firmwarden.model import (
     Cause,
     CauseCode,
     ClassName,
+    CommitMark,
     Device,
     DeviceId,
     Hold,
@@ -35,6 +36,9 @@ ATTEMPTS: Final = """
     FROM attempts JOIN jobs ON jobs.id = attempts.job
 """
 """What ``attempt_of`` reads; a WHERE may follow."""
+
+CHANGED: Final = "attempts.phase <> 'probing' AND attempts.outcome <> 'running'"
+"""Of attempts that are over and began to change their unit."""
 
 
 class Transaction:
@@ -153,6 +157,7 @@ def attempt_of(row: sqlite3.Row) -> Attempt:
         cause=None if row["cause"] is None else cause_of(row["cause"]),
         evidence=row["evidence"],
         erase_starts=row["erase_starts"],
+        mark=None if row["mark_after"] is None else CommitMark(row["mark_before"], row["mark_after"]),
         stats=LinkStats(
             commands=row["commands"],
             resends=row["resends"],

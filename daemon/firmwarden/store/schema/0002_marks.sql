@@ -1,0 +1,4 @@
+-- Version 2: by which bytes the half-done update of a unit is recognised in its flash.
+
+ALTER TABLE attempts ADD COLUMN mark_before BLOB;
+ALTER TABLE attempts ADD COLUMN mark_after BLOB CHECK ((mark_before IS NULL) = (mark_after IS NULL));
