@@ -84,27 +84,30 @@ def image_rules(config: cfg.Config) -> dict[ClassName, ImageRules]:
     return {device_class.name: image_rules_of(device_class) for device_class in config.devices}
 
 
+def usb_ids(config: cfg.Config) -> frozenset[tuple[int, int]]:
+    """Vendor and product by which any unit may go, as application or in its loader; other devices are of no concern."""
+    return frozenset(
+        ids
+        for device_class in config.devices
+        if device_class.driver is cfg.DriverName.DFU
+        for ids in _ids(device_class)
+    )
+
+
+def _ids(device_class: cfg.DeviceClass) -> tuple[tuple[int, int], ...]:
+    shown = (device_class.match.usb, device_class.dfu.loader)
+    return tuple((each.vendor_id, each.product_id) for each in shown if each is not None)
+
+
 def image_rules_of(device_class: cfg.DeviceClass) -> ImageRules:
     """What the images of a class must be."""
-    ids = (device_class.match.usb, device_class.dfu.loader)
     return ImageRules(
         format=device_class.image_format,
         fill=device_class.image_fill,
         address=device_class.image_address,
         device=device_class.driver is cfg.DriverName.DFU,
-        ids=tuple((each.vendor_id, each.product_id) for each in ids if each is not None),
+        ids=_ids(device_class),
         alternate=device_class.dfu.alternate,
-    )
-
-
-def usb_ids(config: cfg.Config) -> frozenset[tuple[int, int]]:
-    """The ids with which devices of DFU classes show themselves, as application and as loader."""
-    return frozenset(
-        (each.vendor_id, each.product_id)
-        for device_class in config.devices
-        if device_class.driver is cfg.DriverName.DFU
-        for each in (device_class.match.usb, device_class.dfu.loader)
-        if each is not None
     )
 
 
