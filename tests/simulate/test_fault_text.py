@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.protocol.mdfu.packet import Command
+from firmwarden.simulate.fault_text import BadFault
 from firmwarden.simulate.faults import (
     SYNTAX,
     Abort,
-    BadFault,
     Cut,
     Direction,
     Fault,

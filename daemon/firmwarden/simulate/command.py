@@ -16,7 +16,8 @@ from typing import Final, TypedDict, Unpack
 import click
 
 from firmwarden.simulate.application import Dialogue
-from firmwarden.simulate.faults import SYNTAX, BadFault, Fault, parse_fault
+from firmwarden.simulate.fault_text import BadFault
+from firmwarden.simulate.faults import SYNTAX, Fault, parse_fault
 from firmwarden.simulate.firmware import HEADER_SIZE, make_update_file
 from firmwarden.simulate.profile import PROFILES, Profile
 from firmwarden.simulate.server import Simulator

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import TYPE_CHECKING, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from firmwarden.protocol.mdfu.packet import AbortCause, Command
+from firmwarden.simulate.fault_text import FaultText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,10 +61,6 @@ Examples:
   cut@rx=5000,back=0.5,power=lost
   drop@p=0.01,dir=tx
 """
-
-
-class BadFault(ValueError):
-    """The text of a fault cannot be understood; the message says what was expected."""
 
 
 @unique
@@ -188,8 +184,6 @@ _DIRECTIONS: Final = {
 }
 _HIGHEST_BYTE: Final = 255
 
-_Choice = TypeVar("_Choice")
-
 
 class _Common(TypedDict):
     text: str
@@ -198,104 +192,50 @@ class _Common(TypedDict):
     times: int | None
 
 
-class _Reader:
-    """Takes one fault apart, and complains with its text."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        head, *pairs = text.split(",")
-        self.kind, self._at, self._place = head.partition("@")
-        self._keys: dict[str, str] = {}
-        for pair in pairs:
-            key, equals, value = pair.partition("=")
-            if not equals or key in self._keys:
-                raise self.error(f"{pair!r} is not KEY=VALUE, or {key!r} is given twice")
-            self._keys[key] = value
-
-    def error(self, message: str) -> BadFault:
-        return BadFault(f"fault {self.text!r}: {message}")
-
-    def common(self, *allowed: Point) -> _Common:
-        """Read what all faults have: the point, one of those allowed, and how often."""
-        point, value = self._point()
-        if point not in allowed:
-            names = " or ".join(f"@{each}=" if each else "no point" for each in allowed)
-            raise self.error(f"{self.kind} takes {names}")
-        times = self._keys.pop("times", "always" if point in _ENDLESS else "1")
-        return {
-            "text": self.text,
-            "point": point,
-            "value": value,
-            "times": None if times == "always" else int(self._number(times, "times", lowest=1, whole=True)),
-        }
-
-    def seconds(self, key: str) -> float | None:
-        return self._number(self._keys.pop(key), key) if key in self._keys else None
-
-    def size(self, key: str, default: int) -> int:
-        return int(self._number(self._keys.pop(key, str(default)), key, lowest=1, whole=True))
-
-    def choice(self, key: str, choices: Mapping[str, _Choice], default: str) -> _Choice:
-        return self._one_of(self._keys.pop(key, default), key, choices)
-
-    def cause(self) -> int | None:
-        text = self._keys.pop("cause", "none")
-        if text.isdecimal() and int(text) <= _HIGHEST_BYTE:
-            return int(text)
-        return self._one_of(text, "cause", _CAUSES)
-
-    def finish(self) -> None:
-        """Complain of what nobody asked for."""
-        if self._keys:
-            raise self.error(f"{self.kind} has no key {', '.join(self._keys)}")
-
-    def _point(self) -> tuple[Point, float]:
-        if not self._at:
-            return Point.ALWAYS, 0
-        name, equals, text = self._place.partition("=")
-        points = {str(point): point for point in Point if point}
-        if not equals or name not in points:
-            raise self.error(f"expected @POINT=VALUE with POINT one of {', '.join(points)}")
-        point = points[name]
-        match point:
-            case Point.STEP:
-                return point, self._one_of(text, name, _STEPS)
-            case Point.CHANCE:
-                return point, self._number(text, name, highest=1)
-            case Point.EVERY:
-                return point, self._number(text, name, lowest=0.001)
-            case Point.RX | Point.TX:
-                return point, self._number(text, name, lowest=1, whole=True)
-            case _:
-                return point, self._number(text, name, whole=True)
-
-    def _number(
-        self, text: str, key: str, *, lowest: float = 0, highest: float = math.inf, whole: bool = False
-    ) -> float:
-        try:
-            number = int(text) if whole else float(text)
-        except ValueError:
-            number = math.nan
-        if not lowest <= number <= highest or number == math.inf:
-            wanted = "a whole number" if whole else "a number"
-            limit = f" from {lowest}" + (f" to {highest}" if highest < math.inf else "")
-            raise self.error(f"{key} must be {wanted}{limit}, got {text!r}")
-        return number
-
-    def _one_of(self, text: str, key: str, choices: Mapping[str, _Choice]) -> _Choice:
-        if text not in choices:
-            raise self.error(f"{key} must be one of {', '.join(choices)}, got {text!r}")
-        return choices[text]
+def _common(text: FaultText, *allowed: Point) -> _Common:
+    """Read what all faults have: the point, one of those allowed, and how often."""
+    point, value = _point(text)
+    if point not in allowed:
+        names = " or ".join(f"@{each}=" if each else "no point" for each in allowed)
+        raise text.error(f"{text.kind} takes {names}")
+    times = text.times("always" if point in _ENDLESS else "1")
+    return {"text": text.text, "point": point, "value": value, "times": times}
 
 
-def _line_fault(mischief: Mischief) -> Callable[[_Reader], LineFault]:
-    def build(reader: _Reader) -> LineFault:
-        common = reader.common(*_AT_FRAMES)
+def _point(text: FaultText) -> tuple[Point, float]:
+    place = text.point(point for point in Point if point)
+    if place is None:
+        return Point.ALWAYS, 0
+    name, value = place
+    point = Point(name)
+    match point:
+        case Point.STEP:
+            return point, text.one_of(value, name, _STEPS)
+        case Point.CHANCE:
+            return point, text.number(value, name, highest=1)
+        case Point.EVERY:
+            return point, text.number(value, name, lowest=0.001)
+        case Point.RX | Point.TX:
+            return point, text.number(value, name, lowest=1, whole=True)
+        case _:
+            return point, text.number(value, name, whole=True)
+
+
+def _cause(text: FaultText) -> int | None:
+    cause = text.word("cause", "none")
+    if cause.isdecimal() and int(cause) <= _HIGHEST_BYTE:
+        return int(cause)
+    return text.one_of(cause, "cause", _CAUSES)
+
+
+def _line_fault(mischief: Mischief) -> Callable[[FaultText], LineFault]:
+    def build(text: FaultText) -> LineFault:
+        common = _common(text, *_AT_FRAMES)
         only_rx = mischief is Mischief.LINE_ERROR
-        directions = _DIRECTIONS["rx"] if only_rx else reader.choice("dir", _DIRECTIONS, "both")
-        delay_s = reader.seconds("s") if mischief is Mischief.DELAY else 0.0
+        directions = _DIRECTIONS["rx"] if only_rx else text.choice("dir", _DIRECTIONS, "both")
+        delay_s = text.seconds("s") if mischief is Mischief.DELAY else 0.0
         if delay_s is None:
-            raise reader.error("a delay needs s=SECONDS")
+            raise text.error("a delay needs s=SECONDS")
         return LineFault(**common, mischief=mischief, directions=directions, delay_s=delay_s)
 
     return build
@@ -304,23 +244,21 @@ def _line_fault(mischief: Mischief) -> Callable[[_Reader], LineFault]:
 _POWER: Final = {"kept": False, "lost": True}
 _WHEN: Final = {"before": False, "after": True}
 
-_KINDS: Final[Mapping[str, Callable[[_Reader], Fault]]] = {
+_KINDS: Final[Mapping[str, Callable[[FaultText], Fault]]] = {
     **{mischief.value: _line_fault(mischief) for mischief in Mischief},
-    "noise": lambda reader: Noise(
-        **reader.common(Point.CHANCE, Point.EVERY), size=reader.size("bytes", default=16)
+    "noise": lambda text: Noise(
+        **_common(text, Point.CHANCE, Point.EVERY), size=text.count("bytes", "16", lowest=1)
     ),
-    "cut": lambda reader: Cut(
-        **reader.common(Point.RX, Point.TX, *_AT_COMMANDS),
-        back_s=reader.seconds("back"),
-        power_lost=reader.choice("power", _POWER, "kept"),
+    "cut": lambda text: Cut(
+        **_common(text, Point.RX, Point.TX, *_AT_COMMANDS),
+        back_s=text.seconds("back"),
+        power_lost=text.choice("power", _POWER, "kept"),
     ),
-    "wedge": lambda reader: Wedge(**reader.common(Point.ALWAYS, Point.RX), back_s=reader.seconds("back")),
-    "mute": lambda reader: Mute(**reader.common(Point.ALWAYS, *_AT_COMMANDS), for_s=reader.seconds("for")),
-    "lose": lambda reader: Lose(**reader.common(*_AT_COMMANDS, Point.CHANCE)),
-    "reboot": lambda reader: Reboot(
-        **reader.common(*_AT_COMMANDS), after=reader.choice("when", _WHEN, "before")
-    ),
-    "abort": lambda reader: Abort(**reader.common(*_AT_COMMANDS), cause=reader.cause()),
+    "wedge": lambda text: Wedge(**_common(text, Point.ALWAYS, Point.RX), back_s=text.seconds("back")),
+    "mute": lambda text: Mute(**_common(text, Point.ALWAYS, *_AT_COMMANDS), for_s=text.seconds("for")),
+    "lose": lambda text: Lose(**_common(text, *_AT_COMMANDS, Point.CHANCE)),
+    "reboot": lambda text: Reboot(**_common(text, *_AT_COMMANDS), after=text.choice("when", _WHEN, "before")),
+    "abort": lambda text: Abort(**_common(text, *_AT_COMMANDS), cause=_cause(text)),
 }
 
 
@@ -330,10 +268,7 @@ def parse_fault(text: str) -> Fault:
     Raises:
         BadFault: it follows no rule above.
     """
-    reader = _Reader(text)
-    build = _KINDS.get(reader.kind)
-    if build is None:
-        raise reader.error(f"there is no {reader.kind!r}, there are {', '.join(_KINDS)}")
-    fault = build(reader)
+    reader = FaultText(text)
+    fault = reader.choice_of(_KINDS)(reader)
     reader.finish()
     return fault

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from enum import Enum, unique
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.simulate.dfu.firmware import Role, is_sealed
+from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Role, is_sealed
 from firmwarden.simulate.dfu.flash import Flash
+from firmwarden.simulate.dfu.image import find_image
 from firmwarden.simulate.dfu.options import ENTRY, UNPROTECTED, level
 from firmwarden.simulate.dfu.parts import FLASH_BASE
 from firmwarden.simulate.dfu.patterns import BankState, Start, decide
@@ -142,7 +143,7 @@ class Chip:
 
     Args:
         part: which.
-        known: the images that it would run.
+        known: the images that it would run, besides those that are marked.
         factory: option bytes that are not as delivered by the vendor.
         traits: of its ROM, where they differ from the part's.
     """
@@ -308,11 +309,11 @@ class Chip:
             stay: a note in RAM tells a resident loader not to start an application.
         """
         bank = 1 + self.offset(address) // self.part.bank_size if self.holds(address) else 0
-        for firmware in self.known:
-            if firmware.entry == address and self.contains(firmware):
-                if by_rom and not firmware.sets_vtor:
-                    return Boot(Landing.LOCKED_UP, firmware, bank, "its vectors are the ROM's")
-                return self._started(firmware, bank, stay=stay)
+        firmware = self._standing_at(address)
+        if firmware is not None:
+            if by_rom and not firmware.sets_vtor:
+                return Boot(Landing.LOCKED_UP, firmware, bank, "its vectors are the ROM's")
+            return self._started(firmware, bank, stay=stay)
         vectors = self.read(address, 8) if bank else None
         if vectors is None:
             return Boot(Landing.LOCKED_UP, bank=bank, why="the vectors cannot be read")
@@ -325,6 +326,16 @@ class Chip:
         """Tell whether the ROM takes a word for an initial stack pointer."""
         return any(first <= word <= last for first, last in self.part.stacks)
 
+    def _standing_at(self, address: int) -> Firmware | None:
+        """Return the image whose vector table is at an address, if it is there whole."""
+        for firmware in self.known:
+            if firmware.entry == address and self.contains(firmware):
+                return firmware
+        return find_image(self._read_held, address)
+
+    def _read_held(self, address: int, size: int) -> bytes | None:
+        return self.read(address, size) if self.holds(address, size) else None
+
     def _started(self, firmware: Firmware, bank: int, *, stay: bool) -> Boot:
         if firmware.clears_empty:
             self.empty = False
@@ -334,13 +345,9 @@ class Chip:
             return Boot(Landing.GOLDEN if golden else Landing.APPLICATION, firmware, bank)
         if stay or not is_sealed(self.read, service.start, service.end):
             return Boot(Landing.LOADER, firmware, bank)
-        for installed in self.known:
-            if (
-                installed.role is Role.APPLICATION
-                and installed.segments[0].address == service.start
-                and self.contains(installed)
-            ):
-                return self._started(installed, bank, stay=False)
+        installed = self._standing_at(service.start + SEAL_SPACE)
+        if installed is not None:
+            return self._started(installed, bank, stay=False)
         return Boot(Landing.PARTIAL, firmware, bank, "the loader started an image that nobody knows")
 
     def _bank_state(self, bank: int) -> BankState:

@@ -320,7 +320,9 @@ class SimDfu:
             self._life.boot.firmware if self._life.boot else None,
             chip=self.chip,
             worker=self._worker,
-            serial=self.serial,
+            serial=self.serial
+            if self._life.mode is Mode.ROM
+            else self.settings.product_serial or self.serial,
             has_clock=self.settings.crystal or not self.settings.part.needs_crystal,
         )
 

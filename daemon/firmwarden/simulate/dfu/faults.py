@@ -1,13 +1,51 @@
-"""Faults that strike at chosen transfers of a simulated DFU device, as values."""
+"""Faults that strike at chosen transfers of a simulated DFU device, as values, and the text they are written in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import TYPE_CHECKING
+from typing import Final
 
-if TYPE_CHECKING:
-    from firmwarden.protocol.dfu.requests import Request
+from firmwarden.protocol.dfu.requests import Request
+from firmwarden.simulate.fault_text import FaultText
+
+SYNTAX: Final = """\
+A fault is written KIND@POINT=N[,KEY=VALUE...]. Everything counts from 0: @dnload=40 is when 40 downloads have been,
+and a DfuSe command is one as well as a block of data.
+
+\b
+Points:
+  detach, dnload, upload, getstatus, clrstatus, getstate, abort
+            this DFU request of the device's life
+  transfer  any control transfer, also one of USB's own
+
+\b
+Kinds and their keys:
+  power       the power goes, and the flash stops where it is;
+              back=SECONDS (never), when=before|after (before) the
+              device has done what it was told
+  unplug      the cable is pulled; with its power, unless the device
+              is self-powered; back=, when=
+  stall       the request is stalled, for no reason
+  lost        it does not reach the device
+  unanswered  the device does it, and its answer is lost
+  broken      the transfer breaks
+  short       half of the answer comes
+  lie         another poll time-out is told; poll=MILLISECONDS (0)
+  stuck       the device stays busy for ever
+
+times=K or times=always says how many such requests in a row it strikes; one is meant if it is left out.
+
+\b
+Examples:
+  power@dnload=40,back=1
+  stall@getstatus=3,times=2
+  lie@getstatus=0,poll=60000
+"""
+
+
+_LONGEST_POLL_MS: Final = (1 << 24) - 1
+"""Three bytes have room for it."""
 
 
 @unique
@@ -30,6 +68,8 @@ class Fault:
     """Something that goes wrong."""
 
     kind: Kind
+    text: str = ""
+    """As it was written."""
     on: Request | None = None
     """At this DFU request; None: at any transfer, also those that are not DFU's."""
     at: int = 0
@@ -46,3 +86,40 @@ class Fault:
     def strikes(self, number: int) -> bool:
         """Tell whether it strikes at the transfer with this number, of those that it waits for."""
         return self.at <= number and (self.times is None or number < self.at + self.times)
+
+    def struck(self, seen: int) -> int:
+        """Return how often it struck, when there were so many of the transfers that it waits for."""
+        late = max(0, seen - self.at)
+        return late if self.times is None else min(late, self.times)
+
+
+_POINTS: Final = {**{request.name.lower(): request for request in Request}, "transfer": None}
+_KINDS: Final = {kind.name.lower(): kind for kind in Kind}
+_WHEN: Final = {"before": False, "after": True}
+
+
+def parse_fault(text: str) -> Fault:
+    """Read a fault as it is written on the command line.
+
+    Raises:
+        BadFault: it follows no rule above.
+    """
+    reader = FaultText(text)
+    kind = reader.choice_of(_KINDS)
+    point = reader.point(_POINTS)
+    if point is None:
+        raise reader.error(f"{reader.kind} needs @POINT=N with POINT one of {', '.join(_POINTS)}")
+    name, number = point
+    parts = kind in {Kind.UNPLUG, Kind.POWER}
+    fault = Fault(
+        kind=kind,
+        text=text,
+        on=_POINTS[name],
+        at=int(reader.number(number, name, whole=True)),
+        times=reader.times("1"),
+        poll_ms=reader.count("poll", "0", highest=_LONGEST_POLL_MS) if kind is Kind.LIE else 0,
+        back_s=reader.seconds("back") if parts else None,
+        after=reader.choice("when", _WHEN, "before") if parts else False,
+    )
+    reader.finish()
+    return fault

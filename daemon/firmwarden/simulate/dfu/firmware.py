@@ -1,8 +1,8 @@
 """The images that a simulated chip knows, and what each does when it runs.
 
 Nothing is executed.  What runs is recognised by its bytes: an image that stands in the flash whole, each byte readable,
-runs and does what its `Firmware` says.  Anything else that the processor is sent into is an accident.  So the model
-knows not only that something started, but whether it was all there.
+runs and does what its `Firmware` says, or what a mark inside it says (see ``image``).  Anything else that the processor
+is sent into is an accident.  So the model knows not only that something started, but whether it was all there.
 
 Behind a resident loader an image has a seal in front: 16 bytes that tell its length and CRC-32, which the loader checks
 before it starts the image.  It stands `SEAL_SPACE` bytes before the vector table.
@@ -108,6 +108,7 @@ class Firmware:
     """An image."""
 
     name: str
+    version: str = ""
     segments: tuple[Segment, ...]
     entry: int
     """Address of its vector table."""

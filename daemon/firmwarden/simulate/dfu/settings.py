@@ -22,7 +22,7 @@ class DfuSettings:
     name: str = "device"
     """Also decides, with the seed, its serial number and what chance does to it."""
     known: tuple[Firmware, ...] = ()
-    """Every image that may come to run; what is not here is an accident when it runs."""
+    """Images that may come to run, besides those that are marked; anything else is an accident when it runs."""
     installed: Mapping[int, tuple[Firmware, ...]] = field(default_factory=dict)
     """What it left the factory with, by bank."""
     factory: Mapping[str, int] = field(default_factory=dict)
@@ -31,6 +31,8 @@ class DfuSettings:
     """Of the ROM, where they are not its part's."""
     serial: str | None = None
     """None: from a number that is unique to the chip, as the ROM does it."""
+    product_serial: str | None = None
+    """What its own programs show instead of the ROM's serial number, if they do."""
     boot0: bool = False
     """The level of the pin."""
     crystal: bool = True
