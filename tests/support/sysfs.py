@@ -52,6 +52,31 @@ class Machine:
         """Plug in one function of a CDC-ACM device."""
         self._tty(tty, self._usb_interface(bus, topology, interface, attributes or FT232))
 
+    def usb_device(
+        self,
+        topology: str,
+        *,
+        bus: str = XHCI,
+        address: int = 1,
+        active: bytes = b"1\n",
+        attributes: Mapping[str, bytes] | None = None,
+    ) -> Path:
+        """Plug in any device; returns its directory."""
+        where = self._usb_device(bus, topology, USB_DEVICE | (attributes or {}))
+        self._file(f"{where}/devnum", f"{address}\n".encode())
+        self._file(f"{where}/bConfigurationValue", active)
+        self._file(f"{where}/{topology}:1.0/bInterfaceNumber", b"00\n")
+        self._register(f"bus/usb/devices/{topology}", where)
+        self._register(f"bus/usb/devices/{topology}:1.0", f"{where}/{topology}:1.0")
+        return self.sys_root / "devices" / where
+
+    def usb_unplug(self, topology: str) -> None:
+        """Pull a device out."""
+        devices = self.sys_root / "bus/usb/devices"
+        shutil.rmtree((devices / topology).resolve())
+        for entry in (topology, f"{topology}:1.0"):
+            (devices / entry).unlink()
+
     def uart(self, tty: str, device: str, *, kind: int | None = None) -> None:
         """Have a serial port of the board itself; ``kind`` is what ``type`` says, 0 for a slot without a chip."""
         self._tty(tty, device)
@@ -62,7 +87,7 @@ class Machine:
         """Have a terminal without a device behind it, e.g. ``tty1``."""
         where = f"virtual/tty/{tty}"
         self._file(f"{where}/dev", b"4:1\n")
-        self._register(tty, where)
+        self._register(f"class/tty/{tty}", where)
 
     def unplug(self, tty: str) -> None:
         """Take away a tty and what is below its USB device."""
@@ -102,30 +127,34 @@ class Machine:
         self._ptys.clear()
 
     def _usb_interface(self, bus: str, topology: str, interface: int, attributes: Mapping[str, bytes]) -> str:
+        device = self._usb_device(bus, topology, attributes)
+        self._file(f"{device}/{topology}:1.{interface}/bInterfaceNumber", f"{interface:02x}\n".encode())
+        return f"{device}/{topology}:1.{interface}"
+
+    def _usb_device(self, bus: str, topology: str, attributes: Mapping[str, bytes]) -> str:
         number, _, ports = topology.partition("-")
         steps = ports.split(".")
         hubs = "/".join(f"{number}-{'.'.join(steps[: depth + 1])}" for depth in range(len(steps)))
         device = f"{bus}/{hubs}"
         for name, value in attributes.items():
             self._file(f"{device}/{name}", value)
-        self._file(f"{device}/{topology}:1.{interface}/bInterfaceNumber", f"{interface:02x}\n".encode())
-        return f"{device}/{topology}:1.{interface}"
+        return device
 
     def _tty(self, tty: str, device: str) -> None:
         where = f"{device}/tty/{tty}"
         self._file(f"{where}/dev", b"188:0\n")
         (self.sys_root / "devices" / where / "device").symlink_to("../..")
-        self._register(tty, where)
+        self._register(f"class/tty/{tty}", where)
         self.node(tty)
 
-    def _register(self, tty: str, where: str) -> None:
-        entry = self.sys_root / "class/tty" / tty
+    def _register(self, name: str, where: str) -> None:
+        entry = self.sys_root / name
         entry.parent.mkdir(parents=True, exist_ok=True)
         # The kernel never uses the inode number of such an entry again; a file system may do so at once,
         # but not while something else has it.
         self._inodes += 1
         keep = self.sys_root.parent / f"inode-{self._inodes}"
-        keep.symlink_to(f"../../devices/{where}")
+        keep.symlink_to(f"{'../' * name.count('/')}devices/{where}")
         os.link(keep, entry, follow_symlinks=False)
 
     def _file(self, path: str, content: bytes) -> None:
@@ -155,6 +184,23 @@ PANEL = {
     "serial": b"P-0017\n",
     "manufacturer": b"Acme\n",
     "product": b"Panel\n",
+}
+
+
+def usb_configuration(number: int, body: bytes = b"") -> bytes:
+    """Make a configuration descriptor and what follows it."""
+    return bytes((9, 2, *(9 + len(body)).to_bytes(2, "little"), 1, number, 0, 0xC0, 50)) + body
+
+
+USB_DEVICE = {
+    "idVendor": b"0483\n",
+    "idProduct": b"df11\n",
+    "bcdDevice": b"2200\n",
+    "bDeviceClass": b"00\n",
+    "serial": b"357A36583530\n",
+    "manufacturer": b"STMicroelectronics\n",
+    "product": b"STM32  BOOTLOADER\n",
+    "descriptors": bytes((18, 1, *bytes(16))) + usb_configuration(1),
 }
 
 

@@ -12,6 +12,7 @@ from anyio import to_thread
 from firmwarden.app import wiring
 from firmwarden.errors import StoreError
 from firmwarden.events import LogEvent
+from firmwarden.model import Sighting, UsbAddress
 from firmwarden.service.shelf import Shelf
 from firmwarden.watch.directory import DirectoryWatch, WatchUnavailable
 from firmwarden.watch.hotplug import HotplugUnavailable, HotplugWatch, UdevEvents
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from firmwarden.service.registry import Registry
     from firmwarden.service.warden import Warden
     from firmwarden.store.store import Store
+    from firmwarden.transport.usb import UsbBus
 
 log = structlog.get_logger()
 
@@ -46,12 +48,14 @@ class Watching:
         self,
         settings: config.Config,
         *,
+        usb: UsbBus,
         registry: Registry,
         warden: Warden,
         intake: Intake,
         images: ImageStore,
         store: Store,
     ) -> None:
+        self._usb = usb
         self._registry = registry
         self._warden = warden
         self._intake = intake
@@ -103,6 +107,7 @@ class Watching:
             patterns=[each.match.path for each in settings.devices if each.match.path is not None],
             tcp=[endpoint for each in settings.devices for endpoint in each.match.tcp],
         )
+        self._usb_ids = wiring.usb_ids(settings)
         self._pattern_directories = {
             Path(each.match.path).parent for each in settings.devices if each.match.path is not None
         }
@@ -120,7 +125,7 @@ class Watching:
 
     async def _scan_ports(self) -> None:
         try:
-            sightings = await to_thread.run_sync(self._scanner.scan, limiter=self._limiter)
+            sightings = await to_thread.run_sync(self._scan, limiter=self._limiter)
             came = await self._registry.take(sightings)
         except (OSError, StoreError) as exc:
             if not self._scan_problem:
@@ -131,6 +136,17 @@ class Watching:
         if came is not None:
             self._warden.plugged(came)
         self._note_first_scans()
+
+    def _scan(self) -> tuple[Sighting, ...]:
+        ports = self._scanner.scan()
+        ids = self._usb_ids
+        if not ids:
+            return ports
+        return *ports, *(
+            Sighting(address=UsbAddress(topology=seen.facts.topology), usb=seen.facts)
+            for seen in self._usb.scan()
+            if (seen.facts.vendor_id, seen.facts.product_id) in ids
+        )
 
     async def _hear_hotplug(self) -> None:
         try:

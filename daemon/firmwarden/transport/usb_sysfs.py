@@ -82,7 +82,7 @@ class SysfsLister:
         seen = UsbSeen(
             facts=usb_facts(device, device.removeprefix(os.path.realpath(self._sys_root))),
             address=read_number(f"{device}/devnum"),
-            configuration=_configuration(
+            configuration=active_configuration(
                 read_all(f"{device}/descriptors", _DESCRIPTORS_MAX) or b"",
                 int(active) if active and active.isdigit() else None,
             ),
@@ -93,7 +93,7 @@ class SysfsLister:
         return seen
 
 
-def _configuration(descriptors: bytes, active: int | None) -> bytes:
+def active_configuration(descriptors: bytes, active: int | None) -> bytes:
     """Pick the configuration with a number, else the first; what is cut short stays so."""
     found = []
     at = _DEVICE_DESCRIPTOR_SIZE
