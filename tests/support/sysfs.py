@@ -62,7 +62,7 @@ class Machine:
         attributes: Mapping[str, bytes] | None = None,
     ) -> Path:
         """Plug in any device; returns its directory."""
-        where = self._usb_device(bus, topology, USB_DEVICE | (attributes or {}))
+        where = self._usb_device(bus, topology, {**USB_DEVICE, **(attributes or {})})
         self._file(f"{where}/devnum", f"{address}\n".encode())
         self._file(f"{where}/bConfigurationValue", active)
         self._file(f"{where}/{topology}:1.0/bInterfaceNumber", b"00\n")

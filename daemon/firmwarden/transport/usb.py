@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from firmwarden.protocol.dfu.conversation import Control, Reply, SelectAlternate
     from firmwarden.transport.usb_link import UsbSeen
 
+_Untyped = Any
+"""A back-end of pyusb's, or what it gave."""
+
 _PAUSE_S: Final = 0.1
 
 _FROM_DEVICE: Final = 0x80
@@ -73,7 +76,7 @@ class UsbLister(Protocol):
 class UsbBus:
     """All buses of a machine, real or simulated."""
 
-    def __init__(self, lister: UsbLister, backend: Callable[[], Any]) -> None:
+    def __init__(self, lister: UsbLister, backend: Callable[[], _Untyped]) -> None:
         """Touch nothing yet.
 
         Args:
@@ -82,7 +85,7 @@ class UsbBus:
         """
         self._lister = lister
         self._make_backend = backend
-        self._backend: Any = None
+        self._backend: _Untyped = None
         self._lock = threading.Lock()
 
     def scan(self) -> tuple[UsbSeen, ...]:
@@ -119,7 +122,7 @@ class UsbBus:
         now = await self.look(seen.facts.topology)
         return now is not None and now.address == seen.address
 
-    def _open(self, seen: UsbSeen, interface: int) -> tuple[Any, Any]:
+    def _open(self, seen: UsbSeen, interface: int) -> tuple[_Untyped, _Untyped]:
         with (
             self._lock
         ):  # pyusb would make two contexts for two threads, and close one under the other's hands
@@ -154,7 +157,7 @@ def real_usb() -> UsbBus:
 class _Link:
     """An open device; see ``UsbLink``."""
 
-    def __init__(self, seen: UsbSeen, backend: Any, handle: Any, limiter: CapacityLimiter) -> None:  # noqa: ANN401
+    def __init__(self, seen: UsbSeen, backend: _Untyped, handle: _Untyped, limiter: CapacityLimiter) -> None:
         self._seen = seen
         self._backend = backend
         self._handle = handle
@@ -224,7 +227,7 @@ class _Link:
                 self._backend.close_device(handle)
 
 
-def _is_at(descriptor: Any, seen: UsbSeen) -> bool:  # noqa: ANN401
+def _is_at(descriptor: _Untyped, seen: UsbSeen) -> bool:
     bus, _, ports = seen.facts.topology.partition("-")
     return (
         descriptor.bus == int(bus)
@@ -234,7 +237,7 @@ def _is_at(descriptor: Any, seen: UsbSeen) -> bool:  # noqa: ANN401
     )
 
 
-def _take(backend: Any, handle: Any, seen: UsbSeen, interface: int) -> None:  # noqa: ANN401
+def _take(backend: _Untyped, handle: _Untyped, seen: UsbSeen, interface: int) -> None:
     # Selecting the configuration that is in use already would reset the functions of other drivers.
     if backend.get_configuration(handle) == 0:
         backend.set_configuration(handle, seen.configuration[5] if seen.configuration else 1)
