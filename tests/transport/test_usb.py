@@ -505,7 +505,7 @@ async def test_opening_and_closing_leaves_nothing_behind(desk: Desk) -> None:
 
 
 async def test_two_openings_at_once_get_one_context(desk: Desk) -> None:
-    """pyusb would make two, and close one of them under the other's hands."""
+    """By itself pyusb would make two, and close one of them under the other's hands."""
     made: list[SimBackend] = []
 
     def make() -> SimBackend:
