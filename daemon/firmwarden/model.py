@@ -162,6 +162,7 @@ class CauseCode(StrEnum):
     VERSION_MISMATCH = "version-mismatch"
     READ_BACK_DIFFERS = "read-back-differs"
     END_UNANSWERED = "end-unanswered"
+    NOT_STARTED = "not-started"
     PORT_HELD = "port-held"
     IMAGE_UNAVAILABLE = "image-unavailable"
     DEFECT = "defect"

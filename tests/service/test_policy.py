@@ -166,7 +166,12 @@ def test_inv2_transport_trouble_while_ending_is_neither_success_nor_failure(code
     assert after(code, phase=Phase.ENDING) == AskAgain()
 
 
-@pytest.mark.parametrize("code", TRANSPORT, ids=str)
+@pytest.mark.parametrize("phase", Phase)
+def test_a_device_that_was_seen_in_its_loader_is_not_asked_what_became_of_it(phase: Phase) -> None:
+    assert after(CauseCode.NOT_STARTED, phase=phase) == Retry(delay_s=2.0)
+
+
+@pytest.mark.parametrize("code", [*TRANSPORT, CauseCode.NOT_STARTED], ids=str)
 @pytest.mark.parametrize(
     "history",
     [History(attempts=5, present_s=0.0), History(attempts=1, present_s=86_400.0)],
@@ -227,5 +232,6 @@ def test_inv3_only_transport_or_one_possible_stray_is_ever_retried(
         Cause(code=code, chunk=31, sequence=1), phase=phase, history=history, budgets=BUDGETS, dice=0.0
     )
     if isinstance(decision, Retry):
-        assert DISPOSITIONS[code] is Disposition.RETRY or (code is CauseCode.INVALID_FILE and strays == 0)
-        assert phase is not Phase.ENDING or code is CauseCode.INVALID_FILE
+        again = DISPOSITIONS[code] in {Disposition.RETRY, Disposition.AGAIN}
+        assert again or (code is CauseCode.INVALID_FILE and strays == 0)
+        assert phase is not Phase.ENDING or code in {CauseCode.INVALID_FILE, CauseCode.NOT_STARTED}

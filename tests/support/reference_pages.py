@@ -191,6 +191,7 @@ ADVICE: Final[Mapping[CauseCode, str]] = {
     CauseCode.END_UNANSWERED: (
         "Nothing: the device is asked again. `version_query` lets it answer; `firmwarden retry` writes it anew."
     ),
+    CauseCode.NOT_STARTED: "Nothing. If it comes back, look at how the image starts: its loader does not keep it.",
     CauseCode.TRANSPORT_EXHAUSTED: (
         "Mend what the last attempt says, then `firmwarden retry`. Plugging it in anew and `again_after` do the same."
     ),
@@ -208,6 +209,13 @@ DISPOSITION_TEXTS: Final[Mapping[Disposition, tuple[str, str]]] = {
             "Trouble of the cable, the port, or Firmwarden itself. The attempt failed; the job is queued again with a "
             "pause that doubles, until its budget of attempts or time is used up. Then the job fails, for "
             "`transport-exhausted`."
+        ),
+    ),
+    Disposition.AGAIN: (
+        "Tried again, whatever the phase",
+        (
+            "The device was seen in its loader after the last step, so its outcome is not in doubt. The job is queued "
+            "again within the same budgets; the next attempt reads back what is there, and writes no more than is wrong."
         ),
     ),
     Disposition.SUSPECT: (

@@ -27,6 +27,7 @@ class Disposition(Enum):
     """What a cause means."""
 
     RETRY = "transport only: tried again within the budgets"
+    AGAIN = "the device was seen in its loader, so nothing is in doubt: tried again within the budgets"
     SUSPECT = "the device's verdict on the image, or on the pair: final here, one other unit may try it"
     FINAL_PAIR = "the device's verdict on this image: final for the pair"
     FINAL_DEVICE = "the device's verdict on itself: nothing more is written to it"
@@ -71,6 +72,7 @@ DISPOSITIONS: Final[Mapping[CauseCode, Disposition]] = {
     CauseCode.IMAGE_UNFIT: Disposition.FINAL_PAIR,
     CauseCode.VERSION_MISMATCH: Disposition.FINAL_PAIR,
     CauseCode.END_UNANSWERED: Disposition.UNKNOWN,
+    CauseCode.NOT_STARTED: Disposition.AGAIN,
     CauseCode.TRANSPORT_EXHAUSTED: Disposition.RELEASED,
     CauseCode.PORT_HELD: Disposition.RELEASED,
     CauseCode.CANCELLED: Disposition.RELEASED,
@@ -171,7 +173,7 @@ def decide(cause: Cause, *, phase: Phase, history: History, budgets: Budgets, di
     match DISPOSITIONS[cause.code]:
         case Disposition.RETRY | Disposition.RELEASED if phase is Phase.ENDING:
             return AskAgain()
-        case Disposition.RETRY:
+        case Disposition.RETRY | Disposition.AGAIN:
             return _retry(history, budgets, dice)
         case Disposition.SUSPECT if may_be_stray(cause) and history.stray_verdicts == 0:
             # One fresh attempt, whatever the budgets say: with none left, the verdict would be lost instead.
@@ -230,6 +232,7 @@ MEANINGS: Final[Mapping[CauseCode, str]] = {
     CauseCode.IMAGE_UNFIT: "the image cannot fit this device; nothing was erased",
     CauseCode.VERSION_MISMATCH: "after the update the device tells another version than the release's",
     CauseCode.END_UNANSWERED: "the image is on the device and valid; whether it was started is not known",
+    CauseCode.NOT_STARTED: "told to start the image, the device is in its loader again, or still",
     CauseCode.PORT_HELD: "another process has the port",
     CauseCode.IMAGE_UNAVAILABLE: "the stored image cannot be read or is damaged",
     CauseCode.DEFECT: "a defect in Firmwarden itself ended the attempt",
