@@ -18,15 +18,15 @@ from firmwarden.errors import OpenFailed, PortHeld
 from firmwarden.protocol.dfu.conversation import Control, SelectAlternate, Trouble
 from firmwarden.protocol.dfu.requests import Request, Setup
 from firmwarden.simulate.dfu.backend import SimBackend
-from firmwarden.simulate.dfu.bus import SimBus
 from firmwarden.simulate.dfu.device import SimDfu
 from firmwarden.simulate.dfu.faults import Fault, Kind
 from firmwarden.simulate.dfu.lister import SimLister
 from firmwarden.transport.usb import UsbBus
+from support.dfu_bus import LiveBus
 from support.dfu_simulated import L476, image, settings
 
 if TYPE_CHECKING:
-    from firmwarden.simulate.dfu.bus import Seen
+    from firmwarden.simulate.dfu.bus import Seen, SimBus
     from firmwarden.simulate.dfu.settings import DfuSettings
     from firmwarden.transport.usb_link import UsbLink, UsbSeen
 
@@ -115,25 +115,17 @@ class Backend(SimBackend):
 
 
 class Desk:
-    """A bus whose devices are there as soon as they are plugged in."""
+    """A bus, and what opens its devices."""
 
     def __init__(self) -> None:
-        self._skipped = 0.0
-        self.bus = SimBus(clock=self.clock, sleep=time.sleep)
+        self.bus = LiveBus()
         self.backend = Backend(self.bus)
         self.usb = UsbBus(SimLister(self.bus), lambda: self.backend)
 
-    def clock(self) -> float:
-        return time.monotonic() + self._skipped
-
     def plug(self, *port: int, what: DfuSettings = ROM) -> SimDfu:
         device = SimDfu(what)
-        self.replug(device, *port)
-        return device
-
-    def replug(self, device: SimDfu, *port: int) -> None:
         self.bus.plug(device, *port)
-        self._skipped += 1.0
+        return device
 
     async def seen(self, topology: str = "1-1") -> UsbSeen:
         found = await self.usb.look(topology)
@@ -331,7 +323,7 @@ async def test_inv4_a_device_that_came_back_as_another_is_not_opened(desk: Desk)
     desk.bus.unplug(1)
     with pytest.raises(OpenFailed, match="is gone"):
         await desk.usb.open(old, 0)
-    desk.replug(device, 1)
+    desk.bus.plug(device, 1)
 
     with pytest.raises(OpenFailed, match="is gone"):
         await desk.usb.open(old, 0)
@@ -358,7 +350,7 @@ async def test_a_link_says_that_its_device_has_gone_and_the_new_one_is_opened(de
     device = desk.plug(1)
     link = await desk.open()
     desk.bus.unplug(1)
-    desk.replug(device, 1)
+    desk.bus.plug(device, 1)
 
     assert await link.transfer(STATUS) is Trouble.GONE
     assert await link.select(SelectAlternate(0, 1)) is Trouble.GONE
@@ -495,7 +487,7 @@ async def test_opening_and_closing_leaves_nothing_behind(desk: Desk) -> None:
     for cycle in range(200):
         if cycle % 10 == 0:
             desk.bus.unplug(1)
-            desk.replug(device, 1)
+            desk.bus.plug(device, 1)
         link = await desk.open()
         await link.transfer(STATUS)
         await link.aclose()

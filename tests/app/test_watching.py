@@ -1,0 +1,94 @@
+"""The watchers on a simulated USB: who is told to the registry."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from firmwarden import config
+from firmwarden.app import wiring
+from firmwarden.app.watching import Watching
+from firmwarden.images.cas import ImageStore
+from firmwarden.service.intake import Intake
+from firmwarden.simulate.dfu.backend import SimBackend
+from firmwarden.simulate.dfu.device import SimDfu
+from firmwarden.simulate.dfu.firmware import RunTime
+from firmwarden.simulate.dfu.lister import SimLister
+from firmwarden.transport.usb import UsbBus
+from support.dfu_bus import LiveBus
+from support.dfu_simulated import L476, image, settings
+from support.house import living
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+    from firmwarden.service.registry import Registry
+    from firmwarden.simulate.dfu.bus import SimBus
+
+pytestmark = pytest.mark.anyio
+
+METER = settings(L476, image("meter", L476, 6000))
+KEYBOARD = settings(L476, image("keyboard", L476, 6000, run_time=RunTime(vendor=0x046D, product=0xC31C)))
+
+METERS = """
+[[device]]
+name = "meter"
+driver = "dfu"
+match = { usb = "1209:0001" }
+"""
+
+
+@asynccontextmanager
+async def watching(bus: SimBus, directory: Path, classes: str) -> AsyncGenerator[Registry]:
+    file = directory / "firmwarden.toml"
+    firmware = directory / "firmware"
+    firmware.mkdir()
+    file.write_text(f'[firmwarden]\nscan_interval = "50ms"\nfirmware_dir = "{firmware}"\n{classes}')
+    loaded = config.load(file)
+    images = ImageStore(directory / "images")
+    images.open()
+    async with living({}, policies=[], inline=False) as house:
+        watching = Watching(
+            loaded,
+            usb=UsbBus(SimLister(bus), lambda: SimBackend(bus)),
+            registry=house.registry,
+            warden=house.warden,
+            intake=Intake(firmware, images, wiring.image_rules(loaded), house.clock),
+            images=images,
+            store=house.store,
+        )
+        async with anyio.create_task_group() as tasks:
+            watching.start(tasks)
+            watching.configure(loaded)
+            yield house.registry
+            tasks.cancel_scope.cancel()
+
+
+async def places(registry: Registry, wanted: list[str]) -> None:
+    """Wait until the units are at these places and at no other."""
+
+    def now() -> list[str]:
+        return sorted(str(registry.address(device)) for device in registry.plugged_at)
+
+    with anyio.move_on_after(5.0):
+        while now() != wanted:  # noqa: ASYNC110  the registry tells nobody
+            await anyio.sleep(0.01)
+    assert now() == wanted
+
+
+async def test_inv7_units_come_and_go_by_scans_alone(tmp_path: Path) -> None:
+    bus = LiveBus()
+    bus.plug(SimDfu(METER), 1, 4)
+    bus.plug(SimDfu(KEYBOARD), 2)
+    async with watching(bus, tmp_path, METERS) as registry:
+        await places(registry, ["usb:1-1.4"])
+
+        bus.plug(SimDfu(METER), 3)
+        await places(registry, ["usb:1-1.4", "usb:1-3"])
+
+        bus.unplug(1, 4)
+        await places(registry, ["usb:1-3"])
