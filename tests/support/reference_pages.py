@@ -215,7 +215,8 @@ DISPOSITION_TEXTS: Final[Mapping[Disposition, tuple[str, str]]] = {
         "Tried again, whatever the phase",
         (
             "The device was seen in its loader after the last step, so its outcome is not in doubt. The job is queued "
-            "again within the same budgets; the next attempt reads back what is there, and writes no more than is wrong."
+            "again within the same budgets; the next attempt reads back what is there, and writes no more than is "
+            "wrong."
         ),
     ),
     Disposition.SUSPECT: (
