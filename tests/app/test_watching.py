@@ -12,6 +12,7 @@ from firmwarden import config
 from firmwarden.app import wiring
 from firmwarden.app.watching import Watching
 from firmwarden.images.cas import ImageStore
+from firmwarden.model import UsbAddress
 from firmwarden.service.intake import Intake
 from firmwarden.simulate.dfu.backend import SimBackend
 from firmwarden.simulate.dfu.device import SimDfu
@@ -86,6 +87,11 @@ async def test_inv7_units_come_and_go_by_scans_alone(tmp_path: Path) -> None:
     bus.plug(SimDfu(KEYBOARD), 2)
     async with watching(bus, tmp_path, METERS) as registry:
         await places(registry, ["usb:1-1.4"])
+        (device,) = registry.plugged_at
+        address = registry.address(device)
+        assert isinstance(address, UsbAddress)
+        assert address.usb is not None
+        assert address.usb.port == "usb-sim-1.4"
 
         bus.plug(SimDfu(METER), 3)
         await places(registry, ["usb:1-1.4", "usb:1-3"])

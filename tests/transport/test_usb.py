@@ -21,7 +21,7 @@ from firmwarden.simulate.dfu.backend import SimBackend
 from firmwarden.simulate.dfu.device import SimDfu
 from firmwarden.simulate.dfu.faults import Fault, Kind
 from firmwarden.simulate.dfu.lister import SimLister
-from firmwarden.transport.usb import UsbBus
+from firmwarden.transport.usb import UsbBus, real_usb
 from support.dfu_bus import LiveBus
 from support.dfu_simulated import L476, image, settings
 
@@ -517,3 +517,15 @@ async def test_two_openings_at_once_get_one_context(desk: Desk) -> None:
         tasks.start_soon(open_and_close, "1-2")
 
     assert len(made) == 1
+
+
+async def test_this_machine_is_scanned_and_nothing_is_opened_that_is_not_there(desk: Desk) -> None:
+    desk.plug(1)
+    seen = await desk.seen()
+    real = real_usb()
+
+    found = real.scan()
+
+    assert len({each.facts.topology for each in found}) == len(found)
+    with pytest.raises(OpenFailed, match=r"^(99-1: the device .* is gone|libusb cannot be found)"):
+        await real.open(replace(seen, facts=replace(seen.facts, topology="99-1")), 0)

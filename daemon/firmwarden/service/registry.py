@@ -14,7 +14,7 @@ import anyio
 import structlog
 
 from firmwarden.events import LogEvent
-from firmwarden.model import SerialAddress
+from firmwarden.model import TcpAddress
 from firmwarden.service.identity import Conflict, Presence, Roll, roll
 
 if TYPE_CHECKING:
@@ -78,8 +78,10 @@ class Registry:
         if presence is None:
             return None
         address = presence.sighting.address
-        # Its tty may have another name before the attempt is over.
-        return replace(address, usb=presence.sighting.usb) if isinstance(address, SerialAddress) else address
+        # A tty may have another name before the attempt is over, and a place on the USB another unit.
+        if isinstance(address, TcpAddress):
+            return address
+        return replace(address, usb=presence.sighting.usb)
 
     def look_again(self) -> None:
         """Take the next scan even if it looks like the last."""

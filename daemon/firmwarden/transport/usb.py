@@ -254,10 +254,10 @@ def _refusal(exc: Exception, seen: UsbSeen, interface: int) -> OpenFailed:
         case usb.core.USBError(errno=errno.EBUSY):
             return PortHeld(f"interface {interface} of {place}", who_holds(node))
         case usb.core.USBError(errno=errno.EACCES):
-            return OpenFailed(
-                f"{node}: permission denied{group_hint(node)}; the udev rules in 60-firmwarden-dfu.rules give devices "
-                "to the group firmwarden: name the ids of this one there"
+            cure = group_hint(node) or (
+                "; the udev rule 60-firmwarden-dfu.rules lets members of the group firmwarden open DFU devices"
             )
+            return OpenFailed(f"{node}: permission denied{cure}")
         case usb.core.USBError(errno=errno.ENODEV):
             return OpenFailed(f"{place}: the device went while it was opened")
         case usb.core.USBError(errno=errno.ENOENT):

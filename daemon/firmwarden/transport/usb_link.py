@@ -47,7 +47,7 @@ class UsbLink(Protocol):
         """Reset the port, whatever comes of it; nothing but ``aclose`` may follow."""
 
     async def aclose(self) -> None:
-        """Let go of it; never raises, and sends nothing to the device."""
+        """Let go of it; never raises, and asks nothing of the device."""
 
 
 class UsbPorts(Protocol):
@@ -57,7 +57,7 @@ class UsbPorts(Protocol):
         """Return what is plugged in there now, None when nothing is or it is just coming; opens nothing."""
 
     async def open(self, seen: UsbSeen, interface: int) -> UsbLink:
-        """Open a device that was seen, if it is still the same.
+        """Open a device that was seen, if it is still the same; tries for a little while, as long as it is there.
 
         Raises:
             OpenFailed: it is gone or another one, this user may not use it, or there is no libusb.
