@@ -130,6 +130,25 @@ async def test_what_was_the_same_again_is_not_told_again() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_power_cuts_would_leave_is_told_in_the_order_of_an_update() -> None:
+    desk = MemoryDesk()
+    assert "power" not in "\n".join(why_lines(await desk.why("panel-1"), NOON))
+    desk.power_cuts = [
+        {"step": "probe", "does": "read what is there", "if_interrupted": "the old image runs"},
+        {
+            "step": "write",
+            "does": "erase, write",
+            "if_interrupted": "the ROM's loader runs, and the update goes on",
+        },
+    ]
+    assert """
+What a power cut in an update would leave
+  - read what is there: the old image runs
+  - erase, write: the ROM's loader runs, and the update goes on
+""" in "\n".join([*why_lines(await desk.why("panel-1"), NOON), ""])
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("state", "attempts", "says"),
     [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from firmwarden.drivers.base import Step
+from firmwarden.drivers.base import PlannedStep, Step
 from firmwarden.errors import NotFound, Refused, StoreError
 from firmwarden.model import CauseCode, JobId, JobState, Outcome
 from firmwarden.service.desired import ClassPolicy
@@ -237,6 +237,25 @@ async def do(house: House, commands: list[str]) -> None:
                 await desk.retry(device, who="ann")
             case other:
                 raise AssertionError(other)
+
+
+async def test_why_says_what_power_cuts_would_leave_and_what_a_class_that_waits_for_a_person_needs() -> None:
+    doubt = "its class does not say what it relies on"
+    parts = (PlannedStep(step=Step.WRITE, does="write", if_interrupted="it starts what is no image"),)
+    policy = ClassPolicy(name=PANEL, doubt=doubt, power_cuts=parts)
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[policy]) as house:
+        await house.planned()
+        view = await house.desk.why(await id_of(house, "panel-1"))
+        assert view["power_cuts"] == [
+            {"step": "write", "does": "write", "if_interrupted": "it starts what is no image"}
+        ]
+        assert doubt in view["next"]
+        assert 'failsafe = "none" for the class panel' in view["next"]
+        assert view["commands"] == ["systemctl reload firmwarden", "firmwarden cancel 1"]
+        assert (await house.desk.plan())[0]["reason"] == doubt
+        house.warden.configure({PANEL: ClassPolicy(name=PANEL)}, 16, {})
+        await house.quiet()
+        assert (await house.desk.why(await id_of(house, "panel-1")))["power_cuts"] == []
 
 
 async def test_plan_says_what_would_happen_and_why_not() -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 DAY_S = 86_400.0
 MOTOR = ClassName("motor")
 LOST = Cause(code=CauseCode.LINK_LOST)
-NOBODY = Here(present={}, conflicts={}, port_held={}, busy=frozenset(), asking_rests={})
+NOBODY = Here(present={}, conflicts={}, paused={}, busy=frozenset(), asking_rests={})
 
 
 @pytest.fixture
@@ -260,10 +260,30 @@ def test_it_waits_for_the_end_of_a_hold(ledger: Ledger, everything: bool, what: 
     assert found == Wait(kind=WaitKind.HOLD, detail=f"{what} held by ann: fair")
 
 
+def test_a_class_that_nothing_protects_waits_for_a_person_whether_or_not_its_device_is_here(
+    ledger: Ledger,
+) -> None:
+    device = enroll(ledger, "1")
+    policies = {PANEL: ClassPolicy(name=PANEL, doubt="its class does not say what it relies on")}
+    wait = Wait(kind=WaitKind.FAILSAFE, detail="its class does not say what it relies on")
+    for here in (NOBODY, present(device)):
+        agenda = plan(ledger, "2.0.0", here=here, policies=policies)
+        assert (agenda.run, list(agenda.waits.values())) == ([], [wait])
+    # Who it is comes first: whatever is declared, nothing is written to it.
+    conflict = replace(NOBODY, conflicts={device: "two ports"})
+    (first,) = plan(ledger, "2.0.0", here=conflict, policies=policies).waits.values()
+    assert first.kind is WaitKind.IDENTITY
+    # To ask what became of an update is no risk.
+    (job,) = ledger.open_jobs()
+    fail_once(ledger, job, JobState.UNKNOWN)
+    assert plan(ledger, "2.0.0", here=present(device), policies=policies).ask != []
+    assert plan(ledger, "2.0.0", here=present(device)).ask != []
+
+
 def test_it_waits_while_somebody_else_has_the_port(ledger: Ledger) -> None:
     device = enroll(ledger, "1")
     wait = Wait(kind=WaitKind.PORT_HELD, detail="picocom has it", until=NOON + 8.0)
-    assert waiting(ledger, replace(present(device), port_held={device: wait})) == wait
+    assert waiting(ledger, replace(present(device), paused={device: wait})) == wait
 
 
 BACK_OFF = {
@@ -504,7 +524,7 @@ def test_inv3_what_holds_for_every_planning(
         here = Here(
             present={device: 0.0 for device, past in devices.items() if past.here},
             conflicts={device: "two of them" for device, past in devices.items() if past.conflict},
-            port_held={device: wait for device, past in devices.items() if past.port_held},
+            paused={device: wait for device, past in devices.items() if past.port_held},
             busy=frozenset(job.device for job in running),
             asking_rests={},
         )

@@ -69,6 +69,7 @@ class Situation:
     wait: Wait | None = None
     wanted: Desired | None = WANTS_TWO
     latches: list[Latch] = field(default_factory=list)
+    paused: bool = False
     should: str = "2.0.0 is the newest release of its class."
     runs: str = "1.0.0 (the device acknowledged its end)."
     next: str
@@ -137,6 +138,28 @@ SITUATIONS = {
         wait=Wait(kind=WaitKind.PORT_HELD, detail="/dev/ttyACM0 is held by picocom (process 7)", until=NOON),
         next="Job 7 (2.0.0) waits until 2024-10-04T12:00:00.000Z: /dev/ttyACM0 is held by picocom (process 7).",
         commands=["firmwarden cancel 7"],
+    ),
+    "port held, and a person may not want to wait": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.PORT_HELD, detail="/dev/ttyACM0 is held by picocom (process 7)", until=NOON),
+        paused=True,
+        next="Job 7 (2.0.0) waits until 2024-10-04T12:00:00.000Z: /dev/ttyACM0 is held by picocom (process 7).",
+        commands=["firmwarden cancel 7", "firmwarden retry k3x9qa"],
+    ),
+    "nothing protects its class": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.FAILSAFE, detail="its class does not say what it relies on"),
+        next="Job 7 (2.0.0) waits: its class does not say what it relies on. Declare what protects it when the power "
+        'fails, or switch that on; or take the risk: write failsafe = "none" for the class panel and reload the '
+        "configuration, knowing that an interruption then bricks the device.",
+        commands=["systemctl reload firmwarden", "firmwarden cancel 7"],
+    ),
+    "it shows that nothing protects it": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.FAILSAFE, detail="the device does not have BFB2=1"),
+        paused=True,
+        next="Job 7 (2.0.0) waits: the device does not have BFB2=1. Declare what protects it",
+        commands=["systemctl reload firmwarden", "firmwarden cancel 7", "firmwarden retry k3x9qa"],
     ),
     "erased and not finished": Situation(
         device=replace(RUNS_ONE, complete=False),
@@ -244,4 +267,7 @@ def test_why(situation: Situation) -> None:
     assert sentences.runs(each.device, each.job).startswith(each.runs)
     comes = sentences.next_step(each.job, each.wait, each.wanted, each.latches, 86_400.0)
     assert comes.startswith(each.next)
-    assert sentences.commands(each.device, each.job, each.wait, each.wanted, each.latches) == each.commands
+    commands = sentences.commands(
+        each.device, each.job, each.wait, each.wanted, each.latches, paused=each.paused
+    )
+    assert commands == each.commands

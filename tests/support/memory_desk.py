@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         JobView,
         LatchView,
         PlanView,
+        PowerCutView,
         ReleaseView,
         StatusView,
         WhyView,
@@ -157,6 +158,7 @@ class MemoryDesk:
         self.log: list[JobView] = []
         self.attempts: list[AttemptView] = []
         self.actions: list[ActionView] = []
+        self.power_cuts: list[PowerCutView] = []
         self.latches: list[LatchView] = []
         self.held: str | None = None
         self.store_problem = ""
@@ -231,6 +233,7 @@ class MemoryDesk:
             "latches": [latch for latch in self.latches if latch["device"] == found["id"]],
             "attempts": [each for each in self.attempts if each["device"] == found["id"]],
             "next": "Nothing, until the latch is cleared." if found["latched"] else "It is updated now.",
+            "power_cuts": self.power_cuts,
             "commands": [f"firmwarden clear {found['id']}"] if found["latched"] else [],
         }
 

@@ -364,7 +364,10 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
     WaitKind.ABSENT: ("The device is not here.", "it is plugged in; nothing counts against it meanwhile"),
     WaitKind.IDENTITY: (
         "It cannot be said which unit is behind a port.",
-        "the plugs or the configuration are clear; the detail says what would make them so",
+        (
+            "the plugs or the configuration are clear, the detail says what would make them so; where only the "
+            "device's memory shows the doubt, it is looked at again after a reload, `firmwarden retry` or a plug"
+        ),
     ),
     WaitKind.HOLD: ("A person holds the device, or all of them.", "`firmwarden unhold`"),
     WaitKind.BACK_OFF: (
@@ -378,6 +381,13 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
     WaitKind.CANARY: (
         "Another device refused this image, so one device at a time tries it.",
         "the device that tries it now is done",
+    ),
+    WaitKind.FAILSAFE: (
+        "Nothing proves that an interruption would not brick the device.",
+        (
+            'the mechanism is declared or switched on, or the class says `failsafe = "none"`: somebody took the risk; '
+            "looked at again after a reload, `firmwarden retry` or a plug"
+        ),
     ),
     WaitKind.PORT_HELD: (
         "Another process has the port.",
@@ -398,7 +408,7 @@ def jobs() -> Iterator[str]:
 A *job* is one release for one device. It is written to disk before anything is done for it, and it is not finished
 before it has ended in one of the final states. An *attempt* is one try at a job, from the first question to the
 outcome. `firmwarden jobs` and `firmwarden history` list them. Attempts are kept: all of the last 90 days, and the last
-1,000 of a device; older ones are counted.
+1,000 of a device; older ones are counted, but for one that left its device half done.
 
 ## States of a job
 """.splitlines()

@@ -15,14 +15,17 @@ import anyio
 import anyio.lowlevel
 
 from firmwarden.drivers.base import Landing, Progress, Step
-from firmwarden.errors import AttemptFailed, PortHeld
-from firmwarden.model import Cause, CauseCode, LinkStats, Phase
+from firmwarden.errors import AttemptFailed, MustWait, PortHeld
+from firmwarden.model import Cause, CauseCode, CommitMark, LinkStats, Phase, WaitKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from firmwarden.drivers.base import Journal, PlannedStep
+    from firmwarden.model import Attempt
 
+MARKED: Final = 8
+"""Bytes by which a unit starts what it holds."""
 PARTIAL: Final = b"\xff"
 """What a flash holds between its erase and its last byte."""
 
@@ -58,6 +61,11 @@ def held(holder: str = "ModemManager (process 7)") -> Play:
     return Play(fails=PortHeld("/dev/ttyACM0", holder))
 
 
+def must_wait(at: Step = Step.PROBE, kind: WaitKind = WaitKind.FAILSAFE) -> Play:
+    """The device shows something that a person has to look at."""
+    return Play(at=at, fails=MustWait(kind, "the device does not have BFB2=1"))
+
+
 class Unit:
     """One device."""
 
@@ -75,6 +83,8 @@ class Unit:
         self.attempts = 0
         self.questions = 0
         self.latest: ScriptedDriver | None = None
+        self.left: list[Attempt | None] = []
+        """What the journal told each driver of the attempt before."""
 
     def erase(self) -> None:
         self.erases += 1
@@ -111,10 +121,11 @@ class ScriptedDriver:
     async def update(self, image: bytes) -> Landing:
         unit = self.unit
         unit.attempts += 1
+        unit.left.append(self._journal.unfinished)
         self._total = len(image)
         play = unit.script.popleft() if unit.script else WELL
         await self._reach(Step.PROBE, play)
-        await self._journal.erase_starting()
+        await self._journal.erase_starting(CommitMark(unit.flash[:MARKED], image[:MARKED]))
         unit.erase()
         await self._reach(Step.WRITE, play)
         self._done = len(image)
@@ -131,6 +142,7 @@ class ScriptedDriver:
     async def confirm(self) -> Landing:
         unit = self.unit
         unit.questions += 1
+        unit.left.append(self._journal.unfinished)
         play = unit.answers.popleft() if unit.answers else WELL
         await self._reach(Step.CONFIRM, play)
         if play.end == "lost":

@@ -69,6 +69,12 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
         indent=_INDENT,
     )
     yield from _section("What happens next", [view["next"], *_job(device)])
+    if view["power_cuts"]:
+        yield ""
+        yield "What a power cut in an update would leave"
+        for part in view["power_cuts"]:
+            leaves = f"{part['does']}: {part['if_interrupted']}"
+            yield from paragraph(leaves, indent=_INDENT * 2, first=f"{_INDENT}- ")
     if view["commands"]:
         yield ""
         yield "What you can do"

@@ -13,6 +13,7 @@ from firmwarden.versions import VersionTag, compare
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from firmwarden.drivers.base import PlannedStep
     from firmwarden.model import Device, Latch, Release
 
 
@@ -25,6 +26,11 @@ class ClassPolicy:
     allow_downgrade: bool = False
     unknown: Literal["update", "hold"] = "update"
     budgets: Budgets = field(default_factory=Budgets)
+    doubt: str = ""
+    """Why what the class relies on when the power fails is not to be relied on; until that is mended nothing is written
+    to its units.  What only a unit shows is its driver's to find out."""
+    power_cuts: tuple[PlannedStep, ...] = ()
+    """What a power cut would leave, phase by phase; empty where its driver has no table of that."""
 
 
 @dataclass(frozen=True, slots=True)

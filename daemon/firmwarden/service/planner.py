@@ -36,8 +36,8 @@ class Here:
     """Devices that have a port, each with the wall-clock instant of its last plug, or 0 for "since the start"."""
     conflicts: Mapping[DeviceId, str]
     """Known devices whose identity is ambiguous now, each with the conflict in words."""
-    port_held: Mapping[DeviceId, Wait]
-    """Devices whose port somebody else had a moment ago."""
+    paused: Mapping[DeviceId, Wait]
+    """Devices whose port somebody else had a moment ago, or whose driver left it to a person to go on."""
     busy: AbstractSet[DeviceId]
     """Devices with an attempt or a question under way."""
     asking_rests: Mapping[DeviceId, Wait]
@@ -222,13 +222,17 @@ class _Planning:
         """What lies outside the job: the device, its identity, a person, another process."""
         if job.device in self.here.conflicts:
             return Wait(kind=WaitKind.IDENTITY, detail=self.here.conflicts[job.device])
+        doubt = self.rules.classes[job.device_class].doubt
+        if doubt and job.state is JobState.QUEUED:
+            # Before what ends by itself: the person who has to act should not learn of it when the device comes.
+            return Wait(kind=WaitKind.FAILSAFE, detail=doubt)
         if job.device not in self.here.present:
             return Wait(kind=WaitKind.ABSENT, detail="the device is not here")
         for hold in holds:
             if hold.device in {None, job.device}:
                 what = "everything is" if hold.device is None else "the device is"
                 return Wait(kind=WaitKind.HOLD, detail=f"{what} held by {hold.owner}: {hold.reason}")
-        return self.here.port_held.get(job.device)
+        return self.here.paused.get(job.device)
 
     def _time_wait(self, job: Job) -> Wait | None:
         """Back-off and the wear budget."""

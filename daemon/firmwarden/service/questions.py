@@ -18,6 +18,7 @@ from firmwarden.service.telling import (
     instant,
     job_view,
     latch_view,
+    power_cut_view,
     wear_view,
 )
 
@@ -167,6 +168,7 @@ class Questions:
 
     async def why(self, device: str) -> WhyView:
         """Tell everything about one device's state of affairs."""
+        paused = self._warden.paused
 
         def work(ledger: Ledger) -> WhyView:
             found = find_device(ledger, device)
@@ -175,6 +177,7 @@ class Questions:
             wanted = self._warden.agenda.desired.get(found.id)
             wait = self._wait(job)
             latches = self._latches(found, facts)
+            policy = self._warden.planner.classes.get(found.device_class)
             return {
                 "device": self._device_view(ledger, found, facts),
                 "should_run": sentences.should_run(wanted),
@@ -184,7 +187,8 @@ class Questions:
                 "next": sentences.next_step(
                     job, wait, wanted, latches, self._warden.budgets(found.device_class).again_after_s
                 ),
-                "commands": sentences.commands(found, job, wait, wanted, latches),
+                "power_cuts": [] if policy is None else [power_cut_view(step) for step in policy.power_cuts],
+                "commands": sentences.commands(found, job, wait, wanted, latches, paused=found.id in paused),
             }
 
         return await self._store.run(work)

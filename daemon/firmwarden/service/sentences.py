@@ -78,13 +78,38 @@ def _next_of_open(job: Job, wait: Wait | None) -> str:
         return f"Job {job.id} has an unknown outcome; the device is asked again{_when(wait)}: {wait.detail}."
     if wait is None:
         return f"Job {job.id} starts as soon as the planner comes by."
-    return f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
+    waits = f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
+    return f"{waits} {_way_out(job)}" if wait.kind is WaitKind.FAILSAFE else waits
+
+
+def _way_out(job: Job) -> str:
+    """What a person can do who does not want to wait for ever."""
+    return (
+        "Declare what protects it when the power fails, or switch that on; or take the risk: write "
+        f'failsafe = "none" for the class {job.device_class} and reload the configuration, knowing that an '
+        "interruption then bricks the device."
+    )
 
 
 def commands(
-    device: Device, job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch]
+    device: Device,
+    job: Job | None,
+    wait: Wait | None,
+    wanted: Desired | None,
+    latches: Sequence[Latch],
+    *,
+    paused: bool = False,
 ) -> list[str]:
-    """The exact commands that would change it."""
+    """The exact commands that would change it.
+
+    Args:
+        device: in question.
+        job: its open job, else its last one.
+        wait: of the job.
+        wanted: what the device should be given.
+        latches: those that may stop it.
+        paused: whether the wait is one that ``retry`` ends.
+    """
     found: list[str] = []
     for latch in latches:
         target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else device.id
@@ -92,9 +117,12 @@ def commands(
     if wait is not None and wait.kind is WaitKind.HOLD:
         held_alone = wait.detail.startswith("the device")
         found.append(f"firmwarden unhold {device.id}" if held_alone else "firmwarden unhold all")
+    if wait is not None and wait.kind is WaitKind.FAILSAFE:
+        found.append("systemctl reload firmwarden")
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
-    if job is not None and (_may_be_retried(job, wanted) or (wait and wait.kind is WaitKind.BACK_OFF)):
+    in_back_off = wait is not None and wait.kind is WaitKind.BACK_OFF
+    if job is not None and (_may_be_retried(job, wanted) or in_back_off or paused):
         found.append(f"firmwarden retry {device.id}")
     busy = job is not None and job.state in {JobState.QUEUED, JobState.RUNNING}
     unknown = device.running_version is None and not busy

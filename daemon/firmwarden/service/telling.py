@@ -10,7 +10,7 @@ from firmwarden.model import LatchScope
 from firmwarden.service.policy import MEANINGS
 
 if TYPE_CHECKING:
-    from firmwarden.drivers.base import Progress
+    from firmwarden.drivers.base import PlannedStep, Progress
     from firmwarden.model import Action, Attempt, Cause, Job, Latch, Wait, Wear
     from firmwarden.service.policy import Budgets
     from firmwarden.service.views import (
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         CauseView,
         JobView,
         LatchView,
+        PowerCutView,
         ProgressView,
         WaitView,
         WearView,
@@ -125,6 +126,11 @@ def wear_view(wear: Wear, budgets: Budgets) -> WearView:
         "life": wear.life,
         "life_budget": budgets.erases_a_life,
     }
+
+
+def power_cut_view(step: PlannedStep) -> PowerCutView:
+    """Tell what a loss of power in a part of an update would leave."""
+    return {"step": step.step.value, "does": step.does, "if_interrupted": step.if_interrupted}
 
 
 def action_view(action: Action) -> ActionView:

@@ -182,6 +182,14 @@ class PlanView(TypedDict):
     reason: str
 
 
+class PowerCutView(TypedDict):
+    """A part of an update, and what a loss of power in it would leave."""
+
+    step: str
+    does: str
+    if_interrupted: str
+
+
 class WhyView(TypedDict):
     """Everything known of one device's state of affairs; the text answer is made of this."""
 
@@ -194,7 +202,9 @@ class WhyView(TypedDict):
     attempts: list[AttemptView]
     """Newest first, at most ten."""
     next: str
-    """What will happen next and when: one sentence."""
+    """What will happen next and when, and what a person can do about a wait that does not end by itself."""
+    power_cuts: list[PowerCutView]
+    """What a loss of power in an update would leave, in the order of the update; empty where no table tells it."""
     commands: list[str]
     """The exact commands that would change it."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import structlog
 
-from firmwarden.errors import PortHeld, StoreError
+from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
 from firmwarden.service.planner import Agenda, Here, Planner
@@ -47,6 +47,8 @@ LONGEST_SLEEP_S: Final = 30.0
 PORT_HELD_FIRST_S: Final = 2.0
 PORT_HELD_LONGEST_S: Final = 60.0
 """A port that somebody else has is looked at again after a pause that doubles between these."""
+SETTLES_S: Final = 20.0
+"""How long after an attempt a device may still come and go of itself, back from its loader."""
 STORE_AGAIN_S: Final = 5.0
 """Pause after a planning that the store refused."""
 LAST_COMMAND_S: Final = 12.0
@@ -63,8 +65,10 @@ class _Pause:
     detail: str
     ends_at: float
     """Boot clock; infinite where it does not end by itself."""
-    count: int
+    count: int = 1
     """How often it was begun."""
+    settled_at: float = 0.0
+    """Boot clock: a plug before that is not a person's doing, and does not end it."""
 
     def wait(self, boot: float, wall: float) -> Wait | None:
         """As others see it; None when it is over."""
@@ -112,6 +116,7 @@ class Warden:
         self.feed = feed
         self.clock = clock
         self._dice = dice
+        self._held: dict[DeviceId, _Pause] = {}
         self.configure(classes, parallel, hooks or {})
         self._on_conclusion = on_conclusion
         self.worker = Worker(
@@ -131,7 +136,6 @@ class Warden:
         self.store_problem = ""
         """Why the last planning could not be stored, or empty."""
         self._busy: set[DeviceId] = set()
-        self._held: dict[DeviceId, _Pause] = {}
         self._rests: dict[DeviceId, _Pause] = {}
         self._tried_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
@@ -144,7 +148,11 @@ class Warden:
     def configure(
         self, classes: Mapping[ClassName, ClassPolicy], parallel: int, hooks: Mapping[ClassName, Hook]
     ) -> None:
-        """Put another configuration in force; attempts under way go on by theirs."""
+        """Put another configuration in force; attempts under way go on by theirs.
+
+        Whatever a driver left to a person may be mended by it.
+        """
+        self._held.clear()
         self.planner = Planner(classes=classes, parallel=parallel)
         self._hooks = hooks
 
@@ -162,10 +170,17 @@ class Warden:
 
     def plugged(self, devices: Sequence[DeviceId]) -> None:
         """Take note that devices came (back): whatever was waited for may be over."""
+        now = self.clock.boot()
         for device in devices:
             self._rests.pop(device, None)
-            self._held.pop(device, None)
+            held = self._held.get(device)
+            if held is not None and held.settled_at <= now:
+                del self._held[device]
         self.poke()
+
+    def look_again(self, device: DeviceId) -> None:
+        """Take note that a person wants a device to be looked at again, whatever keeps it waiting here."""
+        self._held.pop(device, None)
 
     # --- the loop --------------------------------------------------------------------------------------
 
@@ -262,7 +277,7 @@ class Warden:
         return Here(
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
-            port_held=self._waits(self._held),
+            paused=self.paused,
             busy=frozenset(self._busy),
             asking_rests=self._waits(self._rests),
         )
@@ -313,6 +328,8 @@ class Warden:
                 tasks.cancel_scope.cancel()
         except* PortHeld as group:
             self._note_held(job.device, str(group.exceptions[0]))
+        except* MustWait as group:
+            self._note_must_wait(job.device, group)
         except* StoreError as group:
             # Nothing was begun.
             log.error(LogEvent.STORE_FAILED, detail=str(group.exceptions[0]))
@@ -368,6 +385,12 @@ class Warden:
         pause_s = min(PORT_HELD_FIRST_S * 2.0 ** min(count - 1, 10), PORT_HELD_LONGEST_S)
         self._held[device] = _Pause(WaitKind.PORT_HELD, detail, self.clock.boot() + pause_s, count)
 
+    def _note_must_wait(self, device: DeviceId, group: BaseExceptionGroup[MustWait]) -> None:
+        for exc in group.exceptions:
+            if isinstance(exc, MustWait):
+                settled_at = self.clock.boot() + SETTLES_S
+                self._held[device] = _Pause(exc.kind, str(exc), inf, settled_at=settled_at)
+
     def _concluded(self, conclusion: Conclusion) -> None:
         device = conclusion.job.device
         asked = conclusion.attempt.outcome is Outcome.UNKNOWN
@@ -399,6 +422,11 @@ class Warden:
         self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count)
 
     # --- what others ask ------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> dict[DeviceId, Wait]:
+        """Devices with a wait that only this process knows and that a person's ``retry`` ends."""
+        return self._waits(self._held)
 
     def budgets(self, device_class: ClassName) -> Budgets:
         """What transport trouble may cost a class; a reload may have dropped it while its job runs."""

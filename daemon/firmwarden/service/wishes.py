@@ -44,10 +44,12 @@ class Wishes:
         self._warden = warden
 
     async def retry(self, device: str, *, who: str) -> str:
-        """Try again what failed, was cancelled, waits for its back-off or has an unknown outcome."""
+        """Try again what failed, was cancelled, waits for its back-off or a person, or has an unknown outcome."""
+        meant = await self._store.run(lambda ledger: find_device(ledger, device).id)
+        paused = meant in self._warden.paused
 
         def work(ledger: Ledger) -> str:
-            found = find_device(ledger, device)
+            found = find_device(ledger, meant)
             self._record(ledger, who, "retry", found.id)
             job = gather(ledger).jobs.get(found.id)
             if job is not None and job.state is JobState.RUNNING:
@@ -57,12 +59,16 @@ class Wishes:
                 return f"job {job.id} is queued again: {job.version} will be written anew"
             if job is not None and job.state is JobState.QUEUED:
                 ledger.hurry(job.id)
-                return f"job {job.id} no longer waits for its back-off"
+                return (
+                    f"job {job.id} {'is tried once more' if paused else 'no longer waits for its back-off'}"
+                )
             release = self._wanted(ledger, found)
             job = ledger.create_job(found.id, release, self._now())
             return f"job {job.id} is queued: {release.version} for {found.id}"
 
-        return await self._wish(work, "retry", device, who)
+        text = await self._wish(work, "retry", device, who)
+        self._warden.look_again(meant)
+        return text
 
     async def clear(self, target: str, *, who: str) -> str:
         """Lift the latches of a device, or those of an image named by its hash."""

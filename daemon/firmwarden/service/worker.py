@@ -14,7 +14,8 @@ import anyio
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from firmwarden.errors import AttemptFailed, BadImage, PortHeld, StoreError
+from firmwarden.drivers.base import Landing
+from firmwarden.errors import AttemptFailed, BadImage, MustWait, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase
 from firmwarden.service.chronicle import tell
@@ -25,7 +26,7 @@ from firmwarden.service.policy import DISPOSITIONS, Disposition
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from firmwarden.drivers.base import Driver, Journal, Landing
+    from firmwarden.drivers.base import Driver, Journal
     from firmwarden.model import Address, Attempt, CommitMark, DeviceId, ImageHash, Job
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 T = TypeVar("T")
+
+_Result = Landing | Cause | PortHeld | MustWait
+"""How a driver's story ended."""
 
 STORE_AGAIN_S: Final = 5.0
 """Pause before an outcome that could not be stored is tried again: a full disk is not emptied any faster."""
@@ -64,7 +68,7 @@ class MakeDriver(Protocol):
 class AttemptJournal:
     """The durable side of one attempt; also the last safe point at which it can be cancelled."""
 
-    def __init__(self, store: Store, clock: Clock, attempt: Attempt) -> None:
+    def __init__(self, store: Store, clock: Clock, attempt: Attempt, unfinished: Attempt | None) -> None:
         self._store = store
         self._clock = clock
         self.attempt = attempt
@@ -75,19 +79,23 @@ class AttemptJournal:
         """Set by who wants the attempt to stop."""
         self.complete_before: bool | None = None
         """Whether the device held a complete image before the first erase."""
-        self.unfinished: Attempt | None = None
-        """The latest earlier attempt that began to change this unit, unless one has succeeded since."""
+        self.unfinished = unfinished
+        """See ``Ledger.unfinished``; read with the claim, or with the question."""
 
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         """Record that an erase is about to start, unless somebody cancelled."""
-        del mark
         if self.cancelled is not None:
             raise AttemptFailed(self.cancelled)
         self.untouched = False  # before the commit: whoever cancels while it is under way comes too late
-        complete = await self._store.run(self._record_erase)
+        complete = await self._store.run(lambda ledger: self._record_erase(ledger, mark))
         if self.attempt.erase_starts == 0:
             self.complete_before = complete
-        self.attempt = replace(self.attempt, phase=Phase.WRITING, erase_starts=self.attempt.erase_starts + 1)
+        self.attempt = replace(
+            self.attempt,
+            phase=Phase.WRITING,
+            erase_starts=self.attempt.erase_starts + 1,
+            mark=mark or self.attempt.mark,
+        )
 
     async def ending(self) -> None:
         """Record that the device is about to be told to start the image; again, when a question tells it anew."""
@@ -96,9 +104,9 @@ class AttemptJournal:
         await self._store.run(lambda ledger: ledger.ending(self.attempt.id, self._clock.wall()))
         self.attempt = replace(self.attempt, phase=Phase.ENDING)
 
-    def _record_erase(self, ledger: Ledger) -> bool | None:
+    def _record_erase(self, ledger: Ledger, mark: CommitMark | None) -> bool | None:
         device = ledger.device(self.attempt.device)
-        ledger.erase_starting(self.attempt.id, self._clock.wall())
+        ledger.erase_starting(self.attempt.id, self._clock.wall(), mark)
         return None if device is None else device.complete
 
 
@@ -168,12 +176,14 @@ class Worker:
 
         Raises:
             PortHeld: somebody else has the port; nothing was sent and no attempt counts.
+            MustWait: a person has to look first; nothing was changed and no attempt counts.
         """
         now = self._clock.wall()
         budgets = self._budgets(job)
-        attempt = await self._store.run(lambda ledger: _claim(ledger, job, present_s, now))
-        if attempt is None:
+        claimed = await self._store.run(lambda ledger: _claim(ledger, job, present_s, now))
+        if claimed is None:
             return
+        attempt, unfinished = claimed
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
             log.info(LogEvent.ATTEMPT_STARTED, port=str(address), number=attempt.number)
 
@@ -184,7 +194,8 @@ class Worker:
                 except BadImage as exc:
                     raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNAVAILABLE, detail=str(exc))) from exc
 
-            await self._conclude_after(story, job, attempt, address, budgets)
+            journal = AttemptJournal(self._store, self._clock, attempt, unfinished)
+            await self._conclude_after(story, job, journal, address, budgets)
 
     async def ask(self, job: Job, address: Address) -> None:
         """Ask the device of a job with an unknown outcome what became of it, and settle the record.
@@ -193,26 +204,28 @@ class Worker:
 
         Raises:
             PortHeld: somebody else has the port; nothing was sent.
+            MustWait: a person has to look first.
         """
         budgets = self._budgets(job)
-        attempt = await self._store.run(lambda ledger: _unsettled(ledger, job))
-        if attempt is None:
+        asked = await self._store.run(lambda ledger: _unsettled(ledger, job))
+        if asked is None:
             return
+        attempt, unfinished = asked
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
-            await self._conclude_after(lambda driver: driver.confirm(), job, attempt, address, budgets)
+            journal = AttemptJournal(self._store, self._clock, attempt, unfinished)
+            await self._conclude_after(lambda driver: driver.confirm(), job, journal, address, budgets)
 
     async def _conclude_after(
         self,
         story: Callable[[Driver], Awaitable[Landing]],
         job: Job,
-        attempt: Attempt,
+        journal: AttemptJournal,
         address: Address,
         budgets: Budgets,
     ) -> None:
-        journal = AttemptJournal(self._store, self._clock, attempt)
         driver = self._make_driver(job, address, journal)
         run = Run(job, journal, driver, budgets, self._clock.boot())
-        result: Landing | Cause | PortHeld = Cause(code=CauseCode.STOPPING, detail="the daemon stopped")
+        result: _Result = Cause(code=CauseCode.STOPPING, detail="the daemon stopped")
         self.runs[job.device] = run
         try:
             result = await self._tell(story, run)
@@ -223,19 +236,24 @@ class Worker:
             raise
         finally:
             del self.runs[job.device]
-        if isinstance(result, PortHeld):
+        if isinstance(result, PortHeld | MustWait):
             raise result
 
     @staticmethod
-    async def _tell(story: Callable[[Driver], Awaitable[Landing]], run: Run) -> Landing | Cause | PortHeld:
+    async def _tell(story: Callable[[Driver], Awaitable[Landing]], run: Run) -> _Result:
         """Run the driver; only its verdict comes out."""
         try:
             return await story(run.driver)
         except AttemptFailed as exc:
             cause = exc.cause
-        except PortHeld as exc:
-            wished = run.journal.cancelled
-            return wished if wished is not None and wished.code is CauseCode.CANCELLED else exc
+        except (PortHeld, MustWait) as exc:
+            wished, attempt = run.journal.cancelled, run.journal.attempt
+            if wished is not None and wished.code is CauseCode.CANCELLED:
+                return wished
+            writing = attempt.outcome is Outcome.RUNNING and attempt.phase is not Phase.PROBING
+            if isinstance(exc, PortHeld) or not writing:
+                return exc
+            cause = Cause(code=CauseCode.DEFECT, detail=f"the driver would wait after its first erase: {exc}")
         except StoreError as exc:
             # The journal could not write, so the device was not touched any further.
             cause = Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
@@ -245,7 +263,7 @@ class Worker:
             cause = Cause(code=CauseCode.DEFECT, detail=repr(exc))
         return _as_wished(cause, run.journal.cancelled)
 
-    async def _conclude(self, run: Run, result: Landing | Cause | PortHeld) -> None:
+    async def _conclude(self, run: Run, result: _Result) -> None:
         """Record how it ended, however often the store must be asked to."""
         conclusion = await self._stored(lambda ledger: self._record(ledger, run, result))
         if conclusion is not None:
@@ -263,13 +281,13 @@ class Worker:
                 told = True
                 await anyio.sleep(STORE_AGAIN_S)
 
-    def _record(self, ledger: Ledger, run: Run, result: Landing | Cause | PortHeld) -> Conclusion | None:
+    def _record(self, ledger: Ledger, run: Run, result: _Result) -> Conclusion | None:
         """Inside one transaction; None where nothing was concluded."""
         attempt = ledger.attempt(run.journal.attempt.id)
         if attempt is None:
             return None  # its device was forgotten while it was asked
         now = self._clock.wall()
-        if isinstance(result, PortHeld):
+        if isinstance(result, PortHeld | MustWait):
             if attempt.outcome is Outcome.UNKNOWN:
                 return None
             if attempt.phase is Phase.PROBING:
@@ -298,18 +316,22 @@ def _as_wished(cause: Cause, wished: Cause | None) -> Cause:
     return wished if stopped or (transport and wished.code is CauseCode.CANCELLED) else cause
 
 
-def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> Attempt | None:
-    """Start an attempt, unless the job was cancelled, forgotten or handed on since it was planned."""
+def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> tuple[Attempt, Attempt | None] | None:
+    """Start an attempt, unless the job was cancelled, forgotten or handed on since it was planned.
+
+    Beside it comes the one that was left unfinished, if any.
+    """
     current = ledger.job(job.id)
     if current is None or current.state is not JobState.QUEUED or current.device != job.device:
         return None
     ledger.add_presence(job.id, present_s)
-    return ledger.claim(job.id, now)
+    return ledger.claim(job.id, now), ledger.unfinished(job.device)
 
 
-def _unsettled(ledger: Ledger, job: Job) -> Attempt | None:
+def _unsettled(ledger: Ledger, job: Job) -> tuple[Attempt, Attempt | None] | None:
     """The attempt to ask about, unless the job was settled, forgotten or handed on since it was planned."""
     current = ledger.job(job.id)
     if current is None or current.state is not JobState.UNKNOWN or current.device != job.device:
         return None
-    return ledger.last_attempt(job.id)
+    attempt = ledger.last_attempt(job.id)
+    return None if attempt is None else (attempt, ledger.unfinished(job.device))

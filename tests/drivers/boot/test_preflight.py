@@ -12,6 +12,7 @@ from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.boot.preflight import Check, Finding, Grade, preflight, verdict
 from firmwarden.drivers.boot.reads import Read, wanted
+from firmwarden.drivers.boot.reliance import standing_doubt
 from firmwarden.drivers.boot.target import Target
 from firmwarden.model import CauseCode
 from firmwarden.protocol.dfu.memory_map import MemoryMap
@@ -321,3 +322,27 @@ def test_after_a_power_cut_no_more_is_read_than_the_rom_reads_itself() -> None:
 def test_a_loader_tells_its_version_where_that_matters() -> None:
     target = target_of("STM32G474RE", "256*002Kg", Failsafe.BFB2)
     assert Read(LOADER_ID, 2, required=False) in wanted(target, image(), whole=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "failsafe", "declared", "words"),
+    [
+        ("STM32L476RG", Failsafe.BFB2, True, None),
+        ("STM32L476RG", Failsafe.GOLDEN_BANK, True, None),
+        ("STM32L476RG", Failsafe.EMPTY_CHECK, True, "has no empty check"),
+        ("STM32L476RG", Failsafe.NONE, False, "does not say what it relies on; STM32L47"),
+        ("STM32L476RG", Failsafe.NONE, True, None),
+        ("STM32L432KC", Failsafe.EMPTY_CHECK, True, None),
+        ("STM32L432KC", Failsafe.BFB2, True, "does not look for a bank"),
+        ("STM32L496ZG", Failsafe.BFB2, True, "not proven"),
+        ("STM32F769NI", Failsafe.GOLDEN_BANK, True, "whatever bank 2 holds"),
+        ("AT32F403", Failsafe.RESIDENT_LOADER, True, None),
+        ("AT32F403", Failsafe.BFB2, True, "declares no part"),
+        ("AT32F403", Failsafe.NONE, False, "declares no part"),
+    ],
+)
+def test_what_the_configuration_alone_tells_against_a_class(
+    part: str, failsafe: Failsafe, declared: bool, words: str | None
+) -> None:
+    doubt = standing_doubt(failsafe, declared, family_of(part))
+    assert (doubt is None) if words is None else (doubt is not None and words in doubt)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.drivers.base import PlannedStep, Step
-from firmwarden.drivers.boot.outlook import Stage
+from firmwarden.drivers.boot.outlook import OUTLOOKS, Stage
 from firmwarden.drivers.boot.procedures import Commit, ErasePage, Leave, Program, ReadBack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from firmwarden.drivers.boot.outlook import Failsafe
     from firmwarden.drivers.boot.procedures import Phase, Procedure
 
 DOING: Final[Mapping[Stage, Step]] = MappingProxyType(
@@ -27,6 +29,31 @@ DOING: Final[Mapping[Stage, Step]] = MappingProxyType(
     }
 )
 """What a driver says it is doing."""
+
+_IN_SHORT: Final[Mapping[Stage, str]] = MappingProxyType(
+    {
+        Stage.READ: "read what is there",
+        Stage.INVALIDATE: "erase the page with which the device starts",
+        Stage.ERASE: "erase the other pages",
+        Stage.WRITE: "write all but the first granule",
+        Stage.VERIFY: "read it back",
+        Stage.COMMIT: "write the first granule",
+        Stage.CHECK: "read that back",
+        Stage.LEAVE: "start the image",
+    }
+)
+"""Of any update, before anything is known of the image."""
+
+
+def outlooks(failsafe: Failsafe) -> tuple[PlannedStep, ...]:
+    """Say what a loss of power would leave, in stages of which the same is true together."""
+    row = OUTLOOKS[failsafe]
+    told = []
+    for outlook, same in groupby(Stage, key=row.__getitem__):
+        stages = tuple(same)
+        does = ", ".join(_IN_SHORT[stage] for stage in stages)
+        told.append(PlannedStep(step=DOING[stages[0]], does=does, if_interrupted=outlook.value))
+    return tuple(told)
 
 
 def planned_steps(plan: Procedure) -> tuple[PlannedStep, ...]:

@@ -34,25 +34,46 @@ RELIED_ON: Final[Mapping[Failsafe, str]] = MappingProxyType(
 def doubts(target: Target, contents: Contents) -> Iterator[str]:
     """Yield what speaks against the class's word, the gravest first; nothing when it may be relied on."""
     family, failsafe = target.family, target.failsafe
-    if not target.declared:
-        yield f"its class does not say what it relies on; {_offers(family)}"
-        return
-    if failsafe is Failsafe.NONE:
-        return
-    if failsafe is Failsafe.RESIDENT_LOADER:
+    standing = standing_doubt(failsafe, target.declared, family)
+    if standing is not None:
+        yield standing
+    elif failsafe is Failsafe.RESIDENT_LOADER:
         yield from _loader_doubts(target, contents)
-    elif family is None:
-        yield f'its class says failsafe = "{failsafe.value}", and declares no part that anything is known of'
-    elif failsafe is Failsafe.EMPTY_CHECK:
-        yield from _empty_check_doubts(family)
-    elif family.bank_check is None:
-        yield f"the ROM of {family.title} does not look for a bank to start"
-    else:
+    elif failsafe in {Failsafe.BFB2, Failsafe.GOLDEN_BANK} and family and family.bank_check:
         yield from _bank_check_doubts(family, family.bank_check, target, contents)
         if failsafe is Failsafe.BFB2:
             yield from _second_bank_doubts(target, contents)
         else:
             yield from _golden_doubts(family.bank_check, target, contents)
+
+
+def standing_doubt(failsafe: Failsafe, declared: bool, family: Family | None) -> str | None:  # noqa: FBT001
+    """Say what speaks against a class's word whatever its devices show, as far as its configuration tells; else None.
+
+    Args:
+        failsafe: what the class says.
+        declared: False when it says nothing; ``failsafe`` does not matter then.
+        family: of the part that the class declares, if anything is known of it.
+    """
+    if not declared:
+        return f"its class does not say what it relies on; {_offers(family)}"
+    match failsafe:
+        case Failsafe.NONE | Failsafe.RESIDENT_LOADER:
+            return None
+        case _ if family is None:
+            return f'its class says failsafe = "{failsafe.value}", and declares no part that anything is known of'
+        case Failsafe.EMPTY_CHECK:
+            return None if family.empty_check is not None else f"{family.title} has no empty check"
+        case Failsafe.BFB2 | Failsafe.GOLDEN_BANK:
+            if family.bank_check is None:
+                return f"the ROM of {family.title} does not look for a bank to start"
+            if not family.bank_check.proven:
+                return (
+                    f"the ROM's choice of a bank is not proven on {family.title}: {family.bank_check.doubt}"
+                )
+            if failsafe is Failsafe.GOLDEN_BANK and family.bank_check.first == 1:
+                return f"the ROM of {family.title} starts the image in bank 1 whatever bank 2 holds"
+            return None
 
 
 def _offers(family: Family | None) -> str:
@@ -75,14 +96,7 @@ def _loader_doubts(target: Target, contents: Contents) -> Iterator[str]:
         yield f"there is no loader at 0x{target.base:08x}"
 
 
-def _empty_check_doubts(family: Family) -> Iterator[str]:
-    if family.empty_check is None:
-        yield f"{family.title} has no empty check"
-
-
 def _bank_check_doubts(family: Family, check: BankCheck, target: Target, contents: Contents) -> Iterator[str]:
-    if not check.proven:
-        yield f"the ROM's choice of a bank is not proven on {family.title}: {check.doubt}"
     strange = {sector.size for sector in target.memory.sectors()} - check.pages
     if check.pages and strange:
         yield f"its flash is one bank, as pages of {min(strange)} bytes tell"
@@ -107,8 +121,6 @@ def _second_bank_doubts(target: Target, contents: Contents) -> Iterator[str]:
 
 
 def _golden_doubts(check: BankCheck, target: Target, contents: Contents) -> Iterator[str]:
-    if check.first == 1:
-        yield "its ROM starts the image in bank 1 whatever bank 2 holds"
     vectors = contents.read(target.base, target.base + VECTORS_SIZE)
     stack = None if vectors is None else Vectors.decode(vectors).stack
     if stack is None or not any(ram.holds_stack(stack) for ram in check.stacks):
