@@ -155,6 +155,14 @@ async def test_what_is_plugged_in_is_seen_at_its_place(desk: Desk) -> None:
     assert seen.configuration[:2] == b"\x09\x02"
 
 
+async def test_a_place_that_cannot_be_looked_at_shows_nothing_yet(desk: Desk) -> None:
+    class Exhausted(SimLister):
+        def look(self, topology: str) -> UsbSeen | None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), topology)
+
+    assert await UsbBus(Exhausted(desk.bus), lambda: None).look("1-1") is None
+
+
 # --- transfers ---------------------------------------------------------------------------------------------
 
 

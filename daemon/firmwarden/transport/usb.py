@@ -70,7 +70,7 @@ class UsbLister(Protocol):
         """Return every device but hubs; for one thread at a time."""
 
     def look(self, topology: str) -> UsbSeen | None:
-        """Return what is at a place now."""
+        """Return what is at a place now, None when nothing is or it is just coming."""
 
 
 class UsbBus:
@@ -99,7 +99,10 @@ class UsbBus:
     async def look(self, topology: str) -> UsbSeen | None:
         """See ``UsbPorts``."""
         # sysfs waits for a device that is being reset, so everybody waits in a thread of his own.
-        return await to_thread.run_sync(self._lister.look, topology, limiter=CapacityLimiter(1))
+        try:
+            return await to_thread.run_sync(self._lister.look, topology, limiter=CapacityLimiter(1))
+        except OSError:  # out of descriptors or memory: whoever waits for a device goes on waiting
+            return None
 
     async def open(self, seen: UsbSeen, interface: int, *, patience_s: float = OPEN_PATIENCE_S) -> _Link:
         """See ``UsbPorts``; tries a little longer while the device stays there."""
@@ -123,9 +126,8 @@ class UsbBus:
         return now is not None and now.address == seen.address
 
     def _open(self, seen: UsbSeen, interface: int) -> tuple[_Untyped, _Untyped]:
-        with (
-            self._lock
-        ):  # pyusb would make two contexts for two threads, and close one under the other's hands
+        # By itself pyusb would make two contexts for two threads, and close one under the other's hands.
+        with self._lock:
             self._backend = backend = self._backend or self._make_backend()
         if backend is None:
             raise OpenFailed("libusb cannot be found; on Debian it is in the package libusb-1.0-0")
