@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from firmwarden.config.by_driver import faults_of_driver
-from firmwarden.config.silicon import faults_of_silicon
 from firmwarden.config.tree import (
     DriverName,
     EnterCommand,
@@ -17,6 +16,7 @@ from firmwarden.config.tree import (
     Match,
 )
 from firmwarden.config.values import has_wildcard
+from firmwarden.drivers.boot.declared import fault_of_failsafe, fault_of_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -46,7 +46,10 @@ def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterato
     """Look for contradictions within one class; ``given`` is its table as it stands in the file."""
     match = device.match
     yield from faults_of_driver(device, given)
-    yield from faults_of_silicon(device)
+    if fault := fault_of_part(device.part, device.failsafe):
+        yield ("part",), fault
+    if fault := fault_of_failsafe(device.part, device.failsafe):
+        yield ("failsafe",), fault
     if device.driver is DriverName.MDFU:
         if match.tcp:
             yield from _faults_over_tcp(device)
