@@ -53,8 +53,8 @@ ERASED: Final = 0xFFFF_FFFF
 
 
 def matched(device: tuple[str, str, str] = L476) -> Provisioning:
-    part, flash, options = device
-    return provisioning(part, MemoryMap.parse(flash), MemoryMap.parse(options))
+    part, *memories = device
+    return provisioning(part, map(MemoryMap.parse, memories))
 
 
 def word(address: int, value: int) -> Segment:
@@ -74,7 +74,7 @@ def found(
     """Return what such a device shows."""
     pieces = []
     for read in what.option_reads:
-        first = read.address == what.block.address
+        first = read.address == what.setting.bit.address
         words = (options, *protection) if first else (ERASED, *beside)
         rest = (0,) * (read.size // 8 - len(words))
         pieces.append(Segment(read.address, b"".join(map(entry, (*words, *rest)))))
@@ -99,7 +99,7 @@ def test_bfb2_is_set_and_the_complement_with_it(device: tuple[str, str, str]) ->
     assert not change.nothing_to_do
     assert change.after.data[:8] == entry(FACTORY | BFB2)
     assert change.after.data[8:] == change.before.data[8:]
-    assert change.after.address == change.before.address == matched(device).block.address
+    assert change.after.address == change.before.address == matched(device).setting.bit.address
     first, *others = change.words()
     assert (first.before, first.after) == (FACTORY, FACTORY | BFB2)
     assert all(each.before == each.after for each in others)
@@ -246,7 +246,9 @@ def test_a_device_that_is_not_the_part(device: tuple[str, str, str], words: str)
 
 def test_a_loader_that_shows_no_option_bytes() -> None:
     with pytest.raises(Refused, match="shows no option bytes"):
-        provisioning(L476[0], MemoryMap.parse(L476[1]), None)
+        provisioning(L476[0], [MemoryMap.parse(L476[1])])
+    with pytest.raises(Refused, match="shows no flash"):
+        provisioning(L476[0], [MemoryMap.parse(L476[2])])
 
 
 # --- what is found afterwards ----------------------------------------------------------------------------

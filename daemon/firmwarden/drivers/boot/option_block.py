@@ -10,7 +10,7 @@ Source: ST RM0351, 3.4.1 and 3.7.8 to 3.7.12; RM0432, 3.4.1 and 3.7; RM0440, 5.4
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, unique
+from enum import StrEnum, unique
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -116,12 +116,23 @@ class WordChange:
 
 
 @unique
-class Result(Enum):
-    """What the option bytes are found to be after they were written."""
+class Result(StrEnum):
+    """What is known of the option bytes after they were written."""
 
-    DONE = "they are as they should be"
-    UNCHANGED = "they are as they were: the loader did not write them, and did not say so"
-    DIFFERENT = "they are neither as they were nor as they should be"
+    DONE = "done"
+    """They are as they should be."""
+    UNCHANGED = "unchanged"
+    """They are as they were; loaders do not say so."""
+    DIFFERENT = "different"
+    """They are neither as they were nor as they should be."""
+    PROTECTED = "read-protected"
+    """The loader runs, and refuses to be read, as with option bytes that do not fit their complements."""
+    UNREADABLE = "not-read"
+    """The loader runs, and they could not be read."""
+    RUNNING = "application-runs"
+    """Something else than the loader is there, and shows no option bytes."""
+    GONE = "gone"
+    """Nothing is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.drivers.boot.facts import WORD
+from firmwarden.drivers.boot.facts import FLASH_BASE, WORD
 from firmwarden.drivers.boot.lookup import contradiction, family_of, second_bank
 from firmwarden.drivers.boot.option_block import ENTRY, LAYOUTS, Change
 from firmwarden.drivers.boot.reads import Read
@@ -28,12 +28,12 @@ from firmwarden.protocol.dfu.memory_map import Access
 from firmwarden.protocol.dfu.segments import Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from firmwarden.drivers.boot.contents import Contents
     from firmwarden.drivers.boot.facts import BankCheck, Family, OptionBit
     from firmwarden.drivers.boot.option_block import Layout
-    from firmwarden.protocol.dfu.memory_map import MemoryMap, Region
+    from firmwarden.protocol.dfu.memory_map import MemoryMap
 
 _BIT: Final = "BFB2"
 _BY_HAND: Final = "set it with a debugger (SWD), which shows what it does"
@@ -87,20 +87,18 @@ class Provisioning:
 
     setting: Setting
     flash: MemoryMap
-    block: Region
-    """The option bytes that the bit is in."""
-    beside: tuple[Region, ...]
-    """Other option bytes that the loader shows."""
+    options: MemoryMap
 
     @property
     def option_reads(self) -> tuple[Read, ...]:
-        """What has to be read of the option bytes: all of them."""
-        return tuple(Read(each.address, each.end - each.address) for each in (self.block, *self.beside))
+        """What has to be read of the option bytes: all of them, first the block that the bit is in."""
+        regions = sorted(self.options.regions, key=lambda each: each.address != self.setting.bit.address)
+        return tuple(Read(each.address, each.end - each.address) for each in regions)
 
     @property
     def flash_reads(self) -> tuple[Read, ...]:
         """What has to be read of the flash and the ROM."""
-        reads = (Read(self._base, VECTORS_SIZE), Read(second_bank(self.flash), WORD))
+        reads = (Read(FLASH_BASE, VECTORS_SIZE), Read(second_bank(self.flash), WORD))
         if self.setting.check.loader_at_least is None or self.setting.family.loader_id is None:
             return reads
         return (*reads, Read(self.setting.family.loader_id, 2))
@@ -124,10 +122,6 @@ class Provisioning:
         yield from self._option_doubts(contents)
         yield from self._loader_doubts(contents)
         yield from self._bank_doubts(contents)
-
-    @property
-    def _base(self) -> int:
-        return self.flash.regions[0].address
 
     def _option_doubts(self, contents: Contents) -> Iterator[str]:
         for bit in self.setting.check.bits:
@@ -157,15 +151,15 @@ class Provisioning:
                 f"bank 2, at 0x{address:08x}, {told}: with {bit} the ROM may start it in place of bank 1. Erase its "
                 "first page, or have the linker put 0 there"
             )
-        vectors = contents.read(self._base, self._base + VECTORS_SIZE)
+        vectors = contents.read(FLASH_BASE, FLASH_BASE + VECTORS_SIZE)
         if vectors is None:
-            yield f"the image at 0x{self._base:08x} could not be read"
+            yield f"the image at 0x{FLASH_BASE:08x} could not be read"
             return
         stack = Vectors.decode(vectors).stack
         blank = stack == self.setting.family.flash.erased_word
         if not blank and not any(ram.holds_stack(stack) for ram in self.setting.check.stacks):
             yield (
-                f"the image at 0x{self._base:08x} has its stack at 0x{stack:08x}, which the ROM does not take for "
+                f"the image at 0x{FLASH_BASE:08x} has its stack at 0x{stack:08x}, which the ROM does not take for "
                 f"one: with {bit} it would never start it. Link it with its stack in the first SRAM, and write that"
             )
 
@@ -177,35 +171,41 @@ def _read(contents: Contents, read: Read) -> bytes:
     return data
 
 
-def provisioning(part: str, flash: MemoryMap, options: MemoryMap | None) -> Provisioning:
+def provisioning(part: str, memories: Iterable[MemoryMap]) -> Provisioning:
     """Match a part with a device, by what it shows without being asked.
 
     Args:
         part: its part number, as a person says it.
-        flash: the map of its flash.
-        options: the map of its option bytes; None where its loader shows none.
+        memories: the maps that its loader shows.
 
     Raises:
         Refused: its bit is not ours to set, the device is no such part, or its loader does not let us.
     """
     setting = setting_of(part)
-    strange = contradiction(setting.family, flash)
-    wrong = sorted({sector.size for sector in flash.sectors()} - setting.check.pages)
-    if strange is None and setting.check.pages and wrong:
-        strange = f"its flash is one bank, as pages of {wrong[0]} bytes tell"
-    if strange is not None:
+    maps = tuple(memories)
+    flash = next((each for each in maps if each.sectors(FLASH_BASE, FLASH_BASE + 1)), None)
+    if flash is None:
+        raise Refused(f"its loader shows no flash at 0x{FLASH_BASE:08x}")
+    if strange := _contradiction(setting, flash):
         raise Refused(f"the device is no {part} that could be set up: {strange}")
-    regions = () if options is None else options.regions
-    block = next((each for each in regions if each.address == setting.bit.address), None)
-    if options is None or block is None:
-        raise Refused(f"its loader shows no option bytes at 0x{setting.bit.address:08x}; {_BY_HAND}")
-    for each in regions:
+    address = setting.bit.address
+    options = next((each for each in maps if address in {region.address for region in each.regions}), None)
+    if options is None:
+        raise Refused(f"its loader shows no option bytes at 0x{address:08x}; {_BY_HAND}")
+    for each in options.regions:
         size = each.end - each.address
         if size % ENTRY or size // ENTRY not in setting.layout.words:
             raise Refused(
                 f"its loader shows {size} option bytes at 0x{each.address:08x}, not a block known here"
             )
-    if not options.allows(block.address, block.end, Access.READ | Access.WRITE):
-        raise Refused(f"its loader does not let its option bytes be read and written; {_BY_HAND}")
-    beside = tuple(each for each in regions if each is not block)
-    return Provisioning(setting=setting, flash=flash, block=block, beside=beside)
+        if not options.allows(each.address, each.end, Access.READ | Access.WRITE):
+            raise Refused(f"its loader does not let its option bytes be read and written; {_BY_HAND}")
+    return Provisioning(setting=setting, flash=flash, options=options)
+
+
+def _contradiction(setting: Setting, flash: MemoryMap) -> str | None:
+    strange = contradiction(setting.family, flash)
+    wrong = sorted({sector.size for sector in flash.sectors()} - setting.check.pages)
+    if strange is None and setting.check.pages and wrong:
+        return f"its flash is one bank, as pages of {wrong[0]} bytes tell"
+    return strange
