@@ -2,6 +2,7 @@
 #
 #   make demo       the real daemon updating simulated devices, in under a minute
 #   make test       the test suite with coverage       ARGS="tests/protocol -k frame" narrows it
+#   make test-usb   tests on a real USB stack, in a virtual machine that is built for them (root, once a week)
 #   make check      style, types, layers, dependencies, changelog fragments
 #   make format     what `make check` would complain about and a tool can mend
 #   make docs       the reference pages that are tables of the code
@@ -20,7 +21,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test check format docs bench campaign lock clean
+.PHONY: demo test test-usb check format docs bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -34,6 +35,10 @@ ifeq ($(strip $(ARGS)),)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+# ARGS are pytest's; --image only builds the machine's disk.
+test-usb: $(DEV)
+	PYTHONPATH=tests/usb $(BIN)/python -m lab $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check

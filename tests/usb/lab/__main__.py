@@ -1,0 +1,111 @@
+"""``make test-usb``: makes the machine's disk if it is not there, boots it, and runs these tests inside.
+
+Arguments are pytest's; without any, the whole suite runs.  ``--image`` makes the disk and does nothing more.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from lab.image import ROOT, TOOLS, VENV, CannotBuild, build, cached
+from lab.machine import Share, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+RESULTS: Final = ROOT / "dist" / "test-usb"
+"""What the tests and the machine say, kept until the next run."""
+LIMIT_S: Final = 25 * 60.0
+"""The tests take a third of it; a machine that hangs is switched off."""
+
+_SCRIPT: Final = """\
+site=$(echo {venv}/lib/python3.*/site-packages)
+cp -r --preserve=timestamps /mnt/package/. $site
+chmod -R a+rX $site/firmwarden*
+sed '1s|.*|#!{venv}/bin/python3|' $site/bin/firmwarden >{venv}/bin/firmwarden
+chmod +x {venv}/bin/firmwarden
+ln -s {venv}/bin/firmwarden /usr/local/bin/
+mkdir -p /etc/sysusers.d
+cp /mnt/tree/systemd/firmwarden.service /etc/systemd/system/
+cp /mnt/tree/systemd/firmwarden.sysusers /etc/sysusers.d/firmwarden.conf
+cp /mnt/tree/systemd/60-firmwarden-dfu.rules /etc/udev/rules.d/
+systemd-sysusers
+systemctl daemon-reload
+udevadm control --reload
+status=0
+cd /mnt/tree
+CI=true PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={tools} {venv}/bin/python -m pytest -p no:cacheprovider \
+  --timeout=300 -o faulthandler_timeout=400 --junitxml=/mnt/results/junit.xml {arguments} || status=$?
+journalctl --output=short-precise >/mnt/results/journal.txt
+exit $status
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the stages, each with its minutes; return the exit status of pytest."""
+    try:
+        image = cached()
+        if image.exists():
+            image.touch()
+        else:
+            _stage("the machine's disk", lambda: build(image))
+        if arguments == ["--image"]:
+            return 0
+    except CannotBuild as exc:
+        sys.stderr.write(f"test-usb: {exc}\n")
+        return 1
+    if shutil.which("qemu-system-x86_64") is None:
+        sys.stderr.write("test-usb: qemu-system-x86_64 is missing: apt install qemu-system-x86\n")
+        return 1
+    with tempfile.TemporaryDirectory(prefix="firmwarden-test-usb-") as place:
+        package = Path(place)
+        _stage("the package", lambda: _install(package))
+        shutil.rmtree(RESULTS, ignore_errors=True)
+        RESULTS.mkdir(parents=True)
+        status = _stage("the tests", lambda: _test(image, package, arguments or ["tests/usb"]))
+    if status is None:
+        sys.stderr.write(f"test-usb: the machine ended before the tests did; its console is in {RESULTS}\n")
+        return 1
+    return status
+
+
+def _stage(what: str, work: Callable[[], T]) -> T:
+    began = time.monotonic()
+    print(f"--- {what}", flush=True)
+    result = work()
+    print(f"--- {what}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    return result
+
+
+def _install(place: Path) -> None:
+    """Install the package for the machine, from the wheel that its users get."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    wheels = place / "wheels"
+    build_wheel = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(ROOT)]
+    subprocess.run([*pip, *build_wheel], check=True)
+    install = ["install", "--no-deps", "--target", str(place), *map(str, wheels.glob("*.whl"))]
+    subprocess.run([*pip, *install], check=True)
+    shutil.rmtree(wheels)
+
+
+def _test(image: Path, package: Path, arguments: list[str]) -> int | None:
+    shares = (
+        Share(name="tree", path=ROOT),
+        Share(name="package", path=package),
+        Share(name="results", path=RESULTS, writable=True),
+    )
+    script = _SCRIPT.format(venv=VENV, tools=TOOLS, arguments=shlex.join(arguments))
+    return run(image, script, shares=shares, console=RESULTS / "console.txt", timeout_s=LIMIT_S)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
