@@ -129,6 +129,28 @@ match = { tcp = ["10.0.0.1:5559", "[::1]:5559"] }
     assert "no device would ever be updated" in run_alone("check", "--config", str(config)).stdout
 
 
+def test_check_says_what_a_power_cut_would_do_to_a_dfu_device(run_alone: Run, tmp_path: Path) -> None:
+    config = tmp_path / "firmwarden.toml"
+    config.write_text("""
+[[device]]
+name = "meter"
+driver = "dfu"
+match = { usb = "1209:0001", port = "usb-*-1.4" }
+part = "STM32L476RG"
+failsafe = "bfb2"
+
+[[device]]
+name = "lamp"
+driver = "dfu"
+match = { usb = "1209:0002" }
+part = "STM32F072RB"
+""")
+    told = " ".join(run_alone("check", "--config", str(config)).stdout.split())
+    assert "meter dfu port usb 1209:0001, port usb-*-1.4" in told
+    assert "- meter: without an image the device comes up in its ROM's loader." in told
+    assert "- lamp: its updates wait, because its class does not say what it relies on" in told
+
+
 def test_inv8_check_prints_every_problem(run_alone: Run, tmp_path: Path) -> None:
     config = tmp_path / "firmwarden.toml"
     config.write_text('[firmwarden]\nparalel = 3\nlog_level = "loud"\n')

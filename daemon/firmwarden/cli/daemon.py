@@ -70,6 +70,27 @@ def _summary(config: Config) -> Iterator[str]:
         [(each.name, each.driver.value, each.identity.value, _matches(each)) for each in config.devices],
         fit=width(),
     )
+    protected = [device for device in config.devices if device.driver == "dfu"]
+    if protected:
+        yield ""
+        yield "When the power fails in an update:"
+    for device in protected:
+        yield from paragraph(_protection(device), first=f"- {device.name}: ", indent="  ")
+
+
+def _protection(device: DeviceClass) -> str:
+    from firmwarden.drivers.boot.lookup import family_of
+    from firmwarden.drivers.boot.outlook import Failsafe
+    from firmwarden.drivers.boot.reliance import RELIED_ON, standing_doubt
+
+    family = None if device.part is None else family_of(device.part)
+    doubt = standing_doubt(
+        device.failsafe or Failsafe.NONE, declared=device.failsafe is not None, family=family
+    )
+    if doubt is not None:
+        return f"its updates wait, because {doubt}."
+    assert device.failsafe is not None  # noqa: S101 - else there is a doubt
+    return f"{RELIED_ON[device.failsafe]}."
 
 
 def _matches(device: DeviceClass) -> str:
@@ -80,6 +101,7 @@ def _matches(device: DeviceClass) -> str:
         "usb": None if usb is None else f"{usb.vendor_id:04x}:{usb.product_id:04x}",
         "serial": match.serial,
         "interface": match.interface,
+        "port": match.port,
         "tcp": ", ".join(map(str, match.tcp)) or None,
     }
     return ", ".join(f"{key} {value}" for key, value in said.items() if value is not None)
