@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
-import select
-import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
@@ -16,6 +10,8 @@ from typing import Final, TypedDict, Unpack
 import click
 
 from firmwarden.simulate.application import Dialogue
+from firmwarden.simulate.console import print_event, read_endpoint, stop_event
+from firmwarden.simulate.dfu.command import dfu, image_dfu
 from firmwarden.simulate.fault_text import BadFault
 from firmwarden.simulate.faults import SYNTAX, Fault, parse_fault
 from firmwarden.simulate.firmware import HEADER_SIZE, make_update_file
@@ -24,7 +20,6 @@ from firmwarden.simulate.server import Simulator
 from firmwarden.simulate.settings import DeviceSettings, PtyPlaces, SimulatorSettings, TcpPlaces
 
 _BUFFER_RANGE: Final = click.IntRange(1, 0xFFFF)
-_HIGHEST_PORT: Final = 0xFFFF
 
 
 def _read_faults(
@@ -50,14 +45,10 @@ def _unescape(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
         raise click.BadParameter(f"{text!r} is not ASCII with escapes: {exc}") from exc
 
 
-def _read_tcp(_ctx: click.Context, _param: click.Parameter, text: str | None) -> TcpPlaces | None:
+def _read_tcp(ctx: click.Context, param: click.Parameter, text: str | None) -> TcpPlaces | None:
     """Read ``[HOST]:PORT``."""
-    if text is None:
-        return None
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > _HIGHEST_PORT:
-        raise click.BadParameter(f"{text!r} is not [HOST]:PORT")
-    return TcpPlaces(host=host.strip("[]") or "127.0.0.1", first_port=int(port))
+    endpoint = read_endpoint(ctx, param, text)
+    return endpoint and TcpPlaces(host=endpoint[0], first_port=endpoint[1])
 
 
 def _profile(name: str, buffer_size: int | None) -> Profile:
@@ -152,6 +143,9 @@ def image(**options: Unpack[_ImageOptions]) -> None:
         options["file"].write_bytes(content)
     except OSError as exc:
         raise click.ClickException(f"{options['file']} cannot be written: {exc.strerror}") from exc
+
+
+simulate.add_command(image_dfu)
 
 
 @simulate.command(epilog=SYNTAX)
@@ -317,34 +311,9 @@ def _settings(options: _MdfuOptions) -> SimulatorSettings:
 
 
 async def _serve(settings: SimulatorSettings) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if settings.stop_with_stdin:
-        _watch_stdin(loop, stop)
-    async with Simulator(settings, _print_line):
+    stop = stop_event(with_stdin=settings.stop_with_stdin)
+    async with Simulator(settings, print_event):
         await stop.wait()
 
 
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    stdin = sys.stdin.fileno()
-
-    def readable() -> None:
-        if not os.read(stdin, 4096):
-            loop.remove_reader(stdin)
-            stop.set()
-
-    try:
-        loop.add_reader(stdin, readable)
-    except PermissionError as exc:
-        raise click.UsageError("--stop-with-stdin needs a pipe or a terminal as standard input") from exc
-
-
-def _print_line(event: dict[str, object]) -> None:
-    line = (json.dumps(event) + "\n").encode()
-    stdout = sys.stdout.fileno()
-    # "ready" is waited for; what comes later must not stop the devices when nobody reads it.
-    if event["event"] == "ready" or select.select([], [stdout], [], 0)[1]:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(stdout, line)
+simulate.add_command(dfu)

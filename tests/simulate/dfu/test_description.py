@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from firmwarden.simulate.dfu.chip import Landing
-from firmwarden.simulate.dfu.description import DescribedBus, Kind, read_bus
+from firmwarden.simulate.dfu.description import DescribedBus, read_bus
+from firmwarden.simulate.dfu.kinds import Kind
 from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.toml.document import BadToml
 from support.dfu_simulated import Bench
@@ -48,7 +49,7 @@ def read(tmp_path: Path, text: str) -> DescribedBus:
 
 def test_everything_can_be_said(tmp_path: Path) -> None:
     bus = read(tmp_path, EVERYTHING)
-    assert bus.report == "devices.json"
+    assert bus.report == tmp_path / "devices.json"
     one, two = bus.device
     what = one.settings()
     assert (one.port, two.port) == ((1,), (2, 4))

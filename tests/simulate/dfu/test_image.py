@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from firmwarden.protocol.dfu.segments import Segment
 from firmwarden.simulate.dfu.chip import Chip, Landing, Program, Reset
-from firmwarden.simulate.dfu.description import update_for
-from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Entry, Firmware, Role, Service
+from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Entry
 from firmwarden.simulate.dfu.flash import CheckBits, Tear
 from firmwarden.simulate.dfu.image import SMALLEST, Description, find_image, make_image
+from firmwarden.simulate.dfu.kinds import Kind, application_start, loader_of, make_update
 from firmwarden.simulate.dfu.parts import FLASH_BASE, PARTS
-from support.dfu_simulated import L476, image
+from support.dfu_simulated import L476
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ VERSIONS = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min
 
 
 def update(version: str) -> Segment:
-    (made,) = update_for(L476, version, size=2000)
+    (made,) = make_update(L476, Kind.ROM, version, size=2000)
     return made
 
 
@@ -123,22 +123,17 @@ def test_it_runs_in_the_other_bank_too() -> None:
 
 
 def test_inv1_a_resident_loader_starts_it_behind_its_seal() -> None:
-    service = Service.of_dfuse(FLASH_BASE + 2048, FLASH_BASE + L476.bank_size)
-    loader = Firmware(
-        name="loader",
-        segments=image("loader", L476, 1000).segments,
-        entry=FLASH_BASE,
-        role=Role.LOADER,
-        service=service,
-    )
-    sealed = update_for(L476, "1.0.0", size=2000, address=service.start, sealed=True)
-    chip = Chip(L476, known=[loader])
-    chip.install([*loader.segments, *sealed])
+    part, kind = PARTS["stm32l476"], Kind.RESIDENT_LOADER
+    start = application_start(part, kind)
+    loader = loader_of(part, kind)
+    assert loader is not None
+    chip = Chip(part, known=[loader])
+    chip.install([*loader.segments, *make_update(part, kind, "1.0.0", size=2000)])
     boot = chip.boot(Reset.POWER_ON)
     assert boot.firmware is not None
     assert (boot.landing, boot.firmware.detaches_by) == (Landing.APPLICATION, Entry.LOADER)
-    assert boot.firmware.entry == service.start + SEAL_SPACE
-    assert chip.apply(Program(2048, bytes(8)))
+    assert boot.firmware.entry == start + SEAL_SPACE
+    assert chip.apply(Program(start - FLASH_BASE, bytes(8)))
     assert chip.boot(Reset.POWER_ON).landing is Landing.LOADER
 
 

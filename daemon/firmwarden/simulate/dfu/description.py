@@ -16,44 +16,24 @@ What is described becomes `DfuSettings`, and a port of the bus to plug the devic
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from enum import StrEnum, unique
-from itertools import accumulate
-from typing import TYPE_CHECKING, Annotated, Final
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Final
 
 from firmwarden.simulate.dfu.faults import parse_fault
-from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Entry, Firmware, Role, Service, seal
-from firmwarden.simulate.dfu.image import SMALLEST, Description, make_image
-from firmwarden.simulate.dfu.parts import FLASH_BASE, PARTS
+from firmwarden.simulate.dfu.firmware import Firmware
+from firmwarden.simulate.dfu.image import SMALLEST
+from firmwarden.simulate.dfu.kinds import Kind, loader_of, make_update
+from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.dfu.settings import DfuSettings
 from firmwarden.toml.document import BadToml, read_toml
 from firmwarden.toml.keys import Table
 from firmwarden.toml.values import Flag, Text, choice, reader, text_that, whole
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from firmwarden.protocol.dfu.segments import Segment
-    from firmwarden.simulate.dfu.parts import Part
-
-_LOADER_SPACE: Final = 16 << 10
-"""A resident loader has at least so much, in whole pages; its application comes behind it."""
 _LARGEST: Final = 16 << 20
 _SLOWEST: Final = 1000.0
 _PORT: Final = re.compile(r"[1-9][0-9]?(?:\.[1-9][0-9]?){0,5}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-
-
-@unique
-class Kind(StrEnum):
-    """Who takes the updates of a device."""
-
-    ROM = "rom"
-    """The ROM's DfuSe loader; the application detaches into it."""
-    RESIDENT_LOADER = "resident-loader"
-    """A DfuSe loader in the first pages, which starts the application behind it if that is sealed."""
-    DFU = "dfu"
-    """The same, but it speaks plain DFU 1.1 and takes a stream."""
 
 
 def _part(value: str) -> str:
@@ -62,9 +42,10 @@ def _part(value: str) -> str:
     return value
 
 
-def _port(value: str) -> tuple[int, ...]:
+def read_port(value: str) -> tuple[int, ...]:
+    """Read a port, ``1`` or ``1.4`` behind a hub; raises ValueError for anything else."""
     if not _PORT.fullmatch(value):
-        raise ValueError
+        raise ValueError(f"{value!r} is no port")
     return tuple(map(int, value.split(".")))
 
 
@@ -99,7 +80,7 @@ class DescribedDevice(Table):
     """The ``[[device]]`` table."""
 
     name: Annotated[str, text_that("letters, digits, dots, dashes and underscores", _name)]
-    port: Annotated[tuple[int, ...], text_that('a port such as "1", or "1.4" behind a hub', _port)]
+    port: Annotated[tuple[int, ...], text_that('a port such as "1", or "1.4" behind a hub', read_port)]
     part: Annotated[str, text_that("the name of a part", _part)] = "stm32l476"
     kind: Annotated[Kind, choice(Kind)] = Kind.ROM
     version: Text | None = None
@@ -129,20 +110,17 @@ class DescribedDevice(Table):
         """
         part = PARTS[self.part]
         part.options.factory(self.options)
-        loader, place = self._loader(part)
+        loader = loader_of(part, self.kind)
         known = () if loader is None else (loader,)
-        installed: tuple[Firmware, ...] = ()
+        installed: tuple[Firmware, ...] = known
         if self.version is not None:
-            sealed = self.kind is not Kind.ROM
-            segments = update_for(part, self.version, size=self.size, address=place, sealed=sealed)
-            if segments[-1].end > FLASH_BASE + part.bank_size:
-                raise ValueError(f"{self.size} bytes at 0x{place:08x} do not fit into a bank of {part.name}")
-            installed = (Firmware(name=self.name, segments=segments, entry=place),)
+            update = make_update(part, self.kind, self.version, size=self.size)
+            installed += (Firmware(name=self.name, segments=update, entry=update[-1].address),)
         return DfuSettings(
             part=part,
             name=self.name,
             known=known,
-            installed={1: (*known, *installed)},
+            installed={1: installed},
             factory=self.options,
             serial=self.rom_serial,
             product_serial=self.serial,
@@ -153,50 +131,14 @@ class DescribedDevice(Table):
             seed=self.seed,
         )
 
-    def _loader(self, part: Part) -> tuple[Firmware | None, int]:
-        """Return the loader that is never replaced, if there is one, and where the rest begins."""
-        if self.kind is Kind.ROM:
-            return None, FLASH_BASE
-        ends = accumulate(part.page_sizes, initial=FLASH_BASE)
-        start = next(end for end in ends if end >= FLASH_BASE + _LOADER_SPACE)
-        end = FLASH_BASE + part.bank_size * part.banks
-        service = Service.of_dfu(start, end) if self.kind is Kind.DFU else Service.of_dfuse(start, end)
-        body = make_image(part, Description(version="1.0.0", name=service.name), size=_LOADER_SPACE // 2)
-        loader = Firmware(
-            name=service.name, segments=(body,), entry=FLASH_BASE, role=Role.LOADER, service=service
-        )
-        return loader, start
-
-
-def update_for(
-    part: Part,
-    version: str,
-    *,
-    size: int,
-    address: int = FLASH_BASE,
-    sealed: bool = False,
-    detaches_by: Entry = Entry.JUMP,
-    seed: int = 0,
-) -> tuple[Segment, ...]:
-    """Return an image of a version for simulated devices; sealed, the seal is at the address.
-
-    Raises:
-        ValueError: the version cannot be told, or the size leaves no room for that.
-    """
-    if not sealed:
-        what = Description(version=version, address=address, detaches_by=detaches_by)
-        return (make_image(part, what, size=size, seed=seed),)
-    what = Description(version=version, address=address + SEAL_SPACE, detaches_by=Entry.LOADER)
-    return seal(make_image(part, what, size=size, seed=seed).data, address)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedBus(Table):
     """The whole file."""
 
     device: tuple[DescribedDevice, ...]
-    report: Text | None = None
-    """File that always tells the state of all devices; from the directory of this one."""
+    report: Annotated[Path, text_that("the name of a file", Path)] | None = None
+    """It always tells the state of all devices; as read, from the directory of this one."""
 
 
 def read_bus(path: Path) -> DescribedBus:
@@ -221,4 +163,4 @@ def read_bus(path: Path) -> DescribedBus:
             problems.append(document.problem(("device", number), str(exc)))
     if problems:
         raise BadToml(*problems)
-    return bus
+    return bus if bus.report is None else replace(bus, report=path.parent / bus.report)

@@ -149,6 +149,12 @@ class SimDfu:
         return self._engine.at.state if self._engine else None
 
     @property
+    def faults_struck(self) -> dict[str, int]:
+        """How often each fault struck, as it was written."""
+        seen = self._life.struck
+        return {fault.text: fault.struck(seen[at]) for at, fault in enumerate(self.settings.faults)}
+
+    @property
     def wake_at(self) -> float | None:
         """When `poll` is to be called next, None if only the owner can change anything."""
         life = self._life
