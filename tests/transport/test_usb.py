@@ -110,6 +110,7 @@ class Backend(SimBackend):
         super().set_interface_altsetting(dev_handle, intf, altsetting)
 
     def ctrl_transfer(self, *transfer: Handle) -> int:
+        self._may("ctrl_transfer")
         moved = super().ctrl_transfer(*transfer)
         return moved if self.taken is None else min(moved, self.taken)
 
@@ -237,11 +238,25 @@ async def test_less_taken_than_was_sent_is_a_broken_transfer(desk: Desk) -> None
 
 
 async def test_what_libusb_cannot_do_is_a_broken_transfer(desk: Desk) -> None:
-    desk.backend = Backend(desk.bus, refuses={"set_interface_altsetting": NotImplementedError("no")})
+    desk.backend = Backend(desk.bus, refuses={"ctrl_transfer": NotImplementedError("no")})
     desk.plug(1)
     link = await desk.open()
 
-    assert await link.select(SelectAlternate(0, 1)) is Trouble.BROKEN
+    assert await link.transfer(STATUS) is Trouble.BROKEN
+    await link.aclose()
+
+
+async def test_inv6_a_setting_is_not_selected_by_a_call_that_aborts_when_the_device_has_gone(
+    desk: Desk,
+) -> None:
+    """See libusb's issue 1199: no exception could be caught."""
+    desk.backend = Backend(desk.bus, refuses={"set_interface_altsetting": AssertionError("aborted")})
+    desk.plug(1)
+    link = await desk.open()
+    assert await link.select(SelectAlternate(0, 7)) is Trouble.STALL
+    desk.bus.unplug(1)
+
+    assert await link.select(SelectAlternate(0, 1)) is Trouble.GONE
     await link.aclose()
 
 

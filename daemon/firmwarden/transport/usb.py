@@ -9,9 +9,11 @@ select an alternate setting, has a time-out of its own, and closes in the garbag
   holds up nobody else (invariant 6).
 * There is one context of libusb for the whole process, which is never closed.
 
-*What the kernel does by itself.*  Closing a device releases its interfaces, and the kernel then selects alternate
-setting 0 again if another one was selected (drivers/usb/core/driver.c, usb_unbind_interface).  No program can prevent
-that.  It is no request of DFU's, so it neither ends a download nor starts an image.
+*Alternate settings* are selected by a plain request; for the kernel the first one stays in use.  libusb has a call for
+it, which aborts the whole process in its versions 1.0.24 to 1.0.26, among them Debian 12's, when the device has gone
+(libusb issue 1199).  What the kernel would do at that call is about endpoints, and a DFU interface has none.  And where
+the kernel knows of another setting, it selects the first one again when the interface is released
+(drivers/usb/core/driver.c, usb_unbind_interface): closing would ask something of the device.
 
 Sources: libusb 1.0 API reference, "Synchronous device I/O" and "Device handling and enumeration"; pyusb,
 usb/backend/__init__.py, IBackend; Linux kernel, drivers/usb/core/devio.c.
@@ -32,7 +34,8 @@ import usb.core
 from anyio import CapacityLimiter, to_thread
 
 from firmwarden.errors import OpenFailed, PortHeld
-from firmwarden.protocol.dfu.conversation import Trouble
+from firmwarden.protocol.dfu.conversation import Control, Trouble
+from firmwarden.protocol.dfu.requests import Setup
 from firmwarden.transport.holders import who_holds
 from firmwarden.transport.link import OPEN_PATIENCE_S
 from firmwarden.transport.permissions import group_hint
@@ -41,7 +44,7 @@ from firmwarden.transport.usb_sysfs import SysfsLister
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from firmwarden.protocol.dfu.conversation import Control, Reply, SelectAlternate
+    from firmwarden.protocol.dfu.conversation import Reply, SelectAlternate
     from firmwarden.transport.usb_link import UsbSeen
 
 _Untyped = Any
@@ -51,6 +54,12 @@ _PAUSE_S: Final = 0.1
 
 _FROM_DEVICE: Final = 0x80
 """Bit of bmRequestType (USB 2.0, 9.3)."""
+_TO_INTERFACE: Final = 0x01
+"""bmRequestType of a standard request."""
+_SET_INTERFACE: Final = 11
+"""USB 2.0, table 9-4."""
+_SELECT_TIMEOUT_S: Final = 5.0
+"""As the kernel has it (USB_CTRL_SET_TIMEOUT)."""
 
 _LIBUSB_FAILED: Final = (usb.core.USBError, NotImplementedError)
 """The second is pyusb's word for LIBUSB_ERROR_NOT_SUPPORTED."""
@@ -59,7 +68,6 @@ _TROUBLE: Final = {
     errno.EPIPE: Trouble.STALL,
     errno.ETIMEDOUT: Trouble.TIMED_OUT,
     errno.ENODEV: Trouble.GONE,
-    errno.ENOENT: Trouble.GONE,
 }
 
 
@@ -176,12 +184,14 @@ class _Link:
 
     async def select(self, ask: SelectAlternate) -> Reply:
         """Select an alternate setting."""
-
-        def work() -> bytes:
-            self._backend.set_interface_altsetting(self._handle, ask.interface, ask.setting)
-            return b""
-
-        return await self._call(work)
+        setup = Setup(
+            request_type=_TO_INTERFACE,
+            request=_SET_INTERFACE,
+            value=ask.setting,
+            index=ask.interface,
+            length=0,
+        )
+        return await self.transfer(Control(setup, _SELECT_TIMEOUT_S))
 
     async def reset(self) -> None:
         """Reset the port.  libusb says "not found" when another device is there afterwards: that was the purpose."""

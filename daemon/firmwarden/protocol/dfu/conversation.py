@@ -9,8 +9,7 @@ A ``Conversation[T]`` gives a ``T`` when it ends.  The shell's duties, in full:
 
 * ``Control``: make the transfer with that time-out; send back the data that came (empty for a transfer to the
   device), or the ``Trouble`` instead.  A transfer to the device that was not taken whole is ``BROKEN``.
-* ``SelectAlternate``: select the alternate setting, by the operating system's call and not by a bare control
-  transfer, since the system keeps account of it; send back as for ``Control``.
+* ``SelectAlternate``: select the alternate setting, in the way that the system allows; send back as for ``Control``.
 * ``Pause``: wait, then send ``b""``.
 * ``ResetPort``: reset the port, whatever comes of it, then send ``b""``.  The device will be back under a new
   address, so no conversation goes on from there.
