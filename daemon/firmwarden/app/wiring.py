@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, assert_never
 
 from firmwarden import config as cfg
 from firmwarden.drivers import entry
+from firmwarden.drivers.boot.describe import outlooks
+from firmwarden.drivers.boot.lookup import family_of
+from firmwarden.drivers.boot.reliance import standing_doubt
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.images.formats import ImageRules
 from firmwarden.model import SerialAddress, UsbAddress
@@ -23,7 +26,7 @@ from firmwarden.transport.opening import open_link
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from firmwarden.drivers.base import Driver, Journal
+    from firmwarden.drivers.base import Driver, Journal, PlannedStep
     from firmwarden.model import Address, ClassName, Job
     from firmwarden.service.worker import MakeDriver
     from firmwarden.transport.usb_link import UsbPorts
@@ -46,9 +49,28 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
                 erases_a_day=device_class.wear.per_day,
                 erases_a_life=device_class.wear.per_life,
             ),
+            doubt=_doubt(device_class),
+            power_cuts=_power_cuts(device_class),
         )
         for device_class in config.devices
     }
+
+
+def _doubt(device_class: cfg.DeviceClass) -> str:
+    if device_class.driver is not cfg.DriverName.DFU:
+        return ""
+    family = None if device_class.part is None else family_of(device_class.part)
+    return standing_doubt(*_relied_on(device_class), family) or ""
+
+
+def _power_cuts(device_class: cfg.DeviceClass) -> tuple[PlannedStep, ...]:
+    failsafe, _ = _relied_on(device_class)
+    return outlooks(failsafe) if device_class.driver is cfg.DriverName.DFU else ()
+
+
+def _relied_on(device_class: cfg.DeviceClass) -> tuple[cfg.Failsafe, bool]:
+    """What a class says it relies on when the power fails, and whether it says so: silence promises nothing."""
+    return device_class.failsafe or cfg.Failsafe.NONE, device_class.failsafe is not None
 
 
 def rules(config: cfg.Config) -> list[ClassRule]:
@@ -86,15 +108,12 @@ def image_rules(config: cfg.Config) -> dict[ClassName, ImageRules]:
 
 def usb_ids(config: cfg.Config) -> frozenset[tuple[int, int]]:
     """Vendor and product by which any unit may go, as application or in its loader; other devices are of no concern."""
-    return frozenset(
-        ids
-        for device_class in config.devices
-        if device_class.driver is cfg.DriverName.DFU
-        for ids in _ids(device_class)
-    )
+    return frozenset(ids for device_class in config.devices for ids in _ids(device_class))
 
 
 def _ids(device_class: cfg.DeviceClass) -> tuple[tuple[int, int], ...]:
+    if device_class.driver is not cfg.DriverName.DFU:
+        return ()
     shown = (device_class.match.usb, device_class.dfu.loader)
     return tuple((each.vendor_id, each.product_id) for each in shown if each is not None)
 

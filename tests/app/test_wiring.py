@@ -1,0 +1,81 @@
+"""What each component gets of a class with USB DFU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from firmwarden import config as cfg
+from firmwarden.app import wiring
+from firmwarden.drivers.boot.describe import outlooks
+from firmwarden.images.formats import ImageFormat, ImageRules
+from firmwarden.model import ClassName
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+METER = ClassName("meter")
+
+
+def meter(tmp_path: Path, lines: str = "") -> cfg.Config:
+    file = tmp_path / "firmwarden.toml"
+    file.write_text(f"""
+[[device]]
+name = "meter"
+driver = "dfu"
+match = {{ usb = "1209:0001", port = "usb-*-1.4" }}
+{lines}
+
+[[device]]
+name = "panel"
+driver = "mdfu"
+match = {{ usb = "04d8:000a" }}
+""")
+    return cfg.load(file)
+
+
+@pytest.mark.parametrize(
+    ("lines", "doubt"),
+    [
+        ("", "its class does not say what it relies on; and declares no part"),
+        ('part = "STM32F072RB"', "its class does not say what it relies on; STM32F072/078, F070xB can have"),
+        ('part = "STM32L496RG"\nfailsafe = "bfb2"', "is not proven on STM32L496/4A6"),
+        ('part = "STM32L476RG"\nfailsafe = "bfb2"', ""),
+        ('failsafe = "none"', ""),
+    ],
+)
+def test_a_class_s_updates_wait_for_what_nothing_proves(tmp_path: Path, lines: str, doubt: str) -> None:
+    told = wiring.policies(meter(tmp_path, lines))[METER].doubt
+    assert doubt in told
+    assert bool(told) is bool(doubt)
+
+
+def test_a_class_knows_what_a_power_cut_would_leave(tmp_path: Path) -> None:
+    policies = wiring.policies(meter(tmp_path, 'part = "STM32L476RG"\nfailsafe = "bfb2"'))
+    assert policies[METER].power_cuts == outlooks(cfg.Failsafe.BFB2)
+    # Nobody said that anything protects it.
+    assert wiring.policies(meter(tmp_path))[METER].power_cuts == outlooks(cfg.Failsafe.NONE)
+    panel = policies[ClassName("panel")]
+    assert (panel.doubt, panel.power_cuts) == ("", ())
+
+
+def test_inv4_only_devices_of_a_class_are_looked_at(tmp_path: Path) -> None:
+    assert wiring.usb_ids(meter(tmp_path)) == {(0x1209, 1), (0x0483, 0xDF11)}
+    other = meter(tmp_path, '[device.dfu]\nloader = "1209:0002"')
+    assert wiring.usb_ids(other) == {(0x1209, 1), (0x1209, 2)}
+
+
+def test_what_an_image_must_be(tmp_path: Path) -> None:
+    lines = "image_address = 0x08000000\nimage_fill = 0\ndfu = { alternate = 1 }"
+    assert wiring.image_rules(meter(tmp_path, lines)) == {
+        "meter": ImageRules(
+            format=ImageFormat.RAW,
+            fill=0,
+            address=0x0800_0000,
+            device=True,
+            ids=((0x1209, 1), (0x0483, 0xDF11)),
+            alternate=1,
+        ),
+        "panel": ImageRules(),
+    }
