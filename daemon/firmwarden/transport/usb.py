@@ -10,9 +10,9 @@ select an alternate setting, has a time-out of its own, and closes in the garbag
 * There is one context of libusb for the whole process, which is never closed.
 
 *Alternate settings* are selected by a plain request; for the kernel the first one stays in use.  libusb has a call for
-it, which aborts the whole process in its versions 1.0.24 to 1.0.26, among them Debian 12's, when the device has gone
-(libusb issue 1199).  What the kernel would do at that call is about endpoints, and a DFU interface has none.  And where
-the kernel knows of another setting, it selects the first one again when the interface is released
+it, which in libusb 1.0.26, that of Debian 12, ends in an abort of the whole process when the device has gone (libusb
+issue 1199).  What the kernel would do at that call is about endpoints, and a DFU interface has none.  And where the
+kernel knows of another setting, it selects the first one again when the interface is released
 (drivers/usb/core/driver.c, usb_unbind_interface): closing would ask something of the device.
 
 Sources: libusb 1.0 API reference, "Synchronous device I/O" and "Device handling and enumeration"; pyusb,
