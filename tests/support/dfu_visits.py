@@ -10,10 +10,10 @@ from firmwarden.drivers.boot.carry_out import StageBegins, carry_out
 from firmwarden.drivers.boot.contents import Contents
 from firmwarden.drivers.boot.procedures import procedure
 from firmwarden.drivers.boot.reads import wanted
-from firmwarden.model import Phase
+from firmwarden.model import CommitMark, Phase
 from firmwarden.protocol.dfu.dfuse_host import DfuseHost
 from firmwarden.protocol.dfu.memory_map import MemoryMap
-from firmwarden.protocol.dfu.requests import Request, Setup, State
+from firmwarden.protocol.dfu.requests import Request, Setup
 from firmwarden.protocol.dfu.segments import Segment
 from firmwarden.protocol.dfu.steps import Unit
 from firmwarden.simulate.dfu.appearance import Mode
@@ -45,7 +45,7 @@ class Visits:
         self.bench.wait(1.0)
         self.journal: recovery.Unfinished | None = None
         self._stand = stand
-        self._before = b""
+        self._mark: CommitMark | None = None
         self.enter()
 
     def enter(self) -> None:
@@ -68,7 +68,7 @@ class Visits:
     def answer(self, event: Event) -> Reply:
         """Do what a driver's shell does."""
         if isinstance(event, StageBegins) and event.stage.journal is not Phase.PROBING:
-            self.journal = recovery.Unfinished(phase=event.stage.journal, before=self._before)
+            self.journal = recovery.Unfinished(phase=event.stage.journal, mark=self._mark)
         return self.bench.answer(event)
 
     def visit(self) -> Conversation[bool]:
@@ -79,24 +79,20 @@ class Visits:
         target = replace(self._stand.target, memory=MemoryMap.parse(identity.dfu.alternates[0]))
         unit = Unit(interface=identity.dfu.number, functional=identity.dfu.functional)
         host = DfuseHost(unit, target.memory, erased=target.erased, granule=target.granule)
-        first = yield from host.make_idle()
+        yield from host.make_idle()
         whole = True
         contents = yield from self._read(host, target, whole=self.journal is None)
         if self.journal is not None:
-            kept_power = first.state is not State.DFU_IDLE
-            decision = recovery.recover(
-                self.journal, target, self._stand.image, contents, kept_power=kept_power
-            )
+            decision = recovery.recover(self.journal, target, self._stand.image, contents)
             whole = decision != recovery.Begin(keep=False)
             if whole:
                 contents = yield from self._read(host, target, whole=True)
-                decision = recovery.recover(
-                    self.journal, target, self._stand.image, contents, kept_power=kept_power
-                )
+                decision = recovery.recover(self.journal, target, self._stand.image, contents)
             assert isinstance(decision, recovery.Begin | recovery.Start), decision
         plan = procedure(target, self._stand.image, contents, keep=whole)
         commit = target.commit(plan.image)
-        self._before = contents.read(commit.address, commit.end) or b""
+        before = contents.read(commit.address, commit.end) or b""
+        self._mark = CommitMark(before=before[: recovery.MARK_SIZE], after=commit.data[: recovery.MARK_SIZE])
         return (yield from carry_out(host, plan))
 
     def _read(self, host: DfuseHost, target: Target, *, whole: bool) -> Conversation[Contents]:

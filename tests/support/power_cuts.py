@@ -25,7 +25,7 @@ from firmwarden.drivers.boot.procedures import Commit, Leave, Program, ReadBack,
 from firmwarden.drivers.boot.procedures import ErasePage as EraseStep
 from firmwarden.drivers.boot.reads import wanted
 from firmwarden.drivers.boot.target import Target
-from firmwarden.model import Phase
+from firmwarden.model import CommitMark, Phase
 from firmwarden.protocol.dfu.segments import Segment
 from firmwarden.simulate.dfu.chip import Chip, ErasePage, Reset
 from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Firmware, Role, Service, seal
@@ -225,10 +225,10 @@ def work(stand: Stand, plan: Procedure) -> None:
 def go_on(stand: Stand, unfinished: recovery.Unfinished) -> Procedure | None:
     """Decide as the service does, and return the procedure; None when all is done but the start."""
     contents = look(stand, whole=False)
-    decision = recovery.recover(unfinished, stand.target, stand.image, contents, kept_power=False)
+    decision = recovery.recover(unfinished, stand.target, stand.image, contents)
     if isinstance(decision, recovery.Look):
         contents = look(stand, whole=True)
-        decision = recovery.recover(unfinished, stand.target, stand.image, contents, kept_power=False)
+        decision = recovery.recover(unfinished, stand.target, stand.image, contents)
     match decision:
         case recovery.Begin(keep):
             return procedure(stand.target, stand.image, contents, keep=keep)
@@ -329,4 +329,6 @@ def journal(stand: Stand, contents: Contents) -> recovery.Unfinished:
     commit = stand.target.commit(stand.target.place(stand.image))
     before = contents.read(commit.address, commit.end)
     assert before is not None
-    return recovery.Unfinished(phase=Phase.WRITING, before=before)
+    size = recovery.MARK_SIZE
+    mark = CommitMark(before=before[:size], after=commit.data[:size])
+    return recovery.Unfinished(phase=Phase.WRITING, mark=mark)

@@ -135,7 +135,7 @@ async def enter(way: Enter, address: StreamAddress, open_link: OpenLink) -> Ente
         case EnterSend():
             return await _ask(way, await open_link(address))
         case EnterCommand():
-            await _run(way, address)
+            await run_command(way, address)
             return Entered(await open_link(address))
         case unreachable:
             assert_never(unreachable)
@@ -227,7 +227,12 @@ async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) 
     return f"the application's reply to the request for the loader was {heard[:_TOLD]!r}"
 
 
-async def _run(way: EnterCommand, address: Address) -> None:
+async def run_command(way: EnterCommand, address: Address) -> None:
+    """Run the program of a way into a loader.
+
+    Raises:
+        AttemptFailed: it failed.
+    """
     wrong = await run_program(way.argv, timeout_s=way.timeout_s, extra_env={"FIRMWARDEN_PORT": str(address)})
     if wrong:
         raise _failed(f"{way.argv[0]}: {wrong}")

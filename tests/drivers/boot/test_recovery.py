@@ -11,7 +11,7 @@ from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.boot.recovery import Begin, Decision, Look, Start, Unfinished, Wait, recover
 from firmwarden.drivers.boot.target import Target
-from firmwarden.model import Phase
+from firmwarden.model import CommitMark, Phase
 from firmwarden.protocol.dfu.memory_map import MemoryMap
 from firmwarden.protocol.dfu.segments import Segment
 
@@ -30,11 +30,21 @@ FOREIGN = bytes.fromhex("0050002011990008")
 IMAGE = (Segment(BASE, NEW + b"\x55" * 4000),)
 
 
+MARK = CommitMark(before=OLD, after=NEW)
+NEXT = (Segment(BASE, bytes.fromhex("008001200d040008") + b"\x66" * 4000),)
+"""Released while the device was away."""
+
+
 def go_on(
-    found: bytes | Contents, *, phase: Phase = Phase.WRITING, before: bytes = OLD, kept_power: bool = False
+    found: bytes | Contents,
+    *,
+    phase: Phase = Phase.WRITING,
+    mark: CommitMark | None = MARK,
+    image: tuple[Segment, ...] = IMAGE,
 ) -> Decision:
     contents = found if isinstance(found, Contents) else Contents((Segment(BASE, found),))
-    return recover(Unfinished(phase=phase, before=before), TARGET, IMAGE, contents, kept_power=kept_power)
+    unfinished = Unfinished(phase=phase, mark=mark, same_image=image is IMAGE)
+    return recover(unfinished, TARGET, image, contents)
 
 
 @pytest.mark.parametrize(
@@ -46,24 +56,32 @@ def go_on(
         bytes.fromhex("ff80ff2009ff000f"),  # half written
     ],
 )
-def test_inv5_what_our_update_can_have_left_is_written_anew(found: bytes) -> None:
-    assert go_on(found) == Begin(keep=False)
-    assert go_on(found, kept_power=True) == Begin(keep=True)
+@pytest.mark.parametrize("image", [IMAGE, NEXT], ids=["the same image", "a newer one"])
+def test_inv5_what_our_update_can_have_left_is_written_anew(found: bytes, image: tuple[Segment, ...]) -> None:
+    assert go_on(found, image=image) == Begin(keep=False)
 
 
 def test_a_commit_that_reads_right_after_a_cut_is_not_believed() -> None:
     assert go_on(NEW) == Begin(keep=False)
 
 
-@pytest.mark.parametrize("found", [FOREIGN, bytes(8)])
-def test_inv4_what_our_update_cannot_have_left_is_not_touched(found: bytes) -> None:
-    decision = go_on(found)
+@pytest.mark.parametrize("image", [IMAGE, NEXT], ids=["the same image", "a newer one"])
+@pytest.mark.parametrize("found", [FOREIGN, bytes(8), NEXT[0].data[:8]])
+def test_inv4_what_our_update_cannot_have_left_is_not_touched(
+    found: bytes, image: tuple[Segment, ...]
+) -> None:
+    decision = go_on(found, image=image)
     assert isinstance(decision, Wait)
     assert "another unit" in decision.reason
 
 
 def test_before_anything_was_touched_an_update_just_begins() -> None:
     assert go_on(FOREIGN, phase=Phase.PROBING) == Begin(keep=True)
+
+
+def test_inv4_without_a_mark_nothing_is_known_again() -> None:
+    assert isinstance(go_on(b"\xff" * 8, mark=None), Wait)
+    assert go_on(Contents(IMAGE), phase=Phase.ENDING, mark=None) == Start(), "but by the whole image"
 
 
 def test_what_was_not_read_has_to_be() -> None:
@@ -73,6 +91,13 @@ def test_what_was_not_read_has_to_be() -> None:
 
 def test_an_image_that_was_whole_when_it_was_to_be_started_is_started() -> None:
     assert go_on(Contents(IMAGE), phase=Phase.ENDING) == Start()
+
+
+def test_a_newer_image_follows_one_that_was_whole() -> None:
+    """It was read back, and the power did not fail while anything was under way: what matches may stay."""
+    held = Contents((Segment(BASE, NEW + b"\x66" * 4000),))
+    assert go_on(held, phase=Phase.ENDING, image=NEXT) == Begin(keep=True)
+    assert isinstance(go_on(held, phase=Phase.ENDING), Wait)
 
 
 def test_inv1_an_image_that_was_whole_and_is_not_is_left_to_a_person() -> None:
@@ -91,9 +116,8 @@ def test_every_half_erased_and_every_half_written_granule_is_recognised(
     ones = bytes(one | bit for one, bit in zip(end, mask, strict=True))
     assert go_on(ones) == Begin(keep=False)
     zeros = bytes(one & bit for one, bit in zip(end, mask, strict=True))
-    unfinished = Unfinished(phase=Phase.WRITING, before=OLD)
     contents = Contents((Segment(BASE, zeros),))
-    assert recover(unfinished, L0, IMAGE, contents, kept_power=False) == Begin(keep=False)
+    assert recover(Unfinished(phase=Phase.WRITING, mark=MARK), L0, IMAGE, contents) == Begin(keep=False)
     between = all(not (~found & 0xFF & old) for found, old in zip(other, OLD, strict=True)) or all(
         not (~found & 0xFF & new) for found, new in zip(other, NEW, strict=True)
     )

@@ -375,10 +375,15 @@ def test_a_device_that_refuses_to_leave() -> None:
     assert _code(raised) is CauseCode.READ_PROTECTED
 
 
-def test_inv1_only_two_methods_can_send_the_empty_download() -> None:
+def test_inv1_only_two_places_can_send_the_empty_download() -> None:
     """Whatever else is built on the hosts: a DNLOAD without data is asked for in two places, and no other."""
     empty = "ask(Request.DNLOAD, value="
-    for module, owner in ((host, host.DfuHost.manifest), (dfuse_host, DfuseHost.leave)):
+    leave = DfuseHost._leave  # noqa: SLF001
+    assert inspect.getsource(dfuse_host).count("self._leave(") == 2
+    for method in (DfuseHost.leave, DfuseHost.return_untouched):
+        source = inspect.getsource(method)
+        assert 0 < source.index("raise OutOfTurn") < source.index("self._leave(")
+    for module, owner in ((host, host.DfuHost.manifest), (dfuse_host, leave)):
         places = [
             line for line in inspect.getsource(module).splitlines() if empty in line and "data=" not in line
         ]

@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 BOTH = Attribute.CAN_DOWNLOAD | Attribute.CAN_UPLOAD
 TOLERANT = BOTH | Attribute.MANIFESTATION_TOLERANT
 STATUS = "A1 03 00 00 00 00 06 00"
+STATE = "A1 05 00 00 00 00 01 00"
+ABORT = "21 06 00 00 00 00 00 00"
 IDLE = f"{STATUS} -> 00 00 00 00 02 00\n"
 DOWNLOAD = "21 01 00 00 00 00 01 00  2a -> ok\n"
+FOUND_IDLE = f"{STATE} -> 02\n{IDLE}"
 IN_IDLE = f"{STATUS} -> 00 00 00 00 05 00\n"
 THE_END = "21 01 01 00 00 00 00 00 -> ok\n"
 
@@ -91,7 +94,7 @@ def test_the_mode_that_is_announced(interface: DfuInterface, quirks: Quirks, mod
 @pytest.mark.parametrize("announced", [Mode.DFU, Mode.RUN_TIME, None])
 @pytest.mark.parametrize("state", State)
 def test_the_state_decides_on_the_mode(state: State, announced: Mode | None) -> None:
-    script = Script(f"{STATUS} -> {StatusReport(status=Status.OK, state=state).encode().hex()}")
+    script = Script(f"{STATE} -> {state:02x}")
 
     mode = script.play(identify(_unit(), announced))
 
@@ -102,7 +105,7 @@ def test_the_state_decides_on_the_mode(state: State, announced: Mode | None) -> 
     ("announced", "mode"), [(Mode.DFU, Mode.DFU), (Mode.RUN_TIME, Mode.RUN_TIME), (None, Mode.RUN_TIME)]
 )
 def test_a_stall_leaves_what_was_announced(announced: Mode | None, mode: Mode) -> None:
-    assert Script(f"{STATUS} -> stall").play(identify(_unit(), announced)) is mode
+    assert Script(f"{STATE} -> stall").play(identify(_unit(), announced)) is mode
 
 
 @pytest.mark.parametrize(
@@ -111,14 +114,14 @@ def test_a_stall_leaves_what_was_announced(announced: Mode | None, mode: Mode) -
         ("timeout", CauseCode.NO_ANSWER),
         ("gone", CauseCode.LINK_LOST),
         ("broken", CauseCode.LINK_LOST),
-        ("00 00 00 00 0b 00", CauseCode.OUT_OF_STEP),
+        ("0b", CauseCode.OUT_OF_STEP),
         ("00 00", CauseCode.OUT_OF_STEP),
         ("ok", CauseCode.OUT_OF_STEP),
     ],
 )
 def test_a_device_that_does_not_answer_has_no_mode(reply: str, code: CauseCode) -> None:
     with pytest.raises(AttemptFailed) as raised:
-        Script(f"{STATUS} -> {reply}").play(identify(_unit(), Mode.DFU))
+        Script(f"{STATE} -> {reply}").play(identify(_unit(), Mode.DFU))
 
     assert _code(raised) is code
 
@@ -179,20 +182,40 @@ def test_inv1_a_device_in_dfu_mode_is_not_detached(state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("state", "script"),
     [
-        IDLE,
-        f"{IN_IDLE} 21 06 00 00 00 00 00 00 -> ok\n{IDLE}",
-        f"{STATUS} -> 00 00 00 00 09 00\n21 06 00 00 00 00 00 00 -> ok\n{IDLE}",
-        f"{STATUS} -> 0f 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> ok\n{IDLE}",
-        f"{STATUS} -> 00 64 00 00 04 00\npause 0.1\n{IN_IDLE} 21 06 00 00 00 00 00 00 -> ok\n{IDLE}",
-        f"{STATUS} -> 00 00 00 00 03 00\npause 0.01\n{IN_IDLE} 21 06 00 00 00 00 00 00 -> ok\n{IDLE}",
-        f"{STATUS} -> 00 00 00 00 06 00\npause 0.01\n{STATUS} -> 00 00 00 00 07 00\npause 0.01\n{IDLE}",
-        f"{STATUS} -> stall\npause 0.05\n{STATUS} -> stall\npause 0.05\n{IDLE}",
+        ("02", IDLE),
+        ("05", f"{IN_IDLE} {ABORT} -> ok\n{IDLE}"),
+        ("09", f"{STATUS} -> 00 00 00 00 09 00\n{ABORT} -> ok\n{IDLE}"),
+        ("0a", f"{STATUS} -> 0f 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> ok\n{IDLE}"),
+        ("04", f"{STATUS} -> 00 64 00 00 04 00\npause 0.1\n{IN_IDLE} {ABORT} -> ok\n{IDLE}"),
+        ("stall", f"{STATUS} -> 00 00 00 00 03 00\npause 0.01\n{IN_IDLE} {ABORT} -> ok\n{IDLE}"),
+        (
+            "07",
+            f"{STATUS} -> 00 00 00 00 06 00\npause 0.01\n{STATUS} -> 00 00 00 00 07 00\npause 0.01\n{IDLE}",
+        ),
+        ("stall", f"{STATUS} -> stall\npause 0.05\n{STATUS} -> stall\npause 0.05\n{IDLE}"),
     ],
 )
-def test_every_way_to_idle(script: str) -> None:
-    player = Script(script)
+def test_every_way_to_idle(state: str, script: str) -> None:
+    player = Script(f"{STATE} -> {state}\n{script}")
+
+    player.play(make_idle(_unit()))
+
+    player.finish()
+
+
+@pytest.mark.parametrize("state", ["03", "06"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        f"{ABORT} -> ok\n{IDLE}",
+        f"{ABORT} -> stall\n{STATUS} -> 0f 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> ok\n{IDLE}",
+    ],
+)
+def test_inv1_what_another_host_left_to_be_carried_out_is_not(state: str, way: str) -> None:
+    """A GETSTATUS would erase a page for it, or start what it had written so far."""
+    player = Script(f"{STATE} -> {state}\n{way}")
 
     player.play(make_idle(_unit()))
 
@@ -202,22 +225,34 @@ def test_every_way_to_idle(script: str) -> None:
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        (f"{STATUS} -> 00 00 00 00 00 00", CauseCode.OUT_OF_STEP),
-        (f"{STATUS} -> 00 00 00 00 01 00", CauseCode.OUT_OF_STEP),
-        (f"{STATUS} -> 00 00 00 00 08 00", CauseCode.OUT_OF_STEP),
+        (f"{STATE} -> 00\n{STATUS} -> 00 00 00 00 00 00", CauseCode.OUT_OF_STEP),
+        (f"{STATE} -> 01\n{STATUS} -> 00 00 00 00 01 00", CauseCode.OUT_OF_STEP),
+        (f"{STATE} -> 08\n{STATUS} -> 00 00 00 00 08 00", CauseCode.OUT_OF_STEP),
         (
-            f"{STATUS} -> 00 00 00 00 04 00\npause 0.01\n" * 6 + f"{STATUS} -> 00 00 00 00 04 00",
+            f"{STATE} -> 04\n"
+            + f"{STATUS} -> 00 00 00 00 04 00\npause 0.01\n" * 6
+            + f"{STATUS} -> 00 00 00 00 04 00",
             CauseCode.STUCK_BUSY,
         ),
         (
-            f"{STATUS} -> 0a 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> ok\n" * 6
+            f"{STATE} -> 0a\n"
+            + f"{STATUS} -> 0a 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> ok\n" * 6
             + f"{STATUS} -> 0a 00 00 00 0a 00",
             CauseCode.OUT_OF_STEP,
         ),
-        (f"{STATUS} -> stall\npause 0.05\n" * 3 + f"{STATUS} -> stall", CauseCode.OUT_OF_STEP),
-        (f"{STATUS} -> timeout", CauseCode.NO_ANSWER),
-        (f"{IN_IDLE} 21 06 00 00 00 00 00 00 -> gone", CauseCode.LINK_LOST),
-        (f"{STATUS} -> 0f 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> stall", CauseCode.OUT_OF_STEP),
+        (
+            f"{STATE} -> stall\n" + f"{STATUS} -> stall\npause 0.05\n" * 3 + f"{STATUS} -> stall",
+            CauseCode.OUT_OF_STEP,
+        ),
+        (f"{STATE} -> timeout", CauseCode.NO_ANSWER),
+        (f"{STATE} -> 0b", CauseCode.OUT_OF_STEP),
+        (f"{STATE} -> 03\n{ABORT} -> gone", CauseCode.LINK_LOST),
+        (f"{STATE} -> 02\n{STATUS} -> timeout", CauseCode.NO_ANSWER),
+        (f"{STATE} -> 05\n{IN_IDLE} {ABORT} -> gone", CauseCode.LINK_LOST),
+        (
+            f"{STATE} -> 0a\n{STATUS} -> 0f 00 00 00 0a 00\n21 04 00 00 00 00 00 00 -> stall",
+            CauseCode.OUT_OF_STEP,
+        ),
     ],
 )
 def test_inv1_what_cannot_be_brought_to_idle_is_left_alone(script: str, code: CauseCode) -> None:
@@ -234,7 +269,7 @@ def test_inv1_what_cannot_be_brought_to_idle_is_left_alone(script: str, code: Ca
 
 
 def _download(text: str, quirks: Quirks = STANDARD, image: bytes = b"*") -> None:
-    player = Script(IDLE + text)
+    player = Script(FOUND_IDLE + text)
     try:
         player.play(DfuHost(_unit(quirks=quirks)).download(image))
     finally:
@@ -321,6 +356,8 @@ def test_block_numbers_wrap() -> None:
             blocks.append(event.setup.value)
             return b""
         state = State.DNLOAD_IDLE if blocks else State.DFU_IDLE
+        if event.setup.dfu_request is Request.GETSTATE:
+            return bytes((state,))
         return StatusReport(status=Status.OK, state=state).encode()
 
     run(DfuHost(_unit(transfer_size=1)).download(bytes(BLOCK_NUMBERS + 2)), answer)
@@ -351,7 +388,7 @@ def _transferred(
     rest: str, attributes: Attribute = TOLERANT, quirks: Quirks = STANDARD
 ) -> tuple[DfuHost, Script]:
     host = DfuHost(_unit(attributes, quirks))
-    script = Script(IDLE + DOWNLOAD + IN_IDLE + rest)
+    script = Script(FOUND_IDLE + DOWNLOAD + IN_IDLE + rest)
     script.play(host.download(b"*"))
     return host, script
 
@@ -433,7 +470,7 @@ def test_inv1_an_upload_would_end_a_download_that_is_not_over() -> None:
 
 
 def test_a_device_that_gives_nothing_says_why() -> None:
-    script = Script(f"{IDLE} A1 02 00 00 00 00 04 00 -> stall\n{STATUS} -> 0b 00 00 00 0a 00")
+    script = Script(f"{FOUND_IDLE} A1 02 00 00 00 00 04 00 -> stall\n{STATUS} -> 0b 00 00 00 0a 00")
 
     with pytest.raises(AttemptFailed) as raised:
         script.play(DfuHost(_unit()).upload(8))

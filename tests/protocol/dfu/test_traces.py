@@ -20,6 +20,7 @@ H743 = MemoryMap.parse("@Internal Flash   /0x08000000/16*128Kg")
 ROM = FunctionalDescriptor.decode(bytes.fromhex("09 21 0B FF 00 00 08 1A 01"))
 
 STATUS = "A1 03 00 00 00 00 06 00"
+STATE = "A1 05 00 00 00 00 01 00"
 
 IDLE = f"{STATUS} -> 00 00 00 00 02 00\n"
 
@@ -59,7 +60,7 @@ def test_t1_enumerate_and_status() -> None:
     raw = bytes((2 + 2 * len(text), 3)) + text.encode("utf-16-le")
     assert MemoryMap.parse(decode_string(raw)) == L4
     unit = Unit.of(interface, quirks_of(0x0483, 0xDF11, 0x2200, text))
-    script = Script(f"select 0\n{IDLE} {IDLE}")
+    script = Script(f"select 0\n{STATE} -> 02\n{IDLE} {STATE} -> 02")
 
     script.play(DfuseHost(unit, L4).select(0))
     assert script.play(identify(unit, Mode.DFU)) is Mode.DFU
@@ -178,6 +179,7 @@ def test_inv2_t6_a_rom_that_vanishes_has_not_said_that_it_leaves(end: str) -> No
 
 def test_t7_abort_in_the_middle_of_a_download() -> None:
     script = Script(f"""
+        {STATE} -> 05
         {STATUS} -> 00 00 00 00 05 00
         {_ABORT}
         {_set_address(0x0800_0000)}
@@ -206,6 +208,7 @@ def test_t8_a_bad_address_and_the_way_back() -> None:
         pause 0.005
         {STATUS} -> 01 00 00 00 0A 00
 
+        {STATE} -> 0A
         {STATUS} -> 01 00 00 00 0A 00
         21 04 00 00 00 00 00 00 -> ok
         {IDLE}
@@ -307,6 +310,7 @@ def test_t12_read_protection() -> None:
         A1 02 02 00 00 00 04 00 -> stall
         {STATUS} -> 0B 00 00 00 0A 00
 
+        {STATE} -> 0A
         {STATUS} -> 0B 00 00 00 0A 00
         21 04 00 00 00 00 00 00 -> ok
         {IDLE}
@@ -324,6 +328,7 @@ def test_t12_read_protection() -> None:
 _OPTIONS = MemoryMap.parse("@Option Bytes  /0x1FFF7800/01*040 e")
 _T13 = f"""
     select 1
+    {STATE} -> 02
     {IDLE}
     {_set_address(0x1FFF_7800)}
     21 01 02 00 00 00 28 00  a0*40 -> ok
@@ -347,6 +352,7 @@ def test_t13_option_bytes(last: str, said: bool) -> None:
 def test_t13_option_bytes_are_read_back_after_the_restart() -> None:
     script = Script(f"""
         select 1
+        {STATE} -> 02
         {IDLE}
         {_set_address(0x1FFF_7800)} {_ABORT}
         A1 02 02 00 00 00 28 00 -> a0*40
@@ -364,6 +370,7 @@ def test_t14_a_tolerant_device() -> None:
     unit = _plain(Attribute.CAN_DOWNLOAD | Attribute.MANIFESTATION_TOLERANT)
     host = DfuHost(unit)
     script = Script(f"""
+        {STATE} -> 02
         {IDLE}
         21 01 00 00 00 00 40 00  11*64 -> ok
         {STATUS} -> 00 0A 00 00 04 00

@@ -1,6 +1,10 @@
 """A procedure, said to a DfuSe device.
 
-Nothing is decided in here.  The steps are said in their order; the first that fails ends it, and nothing is undone.
+The steps are said in their order; the first that fails ends it, and nothing is undone.  One thing only is decided in
+here: a page that does not read back is erased and written once more in the same attempt, as a cell may fail to take one
+pulse and take the next.  The order holds then, too: what was repaired is read back with everything else before the
+commit, and a commit that is repaired begins with the erase of its page.  A page that reads wrong again is a matter of
+the device, and no further erase makes it better.
 """
 
 from __future__ import annotations
@@ -9,14 +13,18 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from firmwarden.drivers.boot.procedures import Commit, ErasePage, Leave, Program, ReadBack
+from firmwarden.drivers.boot.outlook import Stage
+from firmwarden.drivers.boot.procedures import Commit, ErasePage, Leave, Program, ReadBack, within
+from firmwarden.protocol.dfu.dfuse_host import ReadsBackWrong
 from firmwarden.protocol.machine import Milestone
 
 if TYPE_CHECKING:
-    from firmwarden.drivers.boot.outlook import Stage
-    from firmwarden.drivers.boot.procedures import Procedure
+    from collections.abc import Iterable
+
+    from firmwarden.drivers.boot.procedures import Phase, Procedure, Step
     from firmwarden.protocol.dfu.conversation import Conversation
     from firmwarden.protocol.dfu.dfuse_host import DfuseHost
+    from firmwarden.protocol.dfu.memory_map import Sector
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +43,47 @@ def carry_out(host: DfuseHost, plan: Procedure) -> Conversation[bool]:
         Whether the device said that it leaves; if not, only its coming back tells.
 
     Raises:
+        ReadsBackWrong: a page does not hold what was written, and did not the second time.
         AttemptFailed: a step failed.  The device is left as it was then, and told nothing more.
     """
     told = False
+    repaired: set[Sector] = set()
     for phase in plan.phases:
         yield StageBegins(phase.stage)
-        for kind, steps in groupby(phase.steps, type):
-            if kind is ErasePage:
-                yield from host.erase(step.page for step in steps if isinstance(step, ErasePage))
-            elif kind is ReadBack:
-                yield from host.verify(step.segment for step in steps if isinstance(step, ReadBack))
-            elif kind is Leave:
-                for step in steps:
-                    if isinstance(step, Leave):
-                        told = yield from host.leave(plan.image, step.entry)
-            else:
-                yield from host.write(step.segment for step in steps if isinstance(step, Program | Commit))
+        while True:
+            try:
+                told = yield from _say(host, plan, phase.steps)
+                break
+            except ReadsBackWrong as wrong:
+                page = next((each for each in plan.pages if each.address <= wrong.address < each.end), None)
+                if page is None or page in repaired:
+                    raise
+                repaired.add(page)
+                yield from _say(host, plan, _anew(plan, phase, page))
     return told
+
+
+def _say(host: DfuseHost, plan: Procedure, steps: Iterable[Step]) -> Conversation[bool]:
+    told = False
+    for kind, alike in groupby(steps, type):
+        if kind is ErasePage:
+            yield from host.erase(step.page for step in alike if isinstance(step, ErasePage))
+        elif kind is ReadBack:
+            yield from host.verify(step.segment for step in alike if isinstance(step, ReadBack))
+        elif kind is Leave:
+            for step in alike:
+                if isinstance(step, Leave):
+                    told = yield from host.leave(plan.image, step.entry)
+        else:
+            yield from host.write(step.segment for step in alike if isinstance(step, Program | Commit))
+    return told
+
+
+def _anew(plan: Procedure, phase: Phase, page: Sector) -> tuple[Step, ...]:
+    """Return what is to be done to a page before a phase is begun again, in which it read wrong."""
+    stages = {each.stage: each.steps for each in plan.phases}
+    if phase.stage is Stage.INVALIDATE:
+        return ()  # it begins with the erase
+    pieces = (step.segment for step in stages[Stage.WRITE] if isinstance(step, Program))
+    body: tuple[Step, ...] = (ErasePage(page), *(Program(piece) for piece in within(pieces, page)))
+    return (*body, *stages[Stage.VERIFY], *stages[Stage.COMMIT]) if phase.stage is Stage.CHECK else body

@@ -188,8 +188,9 @@ def _failsafe(target: Target, contents: Contents) -> Finding:
     doubt = next(doubts(target, contents), None)
     if doubt is None:
         return Finding(Check.FAILSAFE, Grade.GOOD, RELIED_ON[target.failsafe])
-    return Finding(
-        Check.FAILSAFE,
-        Grade.WAIT,
-        f'{doubt}; an interruption may brick the device, unless its class says failsafe = "none"',
-    )
+    return Finding(Check.FAILSAFE, Grade.WAIT, at_risk(doubt))
+
+
+def at_risk(doubt: str) -> str:
+    """Say what a doubt means for the update, and who decides."""
+    return f'{doubt}; an interruption may brick the device, unless its class says failsafe = "none"'

@@ -13,8 +13,8 @@ addresses from block numbers.  Read-back has to use ascending numbers, as the po
 upload; all blocks but the last have the full transfer size, so again it makes none.
 
 ROMs report no error when they write to a protected sector.  So nothing is believed: ``verify`` reads back, ``Checked``
-keeps account of what is known, and ``leave`` is refused unless the whole image is (invariant 1).  No other method sends
-the empty DNLOAD that starts an image.
+keeps account of what is known, and ``leave`` is refused unless the whole image is, ``return_untouched`` once anything
+was changed (invariant 1).  No other method sends the empty DNLOAD that starts an image.
 
 Source: ST AN3156 rev. 17; AN2606 for the errors of single ROMs; dfu-util 0.11 (dfuse.c).
 """
@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.errors import AttemptFailed
-from firmwarden.model import CauseCode
+from firmwarden.model import Cause, CauseCode
 from firmwarden.protocol.dfu import dfuse
 from firmwarden.protocol.dfu.checked import Checked
 from firmwarden.protocol.dfu.conversation import (
@@ -91,6 +91,28 @@ _LYING_MASS_ERASE: Final = replace(_MASS_ERASE, shortest_s=35.0)
 """How long it can take on an STM32F405; dfu-util waits so long."""
 
 
+class ReadsBackWrong(AttemptFailed):
+    """Memory does not hold what it should.
+
+    Attributes:
+        address: of the first byte that differs.
+        found: what is there, and behind it.
+    """
+
+    def __init__(self, segment: Segment, offset: int, found: bytes) -> None:
+        self.address = segment.address + offset
+        self.found = found[:_EVIDENCE]
+        wanted = segment.data[offset : offset + _EVIDENCE]
+        super().__init__(
+            Cause(
+                code=CauseCode.READ_BACK_DIFFERS,
+                detail=f"0x{self.address:08x} should hold {wanted.hex()} and holds {self.found.hex()}",
+                raw=self.found,
+                offset=offset,
+            )
+        )
+
+
 def blocks_of(image: Iterable[Segment], size: int, erased: int, granule: int = GRANULE) -> Iterator[Segment]:
     """Cut an image into what is written at a time, and leave out what an erased flash holds already.
 
@@ -113,6 +135,9 @@ def blocks_of(image: Iterable[Segment], size: int, erased: int, granule: int = G
 class DfuseHost:
     """One visit of a DfuSe device, on one memory.
 
+    Attributes:
+        touched: something was erased or written, or may have been.
+
     Args:
         unit: the interface.
         memory: the map of the alternate setting.
@@ -127,6 +152,7 @@ class DfuseHost:
         self._erased = erased
         self._granule = granule
         self._checked = Checked()
+        self.touched = False
 
     # --- where to begin ----------------------------------------------------------------------------------
 
@@ -172,6 +198,7 @@ class DfuseHost:
         total = sum(sector.size for sector in wanted)
         done = 0
         yield Writing()
+        self.touched = True
         for sector in wanted:
             self._checked.forget(sector.address, sector.end)
             what = f"erasing 0x{sector.address:08x}"
@@ -191,6 +218,7 @@ class DfuseHost:
             AttemptFailed: it cannot be done.
         """
         yield Writing()
+        self.touched = True
         self._checked.forget()
         patience = _LYING_MASS_ERASE if self._unit.quirks.mass_erase_lies else _MASS_ERASE
         yield from self._command(dfuse.MassErase(), "mass erase", patience)
@@ -228,6 +256,7 @@ class DfuseHost:
         total = sum(len(block.data) for block in blocks)
         done = 0
         yield Writing()
+        self.touched = True
         for block in blocks:
             self._checked.forget(block.address, block.end)
             what = f"writing 0x{block.address:08x}"
@@ -250,6 +279,7 @@ class DfuseHost:
         if not self._memory.allows(options.address, options.end, Access.WRITE):
             raise failure(CauseCode.IMAGE_UNFIT, f"no option bytes at 0x{options.address:08x}")
         yield Writing()
+        self.touched = True
         self._checked.forget()
         yield from self.set_address(options.address)
         what = "writing option bytes"
@@ -295,7 +325,8 @@ class DfuseHost:
         """Read an image back and compare it; what differs is read once more.  Milestones: Progress.
 
         Raises:
-            AttemptFailed: it differs twice, or cannot be read.
+            ReadsBackWrong: it differs twice.
+            AttemptFailed: it cannot be read.
         """
         for segment in joined(image):
             data = yield from self.read(segment.address, len(segment.data))
@@ -303,7 +334,7 @@ class DfuseHost:
                 length = min(self._unit.functional.block_size, len(data) - offset)
                 again = yield from self.read(segment.address + offset, length)
                 if again[:1] != segment.data[offset : offset + 1]:
-                    raise _differs(segment, offset, again)
+                    raise ReadsBackWrong(segment, offset, again)
                 data = data[:offset] + again + data[offset + length :]
             self._checked.learn(segment)
 
@@ -322,6 +353,28 @@ class DfuseHost:
         """
         if not self._checked.holds(image):
             raise OutOfTurn("leave, without the whole image read back and found right")
+        return (yield from self._leave(entry))
+
+    def return_untouched(self, entry: int) -> Conversation[bool]:
+        """Send a device back that came here from its application, and in which nothing was changed.
+
+        Invariant 1 is about images that were not wholly written.  This starts the one that ran until a moment ago, and
+        without it a device would stay dark in its ROM for nothing: because an update has to wait for a person, say.
+        Whether what is at `entry` is what ran, the caller has to know.
+
+        Returns:
+            As `leave`.
+
+        Raises:
+            OutOfTurn: something was erased or written in this visit.  Nothing was sent.
+            AttemptFailed: the device refused.
+        """
+        if self.touched:
+            raise OutOfTurn("return, after something was erased or written")
+        yield from self.make_idle()
+        return (yield from self._leave(entry))
+
+    def _leave(self, entry: int) -> Conversation[bool]:
         yield from self.set_address(entry)
         self._checked.forget()
         reply = yield self._unit.ask(Request.DNLOAD, value=dfuse.COMMAND_BLOCK)
@@ -390,9 +443,3 @@ def _first_difference(wanted: bytes, got: bytes) -> int | None:
     if wanted == got:
         return None
     return next(index for index, (one, other) in enumerate(zip(wanted, got, strict=True)) if one != other)
-
-
-def _differs(segment: Segment, offset: int, got: bytes) -> AttemptFailed:
-    wanted = segment.data[offset : offset + _EVIDENCE]
-    detail = f"0x{segment.address + offset:08x} should hold {wanted.hex()} and holds {got[:_EVIDENCE].hex()}"
-    return failure(CauseCode.READ_BACK_DIFFERS, detail, raw=got[:_EVIDENCE], offset=offset)

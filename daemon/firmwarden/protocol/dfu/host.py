@@ -5,10 +5,10 @@ a device in DFU mode.  What it may do depends on what has been done, by its ``St
 not come to its end, by failure or because the conversation was closed, has left the stage before it and has not
 reached the one behind it.  ``NEEDS`` is the table.
 
-Two steps can start an image: ``manifest``, whose empty DNLOAD puts the received image in force, and ``attach``, which
-resets the device into it.  The first needs a download that was taken to its last byte, the second a manifestation
-in which the device reported no error (invariant 1).  Nothing else in this module sends an empty DNLOAD, or resets a
-device in DFU mode.
+Three steps can start an image.  ``manifest``, whose empty DNLOAD puts the received image in force, needs a download
+that was taken to its last byte; ``attach``, which resets the device into it, a manifestation in which the device
+reported no error; ``return_untouched`` resets a device to which no byte was downloaded, into the image that was there
+before (invariant 1).  Nothing else in this module sends an empty DNLOAD, or resets a device in DFU mode.
 
 Source: USB Device Class Specification for Device Firmware Upgrade, version 1.1, 5 to 7; dfu-util 0.11 and fwupd for
 what devices make of it.
@@ -37,6 +37,7 @@ from firmwarden.protocol.dfu.steps import (
     LONGEST_WAIT_S,
     Unit,
     abort,
+    ask_state,
     expect,
     lost,
     make_idle,
@@ -88,14 +89,14 @@ def identify(unit: Unit, announced: Mode | None) -> Conversation[Mode]:
     Raises:
         AttemptFailed: it does not answer, and that cannot be an application's way to say so.
     """
-    report = yield from poll(unit)
-    if isinstance(report, StatusReport):
-        return Mode.RUN_TIME if report.state.in_application else Mode.DFU
-    if report is Trouble.STALL and announced is not Mode.DFU:
-        return Mode.RUN_TIME  # not all applications know GETSTATUS
-    if report is Trouble.STALL:
+    state = yield from ask_state(unit)
+    if isinstance(state, State):
+        return Mode.RUN_TIME if state.in_application else Mode.DFU
+    if state is Trouble.STALL and announced is not Mode.DFU:
+        return Mode.RUN_TIME  # not all applications know GETSTATE
+    if state is Trouble.STALL:
         return Mode.DFU  # busy with what an earlier host began
-    raise lost(report, "GETSTATUS")
+    raise lost(state, "GETSTATE")
 
 
 def detach(unit: Unit) -> Conversation[None]:
@@ -161,11 +162,13 @@ class DfuHost:
 
     Attributes:
         stage: how far it has come.
+        touched: something was downloaded, or may have been.
     """
 
     def __init__(self, unit: Unit) -> None:
         self.stage = Stage.NOTHING
         self._unit = unit
+        self.touched = False
         self._blocks = 0
         self._manifested = Manifested.SILENT
 
@@ -189,6 +192,7 @@ class DfuHost:
             raise failure(CauseCode.NOT_SUPPORTED, "the device takes no downloads")
         yield from make_idle(unit)
         yield Writing()
+        self.touched = True
         size = unit.functional.block_size
         for block, offset in enumerate(range(0, len(image), size)):
             data = image[offset : offset + size]
@@ -258,10 +262,27 @@ class DfuHost:
         """
         self._begin(Step.ATTACH)
         self.stage = Stage.NOTHING
+        yield from self._to_application()
+
+    def _to_application(self) -> Conversation[None]:
         if self._unit.quirks.detach_leaves:
             yield self._unit.ask(Request.DETACH, value=_DETACH_TIMEOUT_MS)
         else:
             yield ResetPort()
+
+    def return_untouched(self) -> Conversation[None]:
+        """Send a device back into its application that was brought here from it, and to which nothing was sent since.
+
+        It starts what ran a moment ago: the reset is a person's who changed his mind, not the end of an update.
+
+        Raises:
+            OutOfTurn: something was downloaded in this visit.  Nothing was sent.
+            AttemptFailed: the device is not idle.
+        """
+        if self.touched:
+            raise OutOfTurn("return, after a download was begun")
+        yield from make_idle(self._unit)
+        yield from self._to_application()
 
     def upload(self, longest: int) -> Conversation[bytes]:
         """Read what the device gives, until it gives no more or `longest` bytes.  Milestones: Progress.

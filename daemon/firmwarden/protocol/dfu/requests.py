@@ -22,6 +22,7 @@ BLOCK_NUMBERS: Final = 1 << 16
 """wBlockNum has 16 bits and wraps (DFU 1.1, 6.1.1)."""
 
 STATUS_SIZE: Final = 6
+STATE_SIZE: Final = 1
 
 _SETUP: Final = Struct("<BBHHH")
 _WORD: Final = 1 << 16
@@ -205,7 +206,7 @@ class StatusReport:
 
 def decode_state(raw: bytes) -> State:
     """Read the answer to GETSTATE; raises MalformedTransfer when it is not one byte or no state."""
-    if len(raw) != 1:
+    if len(raw) != STATE_SIZE:
         raise MalformedTransfer(f"{len(raw)} byte(s), a state has one")
     return _state(raw[0])
 

@@ -17,12 +17,14 @@ from firmwarden.protocol.dfu.conversation import Control, Conversation, Pause, R
 from firmwarden.protocol.dfu.descriptors import DFUSE, Attribute, DfuInterface, FunctionalDescriptor
 from firmwarden.protocol.dfu.quirks import STANDARD, Quirks, Tongue
 from firmwarden.protocol.dfu.requests import (
+    STATE_SIZE,
     STATUS_SIZE,
     MalformedTransfer,
     Request,
     Setup,
     State,
     StatusReport,
+    decode_state,
 )
 from firmwarden.protocol.dfu.verdicts import failure, verdict
 
@@ -46,6 +48,9 @@ _ZERO_POLLS: Final = 100
 _STALLED_POLLS: Final = 3
 
 _IDLE_ROUNDS: Final = 6
+
+_PENDING: Final = frozenset({State.DNLOAD_SYNC, State.MANIFEST_SYNC})
+"""Where something may wait to be carried out by the next GETSTATUS."""
 
 _TROUBLES: Final[Mapping[Trouble, CauseCode]] = MappingProxyType(
     {
@@ -248,14 +253,21 @@ _WAYS: Final[Mapping[State, _Way]] = MappingProxyType(
 
 
 def make_idle(unit: Unit) -> Conversation[StatusReport]:
-    """Bring a device to dfuIDLE, wherever an earlier host left it, and return what it told first.
+    """Bring a device to dfuIDLE, wherever an earlier host left it, and return what it reported first.
 
-    The first report is worth a look: it may be an error that the last host never read.  Nothing that this sends can
-    start an image, unless the last host told the device to and was cut off before it asked for the result.
+    The first report is worth a look: it may be an error that the last host never read.  What the last host said and
+    did not ask about any more is not carried out: a DfuSe device does that when it is asked for its status, and it
+    may be an erase of another host's, or the command to leave.  So it is asked for its state first, which changes
+    nothing, and whatever waits for a status is aborted.
 
     Raises:
         AttemptFailed: the device cannot be brought there; in run-time mode, among others.
     """
+    if (yield from _tell_state(unit)) in _PENDING:
+        # Where the standard has no ABORT there, the device ends in dfuERROR and has forgotten it, too.
+        aborted = yield unit.ask(Request.ABORT)
+        if aborted is not Trouble.STALL:
+            expect(aborted, "ABORT")
     first = report = yield from _patient_status(unit)
     for _ in range(_IDLE_ROUNDS):
         match _WAYS[report.state]:
@@ -275,6 +287,31 @@ def make_idle(unit: Unit) -> Conversation[StatusReport]:
         f"the device is in {report.state.name} and cannot be brought to dfuIDLE",
         raw=report.encode(),
     )
+
+
+def ask_state(unit: Unit) -> Conversation[State | Trouble]:
+    """GETSTATE, which has no consequences.
+
+    Raises:
+        AttemptFailed: the answer is none that DFU has.
+    """
+    reply = yield unit.ask(Request.GETSTATE, length=STATE_SIZE)
+    if isinstance(reply, Trouble):
+        return reply
+    try:
+        return decode_state(reply)
+    except MalformedTransfer as exc:
+        raise failure(CauseCode.OUT_OF_STEP, f"GETSTATE: {exc}", raw=reply) from exc
+
+
+def _tell_state(unit: Unit) -> Conversation[State | None]:
+    """Return the state; None when the device refuses to tell it, as some do while they are busy."""
+    state = yield from ask_state(unit)
+    if isinstance(state, State):
+        return state
+    if state is Trouble.STALL:
+        return None
+    raise lost(state, "GETSTATE")
 
 
 def _patient_status(unit: Unit) -> Conversation[StatusReport]:

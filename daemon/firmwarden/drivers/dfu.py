@@ -1,0 +1,403 @@
+"""Updates devices by USB DFU 1.0 and 1.1, and by DfuSe, the loader in the ROM of STM32.
+
+What is said is ``protocol/dfu``'s, what is done in which order ``drivers/boot``'s; here is the story around it: who is
+at the place, how a device comes from its application into its loader and back, what must be on disk when, and what
+makes us believe the end.
+
+A device that was brought out of its application is not left in its loader for nothing: as long as nothing was erased
+in the visit it is sent back when the update does not begin.  From the first erase on it stays in its loader, which is
+where the next attempt goes on; so does one that was found there.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from firmwarden.drivers.base import Landing, Step
+from firmwarden.drivers.boot.carry_out import StageBegins, carry_out
+from firmwarden.drivers.boot.contents import Contents
+from firmwarden.drivers.boot.outlook import Failsafe, Stage
+from firmwarden.drivers.boot.preflight import at_risk
+from firmwarden.drivers.boot.reliance import standing_doubt
+from firmwarden.drivers.boot.target import Target
+from firmwarden.drivers.dfu_access import Access, Opened, patience
+from firmwarden.drivers.dfu_meter import Meter
+from firmwarden.drivers.dfu_shell import Shell
+from firmwarden.drivers.dfu_words import (
+    about_application,
+    about_loader,
+    plan_of_stream,
+    plan_unread,
+    plan_words,
+)
+from firmwarden.drivers.dfuse_visit import (
+    Visit,
+    choose,
+    examine,
+    put_back,
+    read_loader_id,
+    read_memories,
+    told_apart,
+)
+from firmwarden.drivers.usb_place import told
+from firmwarden.errors import AttemptFailed, BadImage, MustWait, OpenFailed, PortHeld
+from firmwarden.images.cas import hash_of
+from firmwarden.images.dfu_image import addressed, check_file, streamed
+from firmwarden.model import Cause, CauseCode, Phase, WaitKind
+from firmwarden.protocol.dfu import conversation as talk
+from firmwarden.protocol.dfu.dfuse_host import DfuseHost, ReadsBackWrong
+from firmwarden.protocol.dfu.host import DfuHost
+from firmwarden.protocol.dfu.quirks import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping
+
+    from firmwarden.drivers.base import Journal, PlannedStep, Progress
+    from firmwarden.drivers.dfu_settings import DfuSettings
+    from firmwarden.drivers.dfuse_visit import Memory, Planned
+    from firmwarden.drivers.usb_place import Shown
+    from firmwarden.model import LinkStats, UsbAddress
+    from firmwarden.protocol.dfu.conversation import Conversation
+    from firmwarden.protocol.machine import Milestone
+    from firmwarden.transport.usb_link import UsbPorts
+
+
+class DfuDriver:
+    """One attempt at one DFU device; implements ``drivers/base.Driver``.
+
+    Attributes:
+        warnings: what an update that nobody watches would have waited for.
+    """
+
+    def __init__(
+        self,
+        settings: DfuSettings,
+        address: UsbAddress,
+        journal: Journal,
+        *,
+        ports: UsbPorts,
+        expected_version: str,
+    ) -> None:
+        """Take what the attempt needs.
+
+        Args:
+            settings: of the device's class.
+            address: where the device is.
+            journal: the durable side.
+            ports: the way there.
+            expected_version: what the application must tell, where it tells a version.
+        """
+        self.warnings: list[str] = []
+        self._settings = settings
+        self._address = address
+        self._journal = journal
+        self._expected_version = expected_version
+        self._shell = Shell(self._pass)
+        self._access = Access(settings, address, ports, self._shell)
+        self._place = self._access.place
+        self._meter = Meter()
+        self._stopping = False
+        self._returning = False
+        self._erasing = False
+        self._planned: Planned | None = None
+
+    @property
+    def progress(self) -> Progress:
+        """Where the attempt is."""
+        return self._meter.progress
+
+    @property
+    def stats(self) -> LinkStats:
+        """The counters of all control transfers of this attempt."""
+        return self._shell.stats
+
+    def request_stop(self) -> None:
+        """Stop at the next boundary between commands."""
+        self._stopping = True
+
+    # --- update --------------------------------------------------------------------------------------
+
+    async def update(self, image: bytes) -> Landing:
+        """Write ``image``, read it back, start it, see that it is back; see ``drivers/base.Driver``."""
+        with _told():
+            check_file(image, self._settings.image)
+            self._wait_for_word(self._standing_doubt())
+            shown = await self._place.find()
+            ran = await self._access.mode(shown) is Mode.RUN_TIME
+            if ran:
+                self._stop_if_asked()
+                self._meter.step(Step.ENTER)
+                shown = await self._access.enter(shown)
+            self._meter.step(Step.PROBE)
+            async with self._access.opened(shown) as loader:
+                write = self._write_addressed if loader.unit.dfuse else self._write_stream
+                evidence = await write(loader, image, ran=ran)
+        self._meter.step(Step.CONFIRM)
+        return await self._landed(shown, image, evidence)
+
+    async def _write_addressed(self, loader: Opened, image: bytes, *, ran: bool) -> str:
+        """Update by DfuSe; return what came of it, for a person."""
+        memories = await loader.run(read_memories(loader.interface, loader.unit.quirks))
+        visit = self._visit(loader, memories[0])
+        contents = Contents()
+        try:
+            visit = self._visit_of(loader, memories, image)
+            planned = await loader.run(self._examine(visit, image, ran=ran))
+            contents = planned.contents
+            if planned.doubt is not None:
+                self._wait_or_warn(*planned.doubt)
+            self._planned = planned
+            said = await loader.run(carry_out(visit.host, planned.plan))
+        except ReadsBackWrong as wrong:
+            raise told_apart(wrong, contents) from wrong
+        except Exception:
+            if ran and not visit.host.touched:
+                await self._return(loader, put_back(visit))
+            raise
+        held = "read back whole" if planned.plan.writes else "there already and read back whole"
+        return f"the image was {held}" + ("" if said else "; the loader did not say that it leaves")
+
+    def _visit_of(self, loader: Opened, memories: tuple[Memory, ...], image: bytes) -> Visit:
+        """Choose the memory of an image."""
+        segments = addressed(image, self._settings.image)
+        memory = choose(memories, segments, self._settings.alternate)
+        return replace(self._visit(loader.with_memory(memory.text), memory), image=segments)
+
+    def _visit(self, loader: Opened, memory: Memory) -> Visit:
+        settings = self._settings
+        resident = settings.failsafe is Failsafe.RESIDENT_LOADER
+        base = min(region.address for region in memory.map.regions)
+        target = Target(
+            memory=memory.map,
+            failsafe=settings.failsafe,
+            declared=settings.declared,
+            family=settings.family,
+            application=(settings.application_at or base) if resident else None,
+        )
+        return Visit(
+            host=DfuseHost(loader.unit, memory.map, erased=target.erased, granule=target.granule),
+            target=target,
+            block_size=loader.unit.functional.block_size,
+            setting=memory.setting if len(loader.interface.alternates) > 1 else None,
+        )
+
+    def _examine(self, visit: Visit, image: bytes, *, ran: bool) -> Conversation[Planned]:
+        unfinished = self._journal.unfinished
+        return examine(visit, unfinished=unfinished, same_image=self._is_same(image), ran=ran)
+
+    async def _write_stream(self, loader: Opened, image: bytes, *, ran: bool) -> str:
+        """Update by plain DFU; return what came of it, for a person."""
+        host = DfuHost(loader.unit)
+        try:
+            content = streamed(image, self._settings.image)
+            self._wait_for_word(self._doubt_of_stream())
+            self._meter.step(Step.WRITE, len(content))
+            await loader.run(host.download(content))
+        except Exception:
+            if ran and not host.touched:
+                await self._return(loader, host.return_untouched())
+            raise
+        await self._journal.ending()
+        self._meter.step(Step.LEAVE)
+        manifested = await loader.run(host.manifest())
+        await loader.run(host.attach())
+        return manifested.value
+
+    # --- the aftermath -------------------------------------------------------------------------------
+
+    async def confirm(self) -> Landing:
+        """Look what became of an attempt that ended unknown; see ``drivers/base.Driver``.
+
+        Nothing is sent to a device that shows its mode.
+
+        Raises:
+            AttemptFailed: also when it is in its loader; the next attempt reads back whether it has to be written.
+        """
+        self._meter.step(Step.CONFIRM)
+        shown = await self._place.wait_for(self._place.may_be_application, self._settings.return_within_s)
+        with _told():
+            return await self._conclude(shown, "the device was told to start the image", again=False)
+
+    async def _landed(self, loader: Shown, image: bytes, evidence: str) -> Landing:
+        def is_back(shown: Shown) -> bool:
+            # What has left may still be shown for a moment.
+            return shown.seen.address != loader.seen.address and self._place.may_be_application(shown)
+
+        within_s = patience(self._settings.return_within_s, loader.quirks)
+        shown = await self._place.wait_for(is_back, within_s)
+        unfinished = self._journal.unfinished
+        before = unfinished is not None and unfinished.phase is Phase.ENDING and self._is_same(image)
+        try:
+            with _told():
+                return await self._conclude(shown, evidence, again=before)
+        except PortHeld as exc:
+            # Too late for "nothing was sent".
+            return _unknown(f"{evidence}; asking whether it started has to wait: {exc}")
+
+    async def _conclude(self, shown: Shown | None, evidence: str, *, again: bool) -> Landing:
+        """Conclude from what is at the place.
+
+        Args:
+            shown: that.
+            evidence: what is known of the image.
+            again: an attempt before had told the device to start the same image.
+        """
+        place = self._place
+        if shown is None:
+            return _unknown(f"{evidence}, and nothing came back at {self._address}")
+        if not place.is_known(shown) or place.is_another(shown):
+            return _unknown(f"{evidence}, and at {self._address} there is {shown} now")
+        if await self._access.mode(shown) is not Mode.RUN_TIME:
+            if again:
+                detail = f"{evidence}, twice, and the device comes back in its loader"
+                raise _failed(CauseCode.FIRMWARE_CORRUPT, detail)
+            raise _failed(CauseCode.NOT_STARTED, f"{evidence}, and the device is in its loader")
+        facts = shown.seen.facts
+        if self._settings.version is None:
+            return Landing(confirmed=True, evidence=f"{evidence}; it is back as {told(facts)}")
+        version = self._settings.version.read(facts)
+        if version is None:
+            return _unknown(f"{evidence}; it is back as {told(facts)}, which tells no version")
+        if version == self._expected_version:
+            return Landing(
+                confirmed=True, evidence=f"the application says that it is {version}", version=version
+            )
+        detail = f"the application says that it is {version}, not {self._expected_version}"
+        if self._settings.failsafe is Failsafe.GOLDEN_BANK:
+            # A ROM that is told to leave jumps into bank 1, whatever it would choose after a reset.
+            return _unknown(f"{evidence}; {detail}; it may be the golden image, until the next reset")
+        raise AttemptFailed(Cause(code=CauseCode.VERSION_MISMATCH, detail=detail, raw=version.encode()))
+
+    # --- asked by people -----------------------------------------------------------------------------
+
+    async def info(self) -> Mapping[str, str | int]:
+        """Say what the device tells of itself, without bringing it into its loader; see ``drivers/base.Driver``."""
+        with _told():
+            shown = await self._place.find()
+            if await self._access.mode(shown) is Mode.RUN_TIME:
+                return about_application(shown)
+            async with self._access.opened(shown) as loader:
+                if not loader.unit.dfuse:
+                    return about_loader(shown, loader.unit, (), None)
+                memories = await loader.run(read_memories(loader.interface, loader.unit.quirks))
+                host = self._visit(loader, memories[0]).host
+                number = await loader.run(read_loader_id(host, self._settings.family))
+                return about_loader(shown, loader.unit, memories, number)
+
+    async def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
+        """Say phase by phase what ``update`` would do; a device that runs its application is left there."""
+        settings = self._settings
+        with _told():
+            check_file(image, settings.image)
+            doubt = self._standing_doubt()
+            shown = await self._place.find()
+            if await self._access.mode(shown) is Mode.RUN_TIME:
+                return plan_unread(settings, doubt, self._expected_version)
+            async with self._access.opened(shown) as loader:
+                if not loader.unit.dfuse:
+                    content = streamed(image, settings.image)
+                    return plan_of_stream(
+                        settings, self._doubt_of_stream(), len(content), self._expected_version
+                    )
+                memories = await loader.run(read_memories(loader.interface, loader.unit.quirks))
+                visit = self._visit_of(loader, memories, image)
+                try:
+                    planned = await loader.run(self._examine(visit, image, ran=False))
+                except MustWait as exc:
+                    return plan_unread(settings, str(exc), self._expected_version)
+                return plan_words(settings, planned, self._expected_version)
+
+    # --- on the way ----------------------------------------------------------------------------------
+
+    async def _return(self, loader: Opened, way: Conversation[object]) -> None:
+        """Send a device back, if it lets itself be."""
+        self._returning = True
+        with suppress(AttemptFailed):
+            await loader.run(way)
+
+    async def _pass(self, milestone: Milestone) -> None:
+        """Stop if that is wished, make durable what has to be, and count."""
+        if self._returning:
+            return
+        if milestone != StageBegins(Stage.LEAVE):
+            # With the whole image in place, starting it is quicker than writing it once more.
+            self._stop_if_asked()
+        match milestone:
+            case StageBegins(stage):
+                await self._begin(stage)
+            case talk.Writing() if not self._erasing:
+                await self._erase_starts()
+            case talk.Progress(done, total):
+                self._meter.count(done, total)
+
+    async def _begin(self, stage: Stage) -> None:
+        if self._planned is not None:
+            self._meter.begin(stage, self._planned.plan)
+        if stage.journal is Phase.ENDING:
+            await self._journal.ending()
+        elif stage is Stage.INVALIDATE:
+            await self._erase_starts()
+
+    async def _erase_starts(self) -> None:
+        self._erasing = True
+        await self._journal.erase_starting(self._planned.mark if self._planned else None)
+
+    def _stop_if_asked(self) -> None:
+        if self._stopping:
+            detail = (
+                "stopped while the device holds no whole image"
+                if self._erasing
+                else "stopped before anything was erased"
+            )
+            raise _failed(CauseCode.STOPPING, detail)
+
+    def _wait_for_word(self, doubt: str | None) -> None:
+        if doubt is not None:
+            self._wait_or_warn(WaitKind.FAILSAFE, doubt)
+
+    def _wait_or_warn(self, kind: WaitKind, reason: str) -> None:
+        if not self._settings.attended:
+            raise MustWait(kind, reason)
+        if reason not in self.warnings:
+            self.warnings.append(reason)
+
+    def _standing_doubt(self) -> str | None:
+        settings = self._settings
+        doubt = standing_doubt(settings.failsafe, settings.declared, settings.family)
+        return None if doubt is None else at_risk(doubt)
+
+    def _doubt_of_stream(self) -> str | None:
+        if self._settings.failsafe in {Failsafe.RESIDENT_LOADER, Failsafe.NONE}:
+            return None
+        said = self._settings.failsafe.value
+        return at_risk(
+            f'its class says failsafe = "{said}", and what starts the device is a loader of its own'
+        )
+
+    def _is_same(self, image: bytes) -> bool:
+        unfinished = self._journal.unfinished
+        return unfinished is not None and unfinished.image == hash_of(image)
+
+
+def _failed(code: CauseCode, detail: str) -> AttemptFailed:
+    return AttemptFailed(Cause(code=code, detail=detail))
+
+
+def _unknown(evidence: str) -> Landing:
+    cause = Cause(code=CauseCode.END_UNANSWERED, detail=evidence)
+    return Landing(confirmed=False, evidence=evidence, cause=cause)
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Turn what an image or the way to a device brings into an attempt's cause."""
+    try:
+        yield
+    except PortHeld:
+        raise
+    except OpenFailed as exc:
+        raise _failed(CauseCode.OPEN_FAILED, str(exc)) from exc
+    except BadImage as exc:
+        raise _failed(CauseCode.IMAGE_UNFIT, str(exc)) from exc
