@@ -36,11 +36,13 @@ from firmwarden.model import (
 )
 from firmwarden.service.conclude import Conclusion
 from firmwarden.service.outcome import outcome_message
+from firmwarden.simulate.dfu.description import read_bus
+from firmwarden.simulate.dfu.faults import parse_fault as parse_dfu_fault
 from firmwarden.simulate.faults import parse_fault
 from support.pages import DOCS, Shown, block_after, fenced, inline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 HOW_TO = DOCS / "how-to"
 
@@ -54,7 +56,14 @@ def is_manifest(snippet: Shown) -> bool:
     return "[release]" in snippet.text
 
 
-@pytest.mark.parametrize("snippet", [each for each in SNIPPETS if not is_manifest(each)], ids=str)
+def is_bus(snippet: Shown) -> bool:
+    return re.search(r'^port = "', snippet.text, re.MULTILINE) is not None
+
+
+CONFIGURATIONS = [each for each in SNIPPETS if not is_manifest(each) and not is_bus(each)]
+
+
+@pytest.mark.parametrize("snippet", CONFIGURATIONS, ids=str)
 def test_a_configuration_on_a_page_is_good(snippet: Shown, tmp_path: Path) -> None:
     text = snippet.text
     if "[[device]]" not in text and "[firmwarden]" not in text:
@@ -70,6 +79,14 @@ def test_a_configuration_on_a_page_is_good(snippet: Shown, tmp_path: Path) -> No
 @pytest.mark.parametrize("snippet", [each for each in SNIPPETS if is_manifest(each)], ids=str)
 def test_a_manifest_on_a_page_is_good(snippet: Shown) -> None:
     parse_manifest(snippet.text.encode(), "shown.toml")
+
+
+@pytest.mark.parametrize("snippet", [each for each in SNIPPETS if is_bus(each)], ids=str)
+def test_simulated_devices_on_a_page_are_good(snippet: Shown, tmp_path: Path) -> None:
+    file = tmp_path / "usb.toml"
+    file.write_text(snippet.text, encoding="utf-8")
+
+    read_bus(file)
 
 
 def test_every_way_into_a_loader_is_shown() -> None:
@@ -96,7 +113,7 @@ def test_a_command_on_a_page_is_understood(
     monkeypatch.chdir(tmp_path)
     _, *arguments = shlex.split(shown.text.partition("|")[0], comments=True)
     for image in arguments:
-        if image.endswith(".img"):
+        if image.endswith((".img", "usb.toml")):
             Path(image).touch()  # must be there to be understood
     command: click.Command = main
     # A command remembers the names of its help from the context that it meets first.
@@ -128,11 +145,16 @@ def test_commands_in_the_prose_exist() -> None:
 
 def test_faults_on_the_pages_are_understood() -> None:
     page = (HOW_TO / "test-against-simulated-devices.md").read_text(encoding="utf-8")
-    kinds = "abort|cut|corrupt|drop|noise|reboot|mute|wedge|lose|delay|duplicate"
-    shown = re.findall(rf"`((?:{kinds})(?:@[^`]+)?)`|--fault (?:\d+:)?(\S+)", page)
-    assert shown
+    mdfu, dfu = page.split("\n## USB DFU devices\n")
+    check_faults(mdfu, "abort|cut|corrupt|drop|noise|reboot|mute|wedge|lose|delay|duplicate", parse_fault)
+    check_faults(dfu, "power|unplug|stall|lost|unanswered|broken|short|lie|stuck", parse_dfu_fault)
+
+
+def check_faults(part: str, kinds: str, parse: Callable[[str], object]) -> None:
+    shown = re.findall(rf"`((?:{kinds})(?:@[^`]+)?)`|--fault (?:\d+:)?(\S+)", part)
+    assert len(shown) > 5
     for told, typed in shown:
-        parse_fault(told or typed)
+        parse(told or typed)
 
 
 # --- scripts ---------------------------------------------------------------------------------------------

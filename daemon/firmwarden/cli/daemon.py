@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from firmwarden.config import Config, DeviceClass
+    from firmwarden.transport.usb import UsbBus
 
 config_option = click.option(
     "--config",
@@ -28,11 +30,37 @@ config_option = click.option(
 
 @click.command()
 @config_option
-def run(config: Path) -> None:
+@click.option(
+    "--simulated-usb",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Update the simulated devices of this file instead of what is on the USB.",
+)
+def run(config: Path, simulated_usb: Path | None) -> None:
     """Run the daemon until it is told to stop."""
     from firmwarden.app.daemon import run_daemon
 
-    sys.exit(run_daemon(config))
+    with ExitStack() as stack:
+        usb = None if simulated_usb is None else stack.enter_context(_simulated(simulated_usb))
+        sys.exit(run_daemon(config, usb))
+
+
+@contextmanager
+def _simulated(file: Path) -> Iterator[UsbBus]:
+    """Run the devices that a file describes."""
+    from firmwarden.simulate.dfu.backend import SimBackend
+    from firmwarden.simulate.dfu.description import read_bus
+    from firmwarden.simulate.dfu.lister import SimLister
+    from firmwarden.simulate.dfu.running import RunningBus
+    from firmwarden.toml.document import BadToml
+    from firmwarden.transport.usb import UsbBus
+
+    try:
+        described = read_bus(file)
+    except (BadToml, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
+    with RunningBus(described) as running:
+        yield UsbBus(SimLister(running.bus), lambda: SimBackend(running.bus))
 
 
 @click.command()

@@ -8,6 +8,7 @@ is not held while a transfer waits, so one device never keeps another from answe
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from firmwarden.protocol.dfu.conversation import Trouble
 from firmwarden.simulate.dfu.engine import Withheld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from firmwarden.protocol.dfu.conversation import Reply
     from firmwarden.protocol.dfu.requests import Setup
@@ -106,6 +107,12 @@ class SimBus:
             if device is not None:
                 device.bus_reset(self._clock())
             return device is not None and self._find(seen) is not None
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Keep everybody else from the devices, for a look at them."""
+        with self._lock:
+            yield
 
     # --- inside --------------------------------------------------------------------------------------------
 
