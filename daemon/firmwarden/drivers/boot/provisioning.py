@@ -18,9 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from firmwarden.drivers.boot.declared import fault_of_part
 from firmwarden.drivers.boot.facts import FLASH_BASE, WORD
 from firmwarden.drivers.boot.lookup import contradiction, family_of, second_bank
 from firmwarden.drivers.boot.option_block import ENTRY, LAYOUTS, Change
+from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.boot.reads import Read
 from firmwarden.drivers.boot.vectors import VECTORS_SIZE, Vectors, could_be_stack
 from firmwarden.errors import Refused
@@ -57,7 +59,7 @@ def setting_of(part: str) -> Setting:
     """
     family = family_of(part)
     if family is None:
-        raise Refused(f"nothing is known of a part {part}: name it in full, like STM32L476RG")
+        raise Refused(f"{fault_of_part(part, Failsafe.BFB2)}")
     check = family.bank_check
     if check is None:
         raise Refused(f"the ROM of {family.title} does not look for a bank to start; {_instead(family)}")
