@@ -197,6 +197,14 @@ SITUATIONS = {
         should="Nothing new: no release of its class",
         next="Nothing, until there is something to do.",
     ),
+    "withdrawn in the middle": Situation(
+        device=replace(RUNS_ONE, complete=False),
+        job=ended(JobState.CANCELLED, CauseCode.WITHDRAWN),
+        wanted=NOTHING,
+        should="Nothing new: no release of its class",
+        runs="No complete image",
+        next="Nothing, until there is a release for it: it holds no complete image and waits in its loader.",
+    ),
     "pair latched, nothing else": Situation(
         job=ended(JobState.FAILED, CauseCode.INVALID_FILE),
         wanted=Desired(None, "every release of its class is latched for it"),
@@ -265,7 +273,7 @@ def test_why(situation: Situation) -> None:
     each = situation
     assert sentences.should_run(each.wanted).startswith(each.should)
     assert sentences.runs(each.device, each.job).startswith(each.runs)
-    comes = sentences.next_step(each.job, each.wait, each.wanted, each.latches, 86_400.0)
+    comes = sentences.next_step(each.device, each.job, each.wait, each.wanted, each.latches, 86_400.0)
     assert comes.startswith(each.next)
     commands = sentences.commands(
         each.device, each.job, each.wait, each.wanted, each.latches, paused=each.paused

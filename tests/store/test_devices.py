@@ -230,3 +230,30 @@ def test_what_hangs_on_a_unit_cannot_lose_it(ledger: Ledger) -> None:
     wear_out(ledger, id_, 1)
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         ledger._do("DELETE FROM devices")  # noqa: SLF001  the schema is under test
+
+
+def test_inv4_a_person_may_say_where_a_unit_is(ledger: Ledger) -> None:
+    by_serial, other = enroll(ledger, 1), enroll(ledger, 2)
+    port = get(ledger, other).port
+    moved = ledger.take_place(by_serial, port)
+    assert (moved.key, moved.port) == ("serial:1", port)
+    assert get(ledger, other).port == "", "nobody else is looked for there"
+    by_port = ledger.enroll(PANEL, "port:a", label="", port="a", serial="", now=NOON).id
+    moved = ledger.take_place(by_port, "b")
+    assert (moved.key, moved.port) == ("port:b", "b")
+    gone = ledger.enroll(PANEL, "port:c", label="", port="c", serial="", now=NOON).id
+    for word in ("known", "forgotten"):
+        with pytest.raises(Refused, match=f"{gone} goes by c, or did until it was forgotten"):
+            ledger.take_place(by_port, "c")
+        if word == "known":
+            ledger.forget(gone)
+    assert get(ledger, by_port) == moved
+
+
+def test_a_unit_is_not_looked_for_where_another_is_now(ledger: Ledger) -> None:
+    device = enroll(ledger, 1)
+    before = get(ledger, device)
+    ledger.displaced(device, "elsewhere")
+    assert get(ledger, device) == before
+    ledger.displaced(device, before.port)
+    assert get(ledger, device) == replace(before, port="")

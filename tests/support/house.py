@@ -109,7 +109,7 @@ class House:
         self.conclusions: list[tuple[Conclusion, Hook | None]] = []
         self.plugged = set(units)
         names = sorted({ClassName(policy.name) for policy in policies})
-        self.rules = [ClassRule(name=name, tcp=tuple(map(self._address, self._of(name)))) for name in names]
+        self.rules = [self._rule(name) for name in names]
         self.registry = Registry(store=store, clock=self.clock, rules=self.rules)
         self.shelf = Shelf()
         self.warden = Warden(
@@ -129,10 +129,10 @@ class House:
         """Instead of the scripted driver, by the unit's name."""
 
     def make_driver(self, job: Job, address: Address, journal: Journal) -> Driver:
-        assert isinstance(address, TcpAddress)
-        if address.host in self.drivers:
-            return self.drivers[address.host](job, journal)
-        return ScriptedDriver(self.units[address.host], journal)
+        name = self._at(address)
+        if name in self.drivers:
+            return self.drivers[name](job, journal)
+        return ScriptedDriver(self.units[name], journal)
 
     # --- what happens around it
 
@@ -143,7 +143,7 @@ class House:
 
     async def scan(self) -> None:
         """See which units are plugged in."""
-        sightings = tuple(Sighting(address=self._address(name)) for name in sorted(self.plugged))
+        sightings = tuple(self._sighting(name) for name in sorted(self.plugged))
         came = await self.registry.take(sightings)
         if came is not None:
             self.warden.plugged(came)
@@ -172,7 +172,7 @@ class House:
     async def device(self, name: str) -> Device:
         """Of a unit, by the unit's name."""
         devices = await self.store.run(lambda ledger: ledger.devices())
-        return next(each for each in devices if each.key == f"port:tcp-{self._address(name)}")
+        return next(each for each in devices if each.key == self._key(name))
 
     async def job(self, name: str) -> Job:
         """The newest job of a unit."""
@@ -236,6 +236,22 @@ class House:
         """Names begin with the class."""
         return [name for name in self.units if name.startswith(device_class)]
 
+    # --- how units show themselves
+
+    def _rule(self, device_class: ClassName) -> ClassRule:
+        return ClassRule(name=device_class, tcp=tuple(map(self._address, self._of(device_class))))
+
+    def _sighting(self, name: str) -> Sighting:
+        return Sighting(address=self._address(name))
+
+    def _key(self, name: str) -> str:
+        return f"port:tcp-{self._address(name)}"
+
+    def _at(self, address: Address) -> str:
+        """The name of the unit that is there now."""
+        assert isinstance(address, TcpAddress)
+        return address.host
+
     @staticmethod
     def _address(name: str) -> TcpAddress:
         return TcpAddress(host=name, port=4000)
@@ -251,6 +267,7 @@ async def living(
     before_commit: Callable[[], None] | None = None,
     after_commit: Callable[[], None] | None = None,
     change: Callable[[House], None] | None = None,
+    make: type[House] = House,
 ) -> AsyncGenerator[House]:
     """Start the service: recover, scan, plan and run, and take it down at the end.
 
@@ -263,11 +280,12 @@ async def living(
         before_commit: see ``Store.open``.
         after_commit: see ``Store.open``.
         change: done before anything runs.
+        make: how the units show themselves.
     """
     store = await Store.open(path, inline=inline, before_commit=before_commit, after_commit=after_commit)
     try:
         # The event loop's clock cannot be read in the store's thread.
-        house = House(store, VirtualClock() if inline else SystemClock(), units, policies)
+        house = make(store, VirtualClock() if inline else SystemClock(), units, policies)
         if change is not None:
             change(house)
         log_recovered(await store.run(lambda ledger: recover(ledger, house.clock.wall())))

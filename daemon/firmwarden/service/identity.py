@@ -3,22 +3,28 @@
 A class knows its units by the serial number or by the port, as its ``identity`` says; there is no falling back
 from one to the other, and no first one found.  What is ambiguous is a conflict: nothing is written there until
 the plugs or the configuration say more (invariant 4).
+
+A unit that is updated over the USB itself may show itself in its loader, under other ids; ``loaders`` tells whose.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.model import SerialAddress, TcpAddress
+from firmwarden.model import SerialAddress, TcpAddress, UsbAddress
+from firmwarden.protocol.dfu.quirks import is_shared
+from firmwarden.service.loaders import Loader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from firmwarden.model import ClassName, Device, DeviceId, Sighting
 
+_Identity = tuple["ClassName", str]
+"""Class and key."""
 _RELOAD: Final = "then `systemctl reload firmwarden`"
 
 
@@ -37,11 +43,21 @@ class ClassRule:
     interface: int | None = None
     tcp: tuple[TcpAddress, ...] = ()
     baud: int = 115_200
+    dfu: bool = False
+    """Its units are USB devices as a whole, not ttys."""
+    loader: tuple[int, int] | None = None
+    """Vendor and product of a unit in its loader, where that is a USB device."""
+    place: str | None = None
+    """Of a USB device, as ``UsbFacts.port`` names it; may have wildcards."""
 
     def matches(self, sighting: Sighting) -> bool:
         """Tell whether a port is one of this class."""
         if isinstance(sighting.address, TcpAddress):
             return sighting.address in self.tcp
+        if isinstance(sighting.address, UsbAddress) != self.dfu:
+            return False
+        if self.may_be_loader(sighting):
+            return True
         if self.path is not None and not self.names(sighting):
             return False
         if self.usb is None and self.serial is None and self.interface is None:
@@ -51,8 +67,25 @@ class ClassRule:
             usb is not None
             and self.usb in {None, (usb.vendor_id, usb.product_id)}
             and self.interface in {None, usb.interface}
-            and (self.serial is None or fnmatchcase(usb.serial or "", self.serial))
+            and self.fits_serial(usb.serial or "")
+            and self.fits_place(sighting)
         )
+
+    def may_be_loader(self, sighting: Sighting) -> bool:
+        """Tell whether a port may be a unit of this class in its loader."""
+        usb = sighting.usb
+        if usb is None or self.loader != (usb.vendor_id, usb.product_id):
+            return False
+        # Under ids of the product's own that stay the same it is told as its application is.
+        return (self.loader != self.usb or is_shared(*self.loader)) and self.fits_place(sighting)
+
+    def fits_serial(self, serial: str) -> bool:
+        """Tell whether a serial number may be one of this class."""
+        return self.serial is None or fnmatchcase(serial, self.serial)
+
+    def fits_place(self, sighting: Sighting) -> bool:
+        """Tell whether units of this class may be at a place."""
+        return self.place is None or fnmatchcase(usb_port(sighting), self.place)
 
     def names(self, sighting: Sighting) -> list[str]:
         """The names of a port that the path pattern finds, sorted."""
@@ -111,6 +144,8 @@ class Conflict:
     """Known devices that may be meant, sorted."""
     detail: str
     """Between what, and what settles it."""
+    place: str = ""
+    """Of a loader of which it cannot be said whose it is; a person may say it by that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +163,8 @@ class _Candidate:
     rule: ClassRule
     sighting: Sighting
     key: str
+    loader: Loader | None = None
+    """Where the unit shows itself in it."""
 
 
 def roll(rules: Sequence[ClassRule], sightings: Iterable[Sighting], known: Iterable[Device]) -> Roll:
@@ -140,70 +177,121 @@ def roll(rules: Sequence[ClassRule], sightings: Iterable[Sighting], known: Itera
         sightings: all that one scan found.
         known: every device of the store; ``port`` is where it was last present, as ``Presence.port`` named it.
     """
-    devices = {(device.device_class, device.key): device for device in known}
-    occupied: defaultdict[str, list[Sighting]] = defaultdict(list)
-    alike: defaultdict[tuple[ClassName, str], list[_Candidate]] = defaultdict(list)
-    present: list[Presence] = []
-    conflicts: list[Conflict] = []
-
+    scan = _Scan(rules, {(device.device_class, device.key): device for device in known})
     for sighting in sightings:
-        matching = [rule for rule in rules if rule.matches(sighting)]
-        key = matching[0].key(sighting) if matching else None
+        scan.sort(sighting)
+    scan.sort_loaders()
+    scan.settle()
+    return Roll(
+        present=tuple(sorted(scan.present, key=lambda presence: (presence.device_class, presence.key))),
+        conflicts=tuple(sorted(scan.conflicts, key=lambda conflict: (conflict.ports, conflict.detail))),
+    )
+
+
+@dataclass(slots=True)
+class _Scan:
+    """One scan, as far as it is sorted."""
+
+    rules: Sequence[ClassRule]
+    devices: Mapping[_Identity, Device]
+    occupied: defaultdict[str, list[Sighting]] = field(default_factory=lambda: defaultdict(list))
+    running: set[_Identity] = field(default_factory=set)
+    """Units whose application was seen."""
+    alike: defaultdict[_Identity, list[_Candidate]] = field(default_factory=lambda: defaultdict(list))
+    loaders: list[Loader] = field(default_factory=list)
+    present: list[Presence] = field(default_factory=list)
+    conflicts: list[Conflict] = field(default_factory=list)
+
+    def sort(self, sighting: Sighting) -> None:
+        """Sort a port by what is seen of it alone; loaders wait until all else is sorted."""
+        matching = [rule for rule in self.rules if rule.matches(sighting)]
+        loader = _loader(matching, sighting)
+        if loader is not None:
+            self.loaders.append(loader)
+            return
         if sighting.usb is not None:
-            occupied[usb_port(sighting)].append(sighting)
+            self.occupied[usb_port(sighting)].append(sighting)
+        keys = {rule.name: rule.key(sighting) for rule in matching}
+        self.running |= {(name, key) for name, key in keys.items() if key is not None}
+        key = keys[matching[0].name] if matching else None
         if len(matching) == 1 and key is not None:
-            alike[matching[0].name, key].append(_Candidate(matching[0], sighting, key))
+            self.alike[matching[0].name, key].append(_Candidate(matching[0], sighting, key))
         elif matching:
             detail = (
                 _no_serial(sighting, matching[0])
                 if len(matching) == 1
                 else _several_classes(sighting, matching)
             )
-            concerned = {device for rule in matching for device in _concerned(rule, sighting, devices)}
-            conflicts.append(_conflict([sighting], matching, concerned, detail))
+            concerned = {device for rule in matching for device in _concerned(rule, sighting, self.devices)}
+            self.conflicts.append(_conflict([sighting], matching, concerned, detail))
 
-    told_apart = {
-        candidate.sighting
-        for candidates in alike.values()
-        for candidate in candidates
-        if candidate.rule.by_serial
-    }
-    for identity, candidates in alike.items():
-        first, device = candidates[0], devices.get(identity)
-        if len(candidates) > 1:
-            doubles = [candidate.sighting for candidate in candidates]
-            concerned = set() if device is None else {device.id}
-            conflicts.append(_conflict(doubles, [first.rule], concerned, _same_key(first, doubles)))
-            continue
-        presence = _presence(first, device)
-        in_its_place = [
-            other
-            for other in occupied.get(presence.moved_from or "", [])
-            if other not in told_apart or serial_number(other) == presence.serial
-        ]
-        if device is not None and in_its_place:
-            detail = _old_port_occupied(presence, device.id, in_its_place)
-            conflicts.append(_conflict([first.sighting], [first.rule], {device.id}, detail))
-        else:
-            present.append(presence)
+    def sort_loaders(self) -> None:
+        """Sort the loaders by whose they may be."""
+        devices = self.devices.values()
+        riddles = []
+        for loader in self.loaders:
+            owners = loader.owners(devices, self.running)
+            if len(owners) == 1:
+                owner = owners[0]
+                candidate = _Candidate(owner.rule, loader.sighting, owner.key, loader)
+                self.alike[owner.rule.name, owner.key].append(candidate)
+            else:
+                riddles.append((loader, owners))
+        for loader, owners in riddles:
+            lost = [] if owners else loader.lost(devices, self.running | self.alike.keys())
+            concerned = {owner.device.id for owner in owners if owner.device} | {unit.id for unit in lost}
+            detail = loader.riddle(owners, lost)
+            said = _conflict([loader.sighting], loader.rules, concerned, detail)
+            self.conflicts.append(replace(said, place=loader.place))
 
-    return Roll(
-        present=tuple(sorted(present, key=lambda presence: (presence.device_class, presence.key))),
-        conflicts=tuple(sorted(conflicts, key=lambda conflict: (conflict.ports, conflict.detail))),
-    )
+    def settle(self) -> None:
+        """Say who is present where only one port may be a unit, and nothing else may be it."""
+        told_apart = {
+            candidate.sighting
+            for candidates in self.alike.values()
+            for candidate in candidates
+            if candidate.rule.by_serial
+        }
+        for identity, candidates in self.alike.items():
+            first, device = candidates[0], self.devices.get(identity)
+            if len(candidates) > 1:
+                doubles = [candidate.sighting for candidate in candidates]
+                concerned = set() if device is None else {device.id}
+                self.conflicts.append(_conflict(doubles, [first.rule], concerned, _same_key(first, doubles)))
+                continue
+            presence = _presence(first, device)
+            in_its_place = [
+                other
+                for other in self.occupied.get(presence.moved_from or "", [])
+                if other not in told_apart or serial_number(other) == presence.serial
+            ]
+            if device is not None and in_its_place:
+                detail = _old_port_occupied(presence, device.id, in_its_place)
+                self.conflicts.append(_conflict([first.sighting], [first.rule], {device.id}, detail))
+            else:
+                self.present.append(presence)
 
 
 def usb_port(sighting: Sighting) -> str:
-    """Name the port of a USB device, the interface included; empty for other ports."""
+    """Name the port of a USB device, for a tty with its interface; empty for other ports."""
     usb = sighting.usb
     if usb is None:
         return ""
-    return usb.port or f"usb-{usb.topology}-if{usb.interface}"
+    interface = "" if usb.interface is None else f"-if{usb.interface}"
+    return usb.port or f"usb-{usb.topology}{interface}"
 
 
 def serial_number(sighting: Sighting) -> str:
     """The serial number that a USB device shows, empty where there is none."""
     return "" if sighting.usb is None else sighting.usb.serial or ""
+
+
+def _loader(matching: Sequence[ClassRule], sighting: Sighting) -> Loader | None:
+    """What is seen at a port, where it can be nothing but a loader."""
+    usb = sighting.usb
+    if usb is None or not matching or not all(rule.may_be_loader(sighting) for rule in matching):
+        return None
+    return Loader(sighting=sighting, usb=usb, place=usb_port(sighting), rules=matching)
 
 
 def _presence(candidate: _Candidate, device: Device | None) -> Presence:
@@ -212,12 +300,15 @@ def _presence(candidate: _Candidate, device: Device | None) -> Presence:
         sighting = replace(sighting, address=replace(sighting.address, baud=rule.baud))
     port = rule.port(sighting)
     moved = rule.by_serial and device is not None and device.port not in {"", port}
+    serial = serial_number(sighting)
+    if candidate.loader is not None and (device is not None or candidate.loader.shared):
+        serial = "" if device is None else device.serial  # that of its application
     return Presence(
         device_class=rule.name,
         key=candidate.key,
         sighting=sighting,
         port=port,
-        serial=serial_number(sighting),
+        serial=serial,
         known=None if device is None else device.id,
         moved_from=device.port if moved and device is not None else None,
     )

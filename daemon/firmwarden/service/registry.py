@@ -14,11 +14,11 @@ import anyio
 import structlog
 
 from firmwarden.events import LogEvent
-from firmwarden.model import TcpAddress
+from firmwarden.model import TcpAddress, UsbAddress
 from firmwarden.service.identity import Conflict, Presence, Roll, roll
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from firmwarden.model import Address, ClassName, Device, DeviceId, Sighting
     from firmwarden.service.clock import Clock
@@ -136,6 +136,11 @@ class Registry:
     ) -> tuple[Roll, dict[DeviceId, Presence]]:
         known = {device.id: device for device in ledger.devices()}
         taken = roll(self._rules, sightings, known.values())
+        still_here = {presence.known for presence in taken.present}
+        for device_id in self._here.keys() - still_here:
+            if device_id in known:
+                gone = known[device_id]
+                ledger.seen(device_id, port=gone.port, serial=gone.serial, label=gone.label, now=now)
         here: dict[DeviceId, Presence] = {}
         for presence in taken.present:
             if presence.known is None:
@@ -152,12 +157,21 @@ class Registry:
             label = self._label(device, presence)
             if presence.known not in self._here or label != device.label or presence.port != device.port:
                 ledger.seen(device.id, port=presence.port, serial=presence.serial, label=label, now=now)
+            if isinstance(presence.sighting.address, UsbAddress):
+                self._displace(ledger, device.id, presence, known.values())
             here[device.id] = presence
-        for device_id in self._here.keys() - here.keys():
-            if device_id in known:
-                gone = known[device_id]
-                ledger.seen(device_id, port=gone.port, serial=gone.serial, label=gone.label, now=now)
         return taken, here
+
+    @staticmethod
+    def _displace(ledger: Ledger, here: DeviceId, presence: Presence, known: Iterable[Device]) -> None:
+        """Look for nobody else of a class in its loader where one is now.
+
+        But for those that were left half done: should a loader turn up there, it may well be theirs.
+        """
+        for device in known:
+            same = (device.device_class, device.port) == (presence.device_class, presence.port)
+            if same and device.id != here and device.complete is not False:
+                ledger.displaced(device.id, presence.port)
 
     def _label(self, device: Device, presence: Presence) -> str:
         template = self._labels.get(presence.device_class)

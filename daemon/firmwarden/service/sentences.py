@@ -49,7 +49,12 @@ def runs(device: Device, job: Job | None) -> str:
 
 
 def next_step(
-    job: Job | None, wait: Wait | None, wanted: Desired | None, latches: Sequence[Latch], again_after_s: float
+    device: Device,
+    job: Job | None,
+    wait: Wait | None,
+    wanted: Desired | None,
+    latches: Sequence[Latch],
+    again_after_s: float,
 ) -> str:
     """What will happen next and when."""
     if job is not None and not job.state.final:
@@ -66,6 +71,8 @@ def next_step(
             again = instant(job.updated_at + again_after_s)
             return f"Nothing until {again}: then it is tried again, or when it is plugged anew or a person retries."
         return f"Nothing by itself: job {job.id} ended {job.state.value}. A new release or a retry starts another."
+    if device.complete is False and wanted is not None and wanted.release is None:
+        return "Nothing, until there is a release for it: it holds no complete image and waits in its loader."
     return "Nothing, until there is something to do."
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from firmwarden.model import Device, DeviceId, Latch, Release
+    from firmwarden.service.identity import Conflict
     from firmwarden.service.warden import Warden
     from firmwarden.store.ledger import Ledger
     from firmwarden.store.store import Store
@@ -181,17 +182,20 @@ class Wishes:
         return await self._wish(work, "pin", device, who)
 
     async def adopt(self, device: str, *, old: str | None, running: str | None, who: str) -> str:
-        """Say that a device is one known before under another identity, or what it runs."""
+        """Say that a device is one known before under another identity, or what it runs.
+
+        The device may also be the place of a loader of which it cannot be told whose it is.
+        """
+        riddle = self._riddle_at(device)
 
         def work(ledger: Ledger) -> str:
+            if riddle is not None and old is not None:
+                return self._adopt_loader(ledger, riddle, old, who)
             found = find_device(ledger, device)
             if old is not None:
                 known = find_device(ledger, old)
-                if known.id != found.id and known.id in self._warden.registry.plugged_at:
-                    raise Refused(
-                        f"{known.id} is here itself, at {known.port}: nothing is at two places at once, "
-                        f"so {found.id} is another unit"
-                    )
+                if known.id != found.id:
+                    self._refuse_if_here(known, f"{found.id} is another unit")
                 kept = ledger.adopt(found.id, known.id)
                 self._record(ledger, who, "adopt", kept.id, f"was {found.id}")
                 return f"{found.id} is {kept.id}: its history, wear and latches go on under that id"
@@ -218,6 +222,30 @@ class Wishes:
         text = await self._wish(work, "adopt", device, who)
         self._warden.registry.look_again()
         return text
+
+    def _riddle_at(self, place: str) -> Conflict | None:
+        return next(
+            (riddle for riddle in self._warden.registry.conflicts if place and riddle.place == place), None
+        )
+
+    def _adopt_loader(self, ledger: Ledger, riddle: Conflict, old: str, who: str) -> str:
+        """From now on a known unit is where a loader was found."""
+        known = find_device(ledger, old)
+        self._refuse_if_here(known, f"the loader at {riddle.place} is another unit's")
+        if known.device_class not in riddle.classes:
+            raise Refused(
+                f"{known.id} is a {known.device_class}, and the loader at {riddle.place} may be that of a "
+                f"{' or '.join(riddle.classes)}"
+            )
+        ledger.take_place(known.id, riddle.place)
+        self._record(ledger, who, "adopt", known.id, f"is in its loader at {riddle.place}")
+        return f"the loader at {riddle.place} is that of {known.id} from now on"
+
+    def _refuse_if_here(self, device: Device, therefore: str) -> None:
+        if device.id in self._warden.registry.plugged_at:
+            raise Refused(
+                f"{device.id} is here itself, at {device.port}: nothing is at two places at once, so {therefore}"
+            )
 
     async def forget(self, device: str, *, who: str) -> str:
         """Drop a device that will not come back; its wear and latches are kept."""

@@ -64,6 +64,31 @@ class Devices(Transaction):
         """Record where a unit is now."""
         return self._change(id, port=port, serial=serial, label=label, last_seen=now)
 
+    def displaced(self, id: DeviceId, port: str) -> None:  # noqa: A002
+        """Record that a unit is no longer at ``port``, if it was last seen there: another one is."""
+        self._do("UPDATE devices SET port = '' WHERE id = ? AND port = ?", id, port)
+
+    def take_place(self, id: DeviceId, port: str) -> Device:  # noqa: A002
+        """Record a person's word that a unit is at ``port``, and no other that was last seen there.
+
+        Raises:
+            Refused: it goes by its port, and another unit goes by that one.
+        """
+        device = self._present(id)
+        key = device.key
+        if key.startswith("port:"):
+            key = f"port:{port}"
+            other = self._first(
+                "SELECT id FROM devices WHERE device_class = ? AND key = ? AND id <> ?",
+                device.device_class, key, id,
+            )  # fmt: skip
+            if other is not None:
+                raise Refused(
+                    f"{other['id']} goes by {port}, or did until it was forgotten, and {id} is another unit"
+                )
+        self._do("UPDATE devices SET port = '' WHERE port = ?", port)
+        return self._change(id, key=key, port=port)
+
     def adopt(self, new: DeviceId, old: DeviceId) -> Device:
         """Declare that two records are one unit: ``old`` goes on, where and as what ``new`` was seen.
 

@@ -2,7 +2,15 @@ import pytest
 
 from firmwarden.protocol.dfu.descriptors import DFU_1_1, DFUSE
 from firmwarden.protocol.dfu.memory_map import MemoryMap
-from firmwarden.protocol.dfu.quirks import STANDARD, Mode, Quirks, Tongue, map_of_gd32vf103, quirks_of
+from firmwarden.protocol.dfu.quirks import (
+    STANDARD,
+    Mode,
+    Quirks,
+    Tongue,
+    is_shared,
+    map_of_gd32vf103,
+    quirks_of,
+)
 
 _ST = Quirks(version=DFUSE, mass_erase_lies=True)
 
@@ -72,3 +80,19 @@ def test_a_row_for_one_chip_behind_an_identity_that_many_share(memory: str, stic
 )
 def test_a_serial_number_that_tells_the_size_of_the_flash(serial: str, layout: str | None) -> None:
     assert map_of_gd32vf103(serial) == (MemoryMap.parse(layout) if layout else None)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "product", "shared"),
+    [
+        (0x0483, 0xDF11, True),
+        (0x28E9, 0x0189, True),
+        (0x03EB, 0x2FE4, True),
+        (0x0483, 0x5740, False),
+        (0x1209, 0x0001, False),
+    ],
+)
+def test_inv4_loaders_that_say_nothing_of_the_product_are_known(
+    vendor: int, product: int, shared: bool
+) -> None:
+    assert is_shared(vendor, product) is shared

@@ -148,6 +148,28 @@ _ROWS: Final = (
 )
 
 
+_SHARED: Final = frozenset(
+    {
+        (0x0483, 0xDF11),  # ST: the ROM of nearly every STM32
+        (0x28E9, 0x0189),  # GigaDevice: GD32
+        (0x2E3C, 0xDF11),  # Artery: AT32
+        (0x314B, 0x0106),  # Geehy: APM32
+        (0x1FC9, 0x000C),  # NXP: the ROM of LPC18xx and LPC43xx
+        (0x1EAF, 0x0003),  # LeafLabs' loader, put on boards of all kinds
+        *((0x03EB, product) for product in range(0x2FE2, 0x2FFC)),  # Atmel: one for each part
+    }
+)
+
+
+def is_shared(vendor: int, product: int) -> bool:
+    """Tell whether many products have a loader with these ids, so that they say nothing of the product.
+
+    Nor does the serial number say which unit it is: a ROM makes it of the chip's, by a rule of its own, and clones need
+    not have different ones.  Most of the list is also what betaflight-configurator takes for loaders.
+    """
+    return (vendor, product) in _SHARED
+
+
 def quirks_of(vendor: int, product: int, revision: int, memory: str = "") -> Quirks:
     """Collect what is known of a device; of two rows that say something the later one counts.
 
