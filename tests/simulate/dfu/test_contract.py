@@ -11,7 +11,7 @@ from firmwarden.protocol.dfu.requests import Request, Setup, State
 from firmwarden.protocol.dfu.segments import Segment
 from firmwarden.simulate.dfu.appearance import Mode
 from firmwarden.simulate.dfu.chip import EraseOptions, ErasePage, Landing, Program, ProgramOption
-from firmwarden.simulate.dfu.faults import Fault, Kind
+from firmwarden.simulate.dfu.faults import Act, Fault, Kind
 from firmwarden.simulate.dfu.firmware import Entry, Firmware, Role, RunTime, Service, seal
 from firmwarden.simulate.dfu.flash import CheckBits, Tear
 from firmwarden.simulate.dfu.parts import FLASH_BASE, PARTS
@@ -347,6 +347,30 @@ def test_power_that_goes_with_the_cable_tears_the_page_under_way() -> None:
     bench.wait(1)
     assert bench.device.mode is Mode.ROM
     assert bench.device.landings == {Landing.ROM: 2}
+
+
+def test_inv1_power_that_goes_at_a_granule_tears_it_and_comes_back() -> None:
+    fault = Fault(kind=Kind.POWER, on=Act.PROGRAM, at=3, back_s=0.5)
+    bench = rom(faults=(fault,))
+    assert bench.write(FLASH_BASE, bytes(range(1, 65))) == "GONE"
+    held = flash(bench, 64)
+    assert held[:24] == bytes(range(1, 25))
+    assert held[24:32] not in {b"\xff" * 8, bytes(range(25, 33))}
+    assert held[32:] == b"\xff" * 32
+    bench.wait(1)
+    assert bench.device.mode is Mode.ROM
+    assert bench.write(FLASH_BASE + 2048, bytes(8)).split()[4] == "05", "it strikes once"
+    assert bench.device.faults_struck == {"": 1}
+
+
+def test_power_that_goes_in_an_erase_for_good() -> None:
+    fault = Fault(kind=Kind.POWER, on=Act.ERASE)
+    bench = Bench(settings(L476, OLD, boot0=True, faults=(fault,)))
+    bench.say(f"21 01 00 00 00 00 05 00 {ERASE_FIRST}")
+    bench.say(STATUS)
+    bench.wait(100)
+    assert not bench.device.powered
+    assert flash(bench, 2048) not in {b"\xff" * 2048, OLD.segments[0].data[:2048]}
 
 
 @pytest.mark.parametrize(

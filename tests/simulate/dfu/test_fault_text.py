@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.protocol.dfu.requests import Request
-from firmwarden.simulate.dfu.faults import SYNTAX, Fault, Kind, parse_fault
+from firmwarden.simulate.dfu.faults import SYNTAX, Act, Fault, Kind, parse_fault
 from firmwarden.simulate.fault_text import BadFault
 
 
@@ -25,6 +25,8 @@ from firmwarden.simulate.fault_text import BadFault
         Fault(text="broken@transfer=7", kind=Kind.BROKEN, at=7),
         Fault(text="short@getstate=0", kind=Kind.SHORT, on=Request.GETSTATE),
         Fault(text="lie@getstatus=0,poll=60000", kind=Kind.LIE, on=Request.GETSTATUS, poll_ms=60_000),
+        Fault(text="power@program=4000,back=1", kind=Kind.POWER, on=Act.PROGRAM, at=4000, back_s=1),
+        Fault(text="power@erase=0", kind=Kind.POWER, on=Act.ERASE),
         Fault(text="stuck@detach=0", kind=Kind.STUCK, on=Request.DETACH),
     ],
     ids=lambda fault: fault.text,
@@ -48,6 +50,8 @@ def test_what_is_written_is_understood(fault: Fault) -> None:
         ("power@dnload=1,poll=1", "power has no key poll"),
         ("power@dnload=1,back=-1", "back must be a number from 0"),
         ("power@dnload=1,when=now", "when must be one of before, after"),
+        ("stall@erase=0", "stall does not strike in the flash; power does"),
+        ("power@erase=0,when=after", "power has no key when"),
         ("lie@getstatus=0,poll=16777216", "poll must be a whole number from 0 to 16777215"),
         ("lie@getstatus=0,poll=1,poll=2", "'poll' is given twice"),
     ],
@@ -70,6 +74,7 @@ def test_the_help_has_everything() -> None:
         assert f"  {kind.name.lower()} " in SYNTAX
     for request in Request:
         assert request.name.lower() in SYNTAX
+    assert "  erase, program\n" in SYNTAX
     for line in SYNTAX.partition("Examples:\n")[2].split():
         parse_fault(line)
 

@@ -8,7 +8,7 @@
     part = "stm32l476"
     options = { BFB2 = 1 }
     version = "1.0.0"
-    faults = ["power@dnload=40,back=1"]
+    faults = ["power@program=1000,back=1"]
 
 What is described becomes `DfuSettings`, and a port of the bus to plug the device into.
 """

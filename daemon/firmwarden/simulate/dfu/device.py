@@ -24,13 +24,14 @@ from firmwarden.protocol.dfu.requests import STATUS_SIZE, Request, State, Status
 from firmwarden.simulate.client import SimEvent
 from firmwarden.simulate.dfu import standard
 from firmwarden.simulate.dfu.appearance import MODES, Mode, appearance
-from firmwarden.simulate.dfu.chip import Chip, Landing, Program, Reset
+from firmwarden.simulate.dfu.chip import Chip, ErasePage, Landing, Program, Reset
 from firmwarden.simulate.dfu.engine import Then, Withheld
-from firmwarden.simulate.dfu.faults import Kind
+from firmwarden.simulate.dfu.faults import Act, Kind
 from firmwarden.simulate.dfu.firmware import Entry
+from firmwarden.simulate.dfu.flash import Tear
 from firmwarden.simulate.dfu.identity import serial_of
 from firmwarden.simulate.dfu.parts import FLASH_BASE
-from firmwarden.simulate.dfu.work import PowerLost, When, Worker
+from firmwarden.simulate.dfu.work import Cut, PowerLost, When, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from firmwarden.simulate.dfu.faults import Fault
     from firmwarden.simulate.dfu.identity import Identity
     from firmwarden.simulate.dfu.settings import DfuSettings
-    from firmwarden.simulate.dfu.work import Cut, Moment, SavedWork
+    from firmwarden.simulate.dfu.work import Moment, SavedWork
 
 _DETACH_S: Final = 0.01
 """From the answer to DETACH until a device that detaches by itself is off the bus."""
@@ -66,7 +67,7 @@ class _Life:
     asked: Setup | None = None
     """The request that is held back."""
     struck: tuple[int, ...] = ()
-    """How many transfers each fault has seen."""
+    """How many of the moments that it waits for each fault has seen."""
     cuts: int = 0
 
 
@@ -113,8 +114,11 @@ class SimDfu:
         self._notify = notify
         self._worker = Worker(self.chip, settings.flash_time)
         self._life = _Life(struck=(0,) * len(settings.faults))
+        if any(isinstance(fault.on, Act) for fault in settings.faults):
+            self._worker.watcher = self._watch_flash
         self._identity: Identity | None = None
         self._engine: Engine | None = None
+        self._cut: Fault | None = None
 
     # --- what is to be seen ------------------------------------------------------------------------------
 
@@ -227,7 +231,7 @@ class SimDfu:
             # A watcher sees each operation when it happens, not when the last one is over.
             self._worker.advance(now)
         except PowerLost:
-            self._go_off(now)
+            self._lose_power_at_work(now)
 
     def control(self, setup: Setup, data: bytes, now: float) -> Reply | Withheld:
         """Take a control transfer; `data` is what goes to the device."""
@@ -240,7 +244,7 @@ class SimDfu:
         try:
             reply = self._answer_through(fault, setup, data, now)
         except PowerLost:
-            self._go_off(now)
+            self._lose_power_at_work(now)
             return Trouble.GONE
         self._life.asked = setup if isinstance(reply, Withheld) else None
         return reply
@@ -336,15 +340,36 @@ class SimDfu:
 
     def _fault(self, setup: Setup) -> Fault | None:
         """Return what strikes at this transfer, the first of it if several do."""
+        request = setup.dfu_request
+        return self._struck_at((None,) if request is None else (None, request))
+
+    def _struck_at(self, points: tuple[Request | Act | None, ...]) -> Fault | None:
         seen = list(self._life.struck)
         struck = None
         for number, fault in enumerate(self.settings.faults):
-            if fault.on is None or fault.on is setup.dfu_request:
+            if fault.on in points:
                 if struck is None and fault.strikes(seen[number]):
                     struck = fault
                 seen[number] += 1
         self._life.struck = tuple(seen)
         return struck
+
+    def _watch_flash(self, moment: Moment) -> Cut | None:
+        match moment.operation:
+            case ErasePage():
+                self._cut = self._struck_at((Act.ERASE,))
+            case Program():
+                self._cut = self._struck_at((Act.PROGRAM,))
+            case _:
+                return None
+        return None if self._cut is None else Cut(When.DURING, Tear(0.5, moment.number))
+
+    def _lose_power_at_work(self, now: float) -> None:
+        if self._cut is None:
+            self._go_off(now)
+        else:
+            self._part(self._cut, now)
+            self._cut = None
 
     def _answer_through(self, fault: Fault | None, setup: Setup, data: bytes, now: float) -> Reply | Withheld:
         if fault is None:

@@ -1,13 +1,16 @@
-"""Faults that strike at chosen transfers of a simulated DFU device, as values, and the text they are written in."""
+"""Faults that strike at chosen moments of a simulated DFU device, as values, and the text they are written in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, unique
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.simulate.fault_text import FaultText
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SYNTAX: Final = """\
 A fault is written KIND@POINT=N[,KEY=VALUE...]. Everything counts from 0: @dnload=40 is when 40 downloads have been,
@@ -18,6 +21,9 @@ Points:
   detach, dnload, upload, getstatus, clrstatus, getstate, abort
             this DFU request of the device's life
   transfer  any control transfer, also one of USB's own
+  erase, program
+            this erase of a page or this granule of the flash, which is
+            torn; for power alone
 
 \b
 Kinds and their keys:
@@ -38,7 +44,7 @@ times=K or times=always says how many such requests in a row it strikes; one is 
 
 \b
 Examples:
-  power@dnload=40,back=1
+  power@program=4000,back=1
   stall@getstatus=3,times=2
   lie@getstatus=0,poll=60000
 """
@@ -63,6 +69,14 @@ class Kind(Enum):
     POWER = "the power goes"
 
 
+@unique
+class Act(Enum):
+    """What the flash does."""
+
+    ERASE = "a page is erased"
+    PROGRAM = "a granule is programmed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """Something that goes wrong."""
@@ -70,10 +84,10 @@ class Fault:
     kind: Kind
     text: str = ""
     """As it was written."""
-    on: Request | None = None
-    """At this DFU request; None: at any transfer, also those that are not DFU's."""
+    on: Request | Act | None = None
+    """At this DFU request, or in this act; None: at any transfer, also those that are not DFU's."""
     at: int = 0
-    """How many such transfers come before."""
+    """How many such requests, acts or transfers come before."""
     times: int | None = 1
     """For how many in a row; None: for ever."""
     poll_ms: int = 0
@@ -93,7 +107,11 @@ class Fault:
         return late if self.times is None else min(late, self.times)
 
 
-_POINTS: Final = {**{request.name.lower(): request for request in Request}, "transfer": None}
+_POINTS: Final[Mapping[str, Request | Act | None]] = {
+    **{request.name.lower(): request for request in Request},
+    "transfer": None,
+    **{act.name.lower(): act for act in Act},
+}
 _KINDS: Final = {kind.name.lower(): kind for kind in Kind}
 _WHEN: Final = {"before": False, "after": True}
 
@@ -110,6 +128,8 @@ def parse_fault(text: str) -> Fault:
     if point is None:
         raise reader.error(f"{reader.kind} needs @POINT=N with POINT one of {', '.join(_POINTS)}")
     name, number = point
+    if isinstance(_POINTS[name], Act) and kind is not Kind.POWER:
+        raise reader.error(f"{reader.kind} does not strike in the flash; power does")
     parts = kind in {Kind.UNPLUG, Kind.POWER}
     fault = Fault(
         kind=kind,
@@ -119,7 +139,9 @@ def parse_fault(text: str) -> Fault:
         times=reader.times("1"),
         poll_ms=reader.count("poll", "0", highest=_LONGEST_POLL_MS) if kind is Kind.LIE else 0,
         back_s=reader.seconds("back") if parts else None,
-        after=reader.choice("when", _WHEN, "before") if parts else False,
+        after=reader.choice("when", _WHEN, "before")
+        if parts and not isinstance(_POINTS[name], Act)
+        else False,
     )
     reader.finish()
     return fault
