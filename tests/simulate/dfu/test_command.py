@@ -63,7 +63,7 @@ def test_a_file_that_is_wrong_is_told(tmp_path: Path) -> None:
 def test_the_help_explains_faults() -> None:
     status, output = run("dfu", "--help")
     assert status == 0
-    assert "power@dnload=40,back=1" in output
+    assert "power@program=4000,back=1" in output
 
 
 def image(tmp_path: Path, *arguments: str) -> bytes:
