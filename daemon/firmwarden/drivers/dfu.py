@@ -100,7 +100,7 @@ class DfuDriver:
         self._meter = Meter()
         self._stopping = False
         self._returning = False
-        self._erasing = False
+        self._erasing = self._whole = False
         self._planned: Planned | None = None
 
     @property
@@ -321,9 +321,9 @@ class DfuDriver:
         """Stop if that is wished, make durable what has to be, and count."""
         if self._returning:
             return
-        if milestone != StageBegins(Stage.LEAVE):
-            # With the whole image in place, starting it is quicker than writing it once more.
-            self._stop_if_asked()
+        if milestone in {StageBegins(Stage.CHECK), StageBegins(Stage.LEAVE)}:
+            self._whole = True
+        self._stop_if_asked()
         match milestone:
             case StageBegins(stage):
                 await self._begin(stage)
@@ -345,7 +345,8 @@ class DfuDriver:
         await self._journal.erase_starting(self._planned.mark if self._planned else None)
 
     def _stop_if_asked(self) -> None:
-        if self._stopping:
+        # With the whole image in place, starting it is quicker than writing it once more.
+        if self._stopping and not self._whole:
             detail = (
                 "stopped while the device holds no whole image"
                 if self._erasing

@@ -18,7 +18,7 @@ from firmwarden.drivers.boot.preflight import Check, Grade, preflight, verdict
 from firmwarden.drivers.boot.procedures import procedure
 from firmwarden.drivers.boot.reads import Read, wanted
 from firmwarden.drivers.boot.vectors import VECTORS_SIZE, Vectors, could_be_stack
-from firmwarden.errors import AttemptFailed, BadImage, MustWait
+from firmwarden.errors import AttemptFailed, MustWait
 from firmwarden.model import CauseCode, CommitMark, Phase, WaitKind
 from firmwarden.protocol.dfu.descriptors import MalformedDescriptor
 from firmwarden.protocol.dfu.memory_map import MalformedMap, MemoryMap
@@ -168,11 +168,11 @@ def examine(
     else:
         yield from host.select(visit.setting)
     cut = unfinished is not None and unfinished.phase is Phase.WRITING
-    contents, readable = yield from _read(host, _reads(target, image, whole=not cut))
+    # What speaks against the image alone needs nothing to be read.
+    _not_refused(preflight(target, image, Contents(), block_size=visit.block_size))
+    contents, readable = yield from _read(host, wanted(target, image, whole=not cut))
     findings = preflight(target, image, contents, block_size=visit.block_size, readable=readable)
-    worst = verdict(findings)
-    if worst.grade is Grade.REFUSE:
-        raise failure(worst.code or CauseCode.IMAGE_UNFIT, worst.detail)
+    _not_refused(findings)
     if unfinished is not None and not ran:
         left = recovery.Unfinished(phase=unfinished.phase, mark=unfinished.mark, same_image=same_image)
         match recovery.recover(left, target, image, contents):
@@ -194,11 +194,10 @@ def examine(
     )
 
 
-def _reads(target: Target, image: tuple[Segment, ...], *, whole: bool) -> tuple[Read, ...]:
-    try:
-        return wanted(target, image, whole=whole)
-    except BadImage as exc:
-        raise failure(CauseCode.IMAGE_UNFIT, str(exc)) from exc
+def _not_refused(findings: tuple[Finding, ...]) -> None:
+    worst = verdict(findings)
+    if worst.grade is Grade.REFUSE:
+        raise failure(worst.code or CauseCode.IMAGE_UNFIT, worst.detail)
 
 
 def _read(host: DfuseHost, reads: tuple[Read, ...]) -> Conversation[tuple[Contents, bool]]:

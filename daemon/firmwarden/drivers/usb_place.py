@@ -143,7 +143,7 @@ class Place:
         mode: Mode | None = Mode.RUN_TIME
         if interface is not None:
             mode = announced_mode(interface, quirks)
-        if mode is None and not self._may_run_as(ids_of(facts)):
+        if ids_of(facts) in self._loader and not self._may_run_as(ids_of(facts)):
             mode = Mode.DFU
         elif mode is None and ids_of(facts) not in self._loader:
             mode = Mode.RUN_TIME

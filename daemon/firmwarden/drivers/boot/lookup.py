@@ -29,10 +29,16 @@ def family_of(part: str) -> Family | None:
     )
 
 
-def contradiction(family: Family, memory: MemoryMap) -> str | None:
-    """Say in what the memory that a device shows cannot be the flash of this family; None if it can."""
+def contradiction(family: Family, memory: MemoryMap, *, partly: bool = False) -> str | None:
+    """Say in what the memory that a device shows cannot be the flash of this family; None if it can.
+
+    Args:
+        family: the family.
+        memory: the memory.
+        partly: it need not show the beginning, as a loader does not that keeps itself out of what it shows.
+    """
     sectors = memory.sectors()
-    if sectors[0].address != FLASH_BASE:
+    if sectors[0].address != FLASH_BASE and not (partly and sectors[0].address > FLASH_BASE):
         return f"its memory begins at 0x{sectors[0].address:08x}, not at 0x{FLASH_BASE:08x}"
     strange = sorted({sector.size for sector in sectors} - family.flash.pages)
     if strange:

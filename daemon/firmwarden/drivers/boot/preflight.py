@@ -116,7 +116,8 @@ def preflight(
 def _part(target: Target) -> Finding:
     if target.family is None:
         return Finding(Check.PART, Grade.GOOD, "no part is declared that anything is known of")
-    strange = contradiction(target.family, target.memory)
+    resident = target.failsafe is Failsafe.RESIDENT_LOADER
+    strange = contradiction(target.family, target.memory, partly=resident)
     if strange:
         # Not a word about the image: another unit is on the port, or the class is wrong.
         return Finding(Check.PART, Grade.WAIT, f"the device is no {target.family.title}: {strange}")

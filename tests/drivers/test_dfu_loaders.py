@@ -1,0 +1,264 @@
+"""Updates through loaders of the user's own, plain DFU and DfuSe, and of parts with a golden image."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from firmwarden.drivers.base import Step
+from firmwarden.drivers.boot.outlook import Failsafe, Outlook
+from firmwarden.drivers.dfu_settings import DfuSettings, VersionSource
+from firmwarden.drivers.entry import EnterNone
+from firmwarden.errors import AttemptFailed, MustWait
+from firmwarden.images.dfu_suffix import DfuSuffix, append
+from firmwarden.images.formats import ImageFormat, ImageRules
+from firmwarden.model import CauseCode, Phase
+from firmwarden.protocol.dfu.requests import Request
+from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Entry, Firmware, Role, Service, seal
+from firmwarden.simulate.dfu.parts import FLASH_BASE
+from support.dfu_bench import APPLICATION, CLASS, DEVICE, NEW, OLD, OWN_LOADER, backend, usb_bench
+from support.dfu_simulated import L476, image
+from support.dfu_simulated import settings as simulated
+
+pytestmark = pytest.mark.anyio
+
+PAGE: Final = 2048
+START: Final = FLASH_BASE + 2 * PAGE
+"""Of the application, seal and all, behind the loader."""
+END: Final = FLASH_BASE + 8 * PAGE
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    return backend(request.param)
+
+
+def sealed(name: str, size: int = 5000) -> Firmware:
+    """Make an application that a resident loader starts, if its seal fits."""
+    plain = image(name, L476, size, base=START + SEAL_SPACE, detaches_by=Entry.LOADER)
+    return replace(plain, segments=seal(plain.segments[0].data, START))
+
+
+def stream(firmware: Firmware) -> bytes:
+    """Return an image as one row of bytes."""
+    head, body = firmware.segments
+    return head.data.ljust(SEAL_SPACE, b"\xff") + body.data
+
+
+def loader(service: Service) -> Firmware:
+    """Make a resident loader."""
+    return replace(image("loader", L476, 1000), role=Role.LOADER, service=service)
+
+
+SEALED_OLD, SEALED_NEW = sealed("old"), sealed("new", 4500)
+FILE: Final = append(stream(SEALED_NEW), DfuSuffix(vendor=0x1209, product=0x0001))
+
+PLAIN: Final = DfuSettings(
+    application=frozenset({APPLICATION}),
+    loader=frozenset({OWN_LOADER}),
+    image=ImageRules(format=ImageFormat.DFU, device=True, ids=(APPLICATION, OWN_LOADER)),
+    failsafe=Failsafe.RESIDENT_LOADER,
+    declared=True,
+)
+ADDRESSED: Final = replace(
+    PLAIN, image=ImageRules(format=ImageFormat.RAW, address=START, device=True), family=CLASS.family
+)
+
+
+def device(service: Service, *installed: Firmware) -> Any:  # noqa: ANN401
+    resident = loader(service)
+    return simulated(
+        L476, resident, SEALED_OLD, SEALED_NEW, installed={1: (resident, *(installed or (SEALED_OLD,)))}
+    )
+
+
+TOLERANT = device(Service.of_dfu(START, END))
+DFUSE = device(Service.of_dfuse(START, END))
+
+
+# --- plain DFU --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tolerant", [True, False])
+async def test_a_device_is_updated_by_plain_dfu(*, tolerant: bool) -> None:
+    async with usb_bench(device(Service.of_dfu(START, END, tolerant=tolerant)), PLAIN) as at:
+        noted: list[tuple[str, int]] = []
+        at.book.noted = lambda name: noted.append((name, at.device.transfers[Request.DNLOAD]))
+        driver = at.driver()
+        landing = await driver.update(FILE)
+        assert landing.confirmed
+        assert "it is back as 1209:0001 application new" in landing.evidence
+        assert at.runs == "new"
+        blocks = -(-len(stream(SEALED_NEW)) // 256)
+        assert noted == [("erase-starting", 0), ("ending", blocks)], "the empty download comes behind both"
+        assert at.book.attempts[0].mark is None
+        assert driver.progress.step is Step.CONFIRM
+        await at.cycle()
+        assert at.runs == "new"
+
+
+async def test_inv1_a_loader_that_finds_fault_with_the_image_is_not_left() -> None:
+    """Its own verdict is final, and it goes on waiting for a better one."""
+    async with usb_bench(TOLERANT, PLAIN) as at:
+        wrong = append(stream(SEALED_NEW)[:-1] + b"\x00", DfuSuffix())
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver().update(wrong)
+        assert caught.value.cause.code is CauseCode.FIRMWARE_CORRUPT
+        await anyio.sleep(2)
+        assert at.runs == "service"
+        assert (await at.driver().update(FILE)).confirmed
+
+
+async def test_inv8_a_file_for_another_device_is_refused_before_it_is_looked_at() -> None:
+    async with usb_bench(TOLERANT, PLAIN) as at:
+        other = append(stream(SEALED_NEW), DfuSuffix(vendor=0x1D50, product=0x6018))
+        with pytest.raises(AttemptFailed, match="1d50:6018") as caught:
+            await at.driver().update(other)
+        assert caught.value.cause.code is CauseCode.IMAGE_UNFIT
+        assert at.usb.links == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "raised", "words"),
+    [
+        ({"failsafe": Failsafe.BFB2, "family": CLASS.family}, MustWait, "a loader of its own"),
+        ({"image": ADDRESSED.image}, AttemptFailed, "takes no addresses"),
+    ],
+)
+async def test_what_is_seen_in_the_loader_only_sends_it_back(
+    changes: dict[str, Any], raised: type[Exception], words: str
+) -> None:
+    async with usb_bench(TOLERANT, PLAIN) as at:
+        data = stream(SEALED_NEW) if "image" in changes else FILE
+        with pytest.raises(raised, match=words):
+            await at.driver(**changes).update(data)
+        await anyio.sleep(2)
+        assert (at.runs, at.device.transfers[Request.DNLOAD]) == ("old", 0)
+
+
+async def test_inv1_once_a_download_began_the_device_stays_in_its_loader() -> None:
+    async with usb_bench(TOLERANT, PLAIN) as at:
+        driver = at.driver()
+        at.usb.before = lambda _number: (
+            driver.request_stop() if at.device.transfers[Request.DNLOAD] > 5 else None
+        )
+        with pytest.raises(AttemptFailed) as caught:
+            await driver.update(FILE)
+        assert caught.value.cause.code is CauseCode.STOPPING
+        await anyio.sleep(2)
+        assert at.runs == "service"
+        at.usb.before = lambda _number: None
+        assert (await at.driver().update(FILE)).confirmed
+
+
+async def test_a_loader_that_did_not_hear_that_this_was_all_is_written_to_again() -> None:
+    """It is seen in its loader afterwards, so nothing is in doubt."""
+    async with usb_bench(TOLERANT, PLAIN) as at:
+
+        def deaf(number: int) -> None:
+            if at.book.attempts[-1].phase is Phase.ENDING and at.usb.transfers == number:
+                at.device.reset(anyio.current_time())
+
+        at.usb.before = deaf
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver().update(FILE)
+        assert caught.value.cause.code is CauseCode.LINK_LOST
+        assert at.book.attempts[-1].phase is Phase.ENDING
+        await anyio.sleep(2)
+        at.usb.before = lambda _number: None
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver().confirm()
+        assert caught.value.cause.code is CauseCode.NOT_STARTED
+        assert (await at.driver().update(FILE)).confirmed
+
+
+async def test_what_a_plain_loader_tells_and_how_it_will_be_updated() -> None:
+    async with usb_bench(device(Service.of_dfu(START, END), loader(Service.of_dfu(START, END))), PLAIN) as at:
+        assert at.runs == "service"
+        told = await at.driver().info()
+        assert (told["mode"], told["dfu-version"], told["transfer-size"]) == ("loader", "1.10", 256)
+        assert told["attributes"] == "can-download, can-upload, manifestation-tolerant"
+        steps = await at.driver().plan(FILE)
+        assert [step.step for step in steps] == [Step.WRITE, Step.LEAVE, Step.CONFIRM]
+        assert steps[0].if_interrupted == Outlook.LOADER.value
+        assert str(len(stream(SEALED_NEW))) in steps[0].does
+        steps = await at.driver(failsafe=Failsafe.NONE).plan(FILE)
+        assert steps[0].if_interrupted == Outlook.DEAD.value
+
+
+# --- DfuSe of the user's own --------------------------------------------------------------------------------
+
+
+async def test_a_resident_loader_that_speaks_dfuse() -> None:
+    async with usb_bench(DFUSE, ADDRESSED) as at:
+        landing = await at.driver().update(stream(SEALED_NEW))
+        assert landing.confirmed
+        assert at.runs == "new"
+        assert at.device.chip.flash.wear[:2] == [0, 0], "the loader is not touched"
+
+
+async def test_a_resident_loader_is_only_reset_to_go_back() -> None:
+    """It chooses for itself, so no jump can go wrong."""
+    async with usb_bench(DFUSE, ADDRESSED) as at:
+        driver = at.driver()
+        at.usb.before = lambda number: driver.request_stop() if number == 14 else None
+        with pytest.raises(AttemptFailed):
+            await driver.update(stream(SEALED_NEW))
+        await anyio.sleep(2)
+        assert (at.runs, at.erases) == ("old", 0)
+
+
+async def test_behind_the_rom_only_the_application_is_written() -> None:
+    resident = loader(Service.of_dfuse(START, END))
+    old, new = (replace(each, detaches_by=Entry.JUMP) for each in (SEALED_OLD, SEALED_NEW))
+    settings = simulated(L476, resident, old, new, installed={1: (resident, old)})
+    through_the_rom = replace(ADDRESSED, loader=CLASS.loader, application_at=START)
+    async with usb_bench(settings, through_the_rom) as at:
+        assert (await at.driver().update(stream(SEALED_NEW))).confirmed
+        assert at.runs == "new"
+        assert at.device.chip.flash.wear[:2] == [0, 0]
+        below = replace(through_the_rom.image, address=FLASH_BASE)
+        with pytest.raises(AttemptFailed, match="must at 0x08001000"):
+            await at.driver(image=below).update(stream(SEALED_NEW))
+
+
+async def test_an_application_that_speaks_dfu_itself() -> None:
+    service = Service.of_dfu(START, END)
+    old = replace(SEALED_OLD, detaches_by=Entry.SERVES, service=service)
+    settings = simulated(L476, loader(service), old, SEALED_NEW, installed={1: (loader(service), old)})
+    async with usb_bench(settings, PLAIN) as at:
+        assert (await at.driver().update(FILE)).confirmed
+
+
+# --- two images -------------------------------------------------------------------------------------------
+
+
+GOLDEN: Final = replace(image("golden", L476, 3000), role=Role.GOLDEN)
+
+
+async def test_inv2_a_golden_image_that_answers_is_no_evidence_for_the_other_one() -> None:
+    """A ROM that is told to leave jumps into bank 1; only a reset starts the new image in bank 2."""
+    settings = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
+    version = VersionSource(field="product", expect=re.compile(r"application (\w+)"))
+    async with usb_bench(settings, replace(CLASS, failsafe=Failsafe.GOLDEN_BANK, version=version)) as at:
+        landing = await at.update(NEW, "new")
+        assert not landing.confirmed
+        assert "it may be the golden image, until the next reset" in landing.evidence
+        await at.cycle()
+        assert at.runs == "new"
+        assert (await at.driver(NEW, "new").confirm()).confirmed
+
+
+# --- no way in ----------------------------------------------------------------------------------------------
+
+
+async def test_a_class_without_a_way_into_the_loader() -> None:
+    async with usb_bench(TOLERANT, replace(PLAIN, enter=EnterNone())) as at:
+        with pytest.raises(AttemptFailed, match="knows no way into its loader") as caught:
+            await at.driver().update(FILE)
+        assert caught.value.cause.code is CauseCode.ENTRY_FAILED
+        assert at.usb.links == []
