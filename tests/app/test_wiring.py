@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from firmwarden import config as cfg
 from firmwarden.app import wiring
+from firmwarden.drivers import entry
 from firmwarden.drivers.boot.describe import outlooks
+from firmwarden.drivers.boot.lookup import family_of
+from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSource
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import ClassName
+from firmwarden.service.identity import ClassRule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,3 +84,60 @@ def test_what_an_image_must_be(tmp_path: Path) -> None:
         ),
         "panel": ImageRules(),
     }
+
+
+def test_how_units_are_recognised(tmp_path: Path) -> None:
+    dfu, mdfu = wiring.rules(meter(tmp_path))
+    assert dfu == ClassRule(name=METER, dfu=True, usb=(0x1209, 1), loader=(0x0483, 0xDF11), place="usb-*-1.4")
+    assert mdfu == ClassRule(name=ClassName("panel"), usb=(0x04D8, 0x000A))
+
+
+def test_what_the_driver_gets(tmp_path: Path) -> None:
+    config = meter(
+        tmp_path,
+        """
+part = "STM32F072RB"
+failsafe = "resident-loader"
+image_address = 0x08004000
+[device.dfu]
+loader = "1209:0002"
+alternate = 1
+application = 0x08004000
+enter_within = "1s"
+return_within = "2s"
+version = { from = "revision", expect = "(.+)" }
+""",
+    )
+    settings = wiring.dfu_settings(config.devices[0])
+    assert settings == DfuSettings(
+        application=frozenset({(0x1209, 1)}),
+        loader=frozenset({(0x1209, 2)}),
+        image=wiring.image_rules(config)[METER],
+        failsafe=cfg.Failsafe.RESIDENT_LOADER,
+        declared=True,
+        family=family_of("STM32F072RB"),
+        application_at=0x0800_4000,
+        alternate=1,
+        enter=EnterDetach(),
+        enter_within_s=1.0,
+        return_within_s=2.0,
+        version=VersionSource(field="revision", expect=re.compile("(.+)")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("way", "made"),
+    [
+        ('{ method = "none" }', entry.EnterNone()),
+        ('{ method = "command", argv = ["boot"] }', entry.EnterCommand(argv=("boot",))),
+    ],
+)
+def test_other_ways_into_a_loader(tmp_path: Path, way: str, made: object) -> None:
+    assert wiring.dfu_settings(meter(tmp_path, f"enter = {way}").devices[0]).enter == made
+
+
+def test_what_nobody_said_is_not_declared(tmp_path: Path) -> None:
+    silent = wiring.dfu_settings(meter(tmp_path).devices[0])
+    assert (silent.failsafe, silent.declared, silent.attended) == (cfg.Failsafe.NONE, False, False)
+    daring = wiring.dfu_settings(meter(tmp_path, 'failsafe = "none"').devices[0])
+    assert (daring.failsafe, daring.declared) == (cfg.Failsafe.NONE, True)

@@ -12,7 +12,8 @@ import pytest
     ("module", "unwanted"),
     [
         ("firmwarden.cli", {"anyio", "asyncio", "pydantic", "rich", "sqlite3", "structlog", "tomllib"}),
-        ("firmwarden.app.once", {"pydantic", "pyudev", "rich", "starlette", "tomli", "uvicorn"}),
+        ("firmwarden.app.once", {"pydantic", "pyudev", "rich", "starlette", "tomli", "usb", "uvicorn"}),
+        ("firmwarden.app.named_usb", {"pydantic", "pyudev", "rich", "starlette", "tomli", "uvicorn"}),
         ("firmwarden.app.daemon", {"rich"}),
     ],
 )

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from firmwarden.app import once
+from firmwarden.app.named_stream import StreamTarget
+from firmwarden.app.named_usb import UsbTarget
 from firmwarden.cli.target import parse_endpoint
 from firmwarden.drivers.base import PlannedStep, Step
+from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.errors import AttemptFailed, BadImage, PortHeld
 from firmwarden.model import Cause, CauseCode, SerialAddress, TcpAddress
 from support.memory_desk import LINK_LOST, WRONG_DEVICE
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-    from firmwarden.model import Address
+    from firmwarden.app.named import Target
 
     Run = Callable[..., Result]
     Report = Callable[[dict[str, object]], None]
@@ -52,22 +55,42 @@ FAILED = {"event": "attempt-failed", "attempt": 1, "cause": "link-lost", "detail
 
 
 @pytest.mark.parametrize(
-    ("options", "address"),
+    ("options", "target"),
     [
-        ("--serial /dev/ttyACM0", SerialAddress(path="/dev/ttyACM0", baud=115_200)),
-        ("--serial /dev/ttyACM0 --baud 57600", SerialAddress(path="/dev/ttyACM0", baud=57_600)),
-        ("--tcp panel.local:5559", TcpAddress(host="panel.local", port=5559)),
-        ("--tcp [::1]:5559 --driver mdfu", TcpAddress(host="::1", port=5559)),
+        ("--serial /dev/ttyACM0", StreamTarget(SerialAddress(path="/dev/ttyACM0", baud=115_200))),
+        ("--serial /dev/ttyACM0 --baud 57600", StreamTarget(SerialAddress(path="/dev/ttyACM0", baud=57_600))),
+        ("--tcp panel.local:5559", StreamTarget(TcpAddress(host="panel.local", port=5559))),
+        ("--tcp [::1]:5559 --driver mdfu", StreamTarget(TcpAddress(host="::1", port=5559))),
+        ("--usb 1209:000A", UsbTarget(ids=(0x1209, 0x000A))),
+        (
+            "--usb 0483:df11@1-1.4,36A7,x --driver dfu",
+            UsbTarget(ids=(0x0483, 0xDF11), topology="1-1.4", serial="36A7,x"),
+        ),
+        (
+            (
+                "--usb 1209:0001@3-2 --address 0x08004000 --part STM32F072RB --failsafe resident-loader "
+                "--loader 1209:0002 --application 134234112"
+            ),
+            UsbTarget(
+                ids=(0x1209, 1),
+                topology="3-2",
+                loader=(0x1209, 2),
+                part="STM32F072RB",
+                failsafe=Failsafe.RESIDENT_LOADER,
+                application=0x0800_4000,
+                address=0x0800_4000,
+            ),
+        ),
     ],
 )
-def test_the_device_is_named_by_port(
-    run_alone: Run, image: str, monkeypatch: pytest.MonkeyPatch, options: str, address: Address
+def test_the_device_is_named_by_port_or_ids(
+    run_alone: Run, image: str, monkeypatch: pytest.MonkeyPatch, options: str, target: Target
 ) -> None:
     updates = Updates(0, {"event": "update-finished", "outcome": "succeeded"})
     monkeypatch.setattr(once, "update_once", updates)
     assert run_alone("update", image, *options.split()).exit_code == 0
     assert [str(order.image) for order in updates.orders] == [image]
-    assert [order.address for order in updates.orders] == [address]
+    assert [order.target for order in updates.orders] == [target]
 
 
 @pytest.mark.parametrize(
@@ -76,9 +99,26 @@ def test_the_device_is_named_by_port(
         ("", "Name the device"),
         ("--serial a --tcp b:1", "Name one device"),
         ("--tcp b:1 --baud 9600", "--baud belongs to --serial"),
-        ("--usb 0483:df11", "come with a later version"),
-        ("--serial a --driver dfu", "come with a later version"),
-        ("--serial a --address 0x8000", "come with a later version"),
+        ("--usb 0483:df11 --tcp b:1", "Name one device"),
+        ("--usb 0483", "expected VID:PID[@TOPOLOGY][,SERIAL], such as 0483:df11@1-1.4"),
+        ("--usb 0483:df11@hub", "expected VID:PID"),
+        ("--usb 0483:df11@1-1.", "expected VID:PID"),
+        ("--usb 0483:df11,", "expected VID:PID"),
+        ("--usb 0483:df11 --driver mdfu", "MDFU goes over --serial or --tcp"),
+        ("--usb 0483:df11 --baud 9600", "--baud belongs to --serial"),
+        ("--serial a --driver dfu", "DFU goes over USB"),
+        ("--driver dfu", "DFU goes over USB"),
+        ("--serial a --address 0x8000", "--address belongs to --usb"),
+        ("--tcp b:1 --failsafe none", "--failsafe belongs to --usb"),
+        ("--usb 0483:df11 --address 8g", "expected an address, such as 0x08000000"),
+        ("--usb 0483:df11 --address 0x100000000", "an address has 32 bits"),
+        ("--usb 0483:df11 --address -1", "expected an address"),
+        ("--usb 0483:df11 --loader df11", "expected vendor and product in hexadecimal"),
+        ("--usb 0483:df11 --part STM32L999", "--part: no facts are known of STM32L999"),
+        ("--usb 0483:df11 --failsafe bfb2", "--part: is missing"),
+        ("--usb 0483:df11 --part STM32L476RG --failsafe empty-check", "has no empty check"),
+        ("--usb 0483:df11 --failsafe bfb3", "is not one of"),
+        ("--usb 0483:df11 --application 0", "--application belongs to --failsafe resident-loader"),
         ("--tcp b", "HOST:PORT"),
     ],
 )
@@ -259,7 +299,7 @@ def test_what_ends_before_it_began_is_2(
 
 
 def test_info_is_a_table_or_an_object(run_alone: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(_address: Address) -> Mapping[str, str | int]:
+    def answer(_target: Target) -> Mapping[str, str | int]:
         return {"protocol version": "1.0.0", "buffer size": 512}
 
     monkeypatch.setattr(once, "info_once", answer)
@@ -289,7 +329,7 @@ def test_info_is_a_table_or_an_object(run_alone: Run, monkeypatch: pytest.Monkey
 def test_info_says_why_there_is_none(
     run_alone: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
-    def fail(_address: Address) -> Mapping[str, str | int]:
+    def fail(_target: Target) -> Mapping[str, str | int]:
         raise error
 
     monkeypatch.setattr(once, "info_once", fail)
@@ -302,16 +342,18 @@ def test_info_says_why_there_is_none(
 def test_the_plan_for_an_image_tells_each_step(
     run_alone: Run, image: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(order: once.UpdateOrder) -> tuple[PlannedStep, ...]:
-        return (
+    def answer(order: once.UpdateOrder) -> once.Plan:
+        steps = (
             PlannedStep(step=Step.PROBE, does="Asks what it is.", if_interrupted="nothing changed"),
             PlannedStep(
                 step=Step.WRITE, does=f"Writes {order.image.name}.", if_interrupted="no complete image"
             ),
         )
+        return once.Plan(steps, "It is taken for raw.")
 
     monkeypatch.setattr(once, "plan_once", answer)
     assert run_alone("plan", image, "--serial", "/dev/ttyACM0").stdout.splitlines() == [
+        "It is taken for raw.",
         "probe    Asks what it is.",
         "         If interrupted: nothing changed",
         "write    Writes panel.img.",

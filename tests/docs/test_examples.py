@@ -92,7 +92,7 @@ def test_simulated_devices_on_a_page_are_good(snippet: Shown, tmp_path: Path) ->
 def test_every_way_into_a_loader_is_shown() -> None:
     page = (HOW_TO / "add-a-device-class.md").read_text(encoding="utf-8")
     shown = re.findall(r'^enter = \{ method = "([\w-]+)"', page, re.MULTILINE)
-    assert shown == ["none", "pulse", "touch-1200", "send", "command"]
+    assert shown == ["none", "pulse", "touch-1200", "send", "command", "detach"]
 
 
 # --- commands --------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_a_command_on_a_page_is_understood(
     monkeypatch.chdir(tmp_path)
     _, *arguments = shlex.split(shown.text.partition("|")[0], comments=True)
     for image in arguments:
-        if image.endswith((".img", "usb.toml")):
+        if image.endswith((".bin", ".dfu", ".img", "usb.toml")):
             Path(image).touch()  # must be there to be understood
     command: click.Command = main
     # A command remembers the names of its help from the context that it meets first.

@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import glob
-import grp
-import os
 import random
 import signal
-import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from firmwarden import log
-from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
-from firmwarden.errors import BadImage, OpenFailed
+from firmwarden.app.named import ONE_SHOT
+from firmwarden.errors import BadImage
+from firmwarden.events import LogEvent
 from firmwarden.exit_status import ExitStatus
 from firmwarden.files import Unusable, read_file
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
 from firmwarden.model import (
     Cause,
     CauseCode,
-    ClassName,
     JobState,
     Outcome,
     Release,
-    SerialAddress,
-    Sighting,
-    TcpAddress,
-    UsbAddress,
     WaitKind,
 )
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.feed import Feed
-from firmwarden.service.identity import ClassRule
 from firmwarden.service.outcome import outcome_message
 from firmwarden.service.policy import Budgets
 from firmwarden.service.registry import Registry
 from firmwarden.service.telling import cause_view
 from firmwarden.service.warden import Warden
 from firmwarden.store.store import Store
-from firmwarden.transport.opening import open_link
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
+    from firmwarden.app.named import Target, Way
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
-    from firmwarden.model import Address, CommitMark, ImageHash, Job
+    from firmwarden.model import Address, Attempt, CommitMark, ImageHash, Job
     from firmwarden.service.conclude import Conclusion
 
     Report = Callable[[dict[str, object]], None]
@@ -57,11 +48,11 @@ if TYPE_CHECKING:
 
 TRYING_S: Final = 60.0
 """How long transport trouble is tried again before the command gives up."""
-_GROUP_MAY: Final = stat.S_IRGRP | stat.S_IWGRP
-_CLASS: Final = ClassName("one-shot")
 _POLICY: Final = ClassPolicy(
-    name=_CLASS, budgets=Budgets(attempts=1_000, back_off_s=1.0, back_off_longest_s=8.0)
+    name=ONE_SHOT, budgets=Budgets(attempts=1_000, back_off_s=1.0, back_off_longest_s=8.0)
 )
+_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
+"""Waits that no time ends: the person who is here is told at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +60,7 @@ class UpdateOrder:
     """What to write and where."""
 
     image: Path
-    address: Address
+    target: Target
 
 
 def read_image(path: Path) -> bytes:
@@ -92,64 +83,53 @@ def update_once(order: UpdateOrder, report: Report) -> ExitStatus:
 
     Raises:
         BadImage: the image cannot be used; nothing was sent.
+        NotFound: no device is meant, or it cannot be said which; nothing was sent.
         OpenFailed: no trying again will open that port; nothing was sent.
     """
-    _refuse_hopeless(order.address)
-    return anyio.run(_Once(order, read_image(order.image), report).run)
+    way, content = _prepared(order)
+    if way.remark:
+        report({"event": "image-taken", "detail": way.remark})
+    return anyio.run(_Once(order.image.name, way, content, report).run)
 
 
-def info_once(address: Address) -> Mapping[str, str | int]:
-    """Ask the loader at ``address`` what it is; changes nothing on it.
+def info_once(target: Target) -> Mapping[str, str | int]:
+    """Ask a device's loader what it is; changes nothing on it.
 
     Raises:
         AttemptFailed: no loader answers, or it answers badly.
+        NotFound: no device is meant, or it cannot be said which.
         OpenFailed: the port is of no use to this user, or somebody else has it; nothing was sent.
     """
-    _refuse_hopeless(address)
-    return anyio.run(_driver(address, _NoJournal(), "").info)
+    return anyio.run(target.find().driver(_NoJournal(), "").driver.info)
 
 
-def plan_once(order: UpdateOrder) -> tuple[PlannedStep, ...]:
-    """Say phase by phase what an update would do; touches nothing but the image file.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an update would do."""
+
+    steps: tuple[PlannedStep, ...]
+    remark: str = ""
+    """What was taken for granted."""
+
+
+def plan_once(order: UpdateOrder) -> Plan:
+    """Say phase by phase what an update would do; at most reads from a loader that runs already.
 
     Raises:
+        AttemptFailed: the image cannot go there, or the loader cannot be read.
         BadImage: the image cannot be used.
+        NotFound: no device is meant, or it cannot be said which.
+        OpenFailed: the port is of no use to this user, or somebody else has it.
     """
-    return anyio.run(_driver(order.address, _NoJournal(), "").plan, read_image(order.image))
+    way, content = _prepared(order)
+    driver = way.driver(_NoJournal(), order.image.name).driver
+    return Plan(anyio.run(driver.plan, content), way.remark)
 
 
-def _refuse_hopeless(address: Address) -> None:
-    """Refuse a port that is there and that this user will not be able to use; one that is not there may come."""
-    if not isinstance(address, SerialAddress):
-        return
-    path = Path(address.path)
-    try:
-        status = path.stat()
-    except OSError:
-        return
-    if not stat.S_ISCHR(status.st_mode):
-        raise OpenFailed(f"{path} is no serial port")
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise OpenFailed(f"{path}: permission denied{_way_to_permission(status)}")
-
-
-def _way_to_permission(status: os.stat_result) -> str:
-    if status.st_mode & _GROUP_MAY != _GROUP_MAY or status.st_gid == 0:
-        return "; use sudo"
-    try:
-        group = grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
-        group = str(status.st_gid)
-    return (
-        f"; it is for the group {group!r}: become a member with `sudo usermod --append --groups {group} $USER` "
-        "and log in again, or use sudo"
-    )
-
-
-def _driver(address: Address, journal: Journal, version: str) -> Driver:
-    if isinstance(address, UsbAddress):
-        raise TypeError("MDFU goes over streams of bytes")
-    return MdfuDriver(MdfuSettings(), address, journal, open_link=open_link, expected_version=version)
+def _prepared(order: UpdateOrder) -> tuple[Way, bytes]:
+    way = order.target.find()
+    content = read_image(order.image)
+    return way.carrying(order.image.name, content), content
 
 
 class _NoJournal:
@@ -163,6 +143,27 @@ class _NoJournal:
 
     async def ending(self) -> None:
         raise AssertionError("nothing may be started here")
+
+
+class _Telling:
+    """A journal that lets a driver's warnings be told before anything is erased."""
+
+    def __init__(self, journal: Journal, tell: Callable[[Sequence[str]], None]) -> None:
+        self._journal = journal
+        self._tell = tell
+        self.warnings: Sequence[str] = ()
+        """Of the driver, which is made after its journal."""
+
+    @property
+    def unfinished(self) -> Attempt | None:
+        return self._journal.unfinished
+
+    async def erase_starting(self, mark: CommitMark | None = None) -> None:
+        self._tell(self.warnings)
+        await self._journal.erase_starting(mark)
+
+    async def ending(self) -> None:
+        await self._journal.ending()
 
 
 class _OneImage:
@@ -181,14 +182,18 @@ class _OneImage:
 class _Once:
     """One run of ``firmwarden update``."""
 
-    def __init__(self, order: UpdateOrder, content: bytes, report: Report) -> None:
-        self._order = order
+    def __init__(self, name: str, way: Way, content: bytes, report: Report) -> None:
+        self._name = name
+        self._way = way
         self._content = content
         self._report = report
         self._feed = Feed()
         self._last: Conclusion | None = None
         self._over = anyio.Event()
         self._interrupted = False
+        self._warned: list[str] = []
+        self._left_to_person: Mapping[str, object] | None = None
+        """What only the person can settle: neither this attempt nor another goes on."""
         self._complete: bool | None = None
         """Whether the device holds a complete image; None where nothing was begun that could change it."""
 
@@ -205,7 +210,7 @@ class _Once:
 
     async def _work(self, store: Store) -> None:
         clock = SystemClock()
-        registry = Registry(store=store, clock=clock, rules=[self._rule()])
+        registry = Registry(store=store, clock=clock, rules=[self._way.rule])
         self._warden = warden = Warden(
             store=store,
             registry=registry,
@@ -214,13 +219,13 @@ class _Once:
             feed=self._feed,
             clock=clock,
             dice=random.random,
-            classes={_CLASS: _POLICY},
+            classes={ONE_SHOT: _POLICY},
             parallel=1,
             on_conclusion=lambda conclusion, _hook: self._concluded(conclusion),
         )
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._pass_on)
-            await registry.take((Sighting(address=self._order.address),))
+            await registry.take((self._way.sighting,))
             warden.shelve([self._release()])
             tasks.start_soon(warden.run)
             tasks.start_soon(self._hear_signals)
@@ -230,18 +235,10 @@ class _Once:
             self._feed.close()
             tasks.cancel_scope.cancel()
 
-    def _rule(self) -> ClassRule:
-        address = self._order.address
-        if isinstance(address, SerialAddress):
-            directory, _, name = address.path.rpartition("/")
-            return ClassRule(name=_CLASS, path=f"{directory}/{glob.escape(name)}", baud=address.baud)
-        assert isinstance(address, TcpAddress)  # noqa: S101  (the command line offers no other yet)
-        return ClassRule(name=_CLASS, tcp=(address,))
-
     def _release(self) -> Release:
         return Release(
-            device_class=_CLASS,
-            version=self._order.image.name,
+            device_class=ONE_SHOT,
+            version=self._name,
             sequence=1,
             image=hash_of(self._content),
             size=len(self._content),
@@ -249,7 +246,17 @@ class _Once:
         )
 
     def _make_driver(self, job: Job, address: Address, journal: Journal) -> Driver:
-        return _driver(address, journal, job.version)
+        del address  # the way goes there
+        telling = _Telling(journal, self._warn)
+        attended = self._way.driver(telling, job.version)
+        telling.warnings = attended.warnings
+        return attended.driver
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            if warning not in self._warned:
+                self._warned.append(warning)
+                self._report({"event": "warning", "detail": warning})
 
     def _concluded(self, conclusion: Conclusion) -> None:
         ours = conclusion.cause is not None and conclusion.cause.code is CauseCode.STOPPING
@@ -273,6 +280,9 @@ class _Once:
         async for item in self._feed.read(0):
             data = item["data"]
             self._report(data if item["kind"] == "log" else {"event": "progress", **data})
+            if data.get("event") == LogEvent.JOB_WAITING and data["wait"] in _FOR_A_PERSON:
+                self._left_to_person = {"code": data["wait"], "detail": data["detail"]}
+                self._over.set()
 
     def _finish(self) -> ExitStatus:
         """Tell the end and return the exit status."""
@@ -286,6 +296,9 @@ class _Once:
             if self._complete is False:
                 detail = "the device holds no complete image and waits in its loader for another update"
             return self._give_up("interrupted", Cause(code=CauseCode.STOPPING, detail=detail))
+        if self._left_to_person is not None:
+            self._end("failed", self._left_to_person)
+            return ExitStatus.REFUSED
         wait = next(iter(self._warden.agenda.waits.values()), None)
         if last is None and wait is not None:
             code = CauseCode.PORT_HELD if wait.kind is WaitKind.PORT_HELD else CauseCode.TRANSPORT_EXHAUSTED
@@ -295,15 +308,18 @@ class _Once:
         return self._give_up("failed", Cause(code=CauseCode.TRANSPORT_EXHAUSTED, detail=detail))
 
     def _give_up(self, outcome: str, cause: Cause) -> ExitStatus:
+        self._end(outcome, cause_view(cause))
+        return ExitStatus.INTERRUPTED if self._interrupted else ExitStatus.EXHAUSTED
+
+    def _end(self, outcome: str, cause: Mapping[str, object]) -> None:
         self._report(
             {
                 "event": "update-finished",
                 "outcome": outcome,
-                "cause": {**cause_view(cause), "scope": None},
+                "cause": {**cause, "scope": None},
                 "complete": self._complete,
             }
         )
-        return ExitStatus.INTERRUPTED if self._interrupted else ExitStatus.EXHAUSTED
 
 
 def _exit_status(last: Conclusion) -> ExitStatus:

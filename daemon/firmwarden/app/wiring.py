@@ -13,6 +13,8 @@ from firmwarden.drivers import entry
 from firmwarden.drivers.boot.describe import outlooks
 from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.reliance import standing_doubt
+from firmwarden.drivers.dfu import DfuDriver
+from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSource
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.images.formats import ImageRules
 from firmwarden.model import SerialAddress, UsbAddress
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
+    from firmwarden.drivers.boot.facts import Family
     from firmwarden.model import Address, ClassName, Job
     from firmwarden.service.worker import MakeDriver
     from firmwarden.transport.usb_link import UsbPorts
@@ -59,13 +62,16 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
 def _doubt(device_class: cfg.DeviceClass) -> str:
     if device_class.driver is not cfg.DriverName.DFU:
         return ""
-    family = None if device_class.part is None else family_of(device_class.part)
-    return standing_doubt(*_relied_on(device_class), family) or ""
+    return standing_doubt(*_relied_on(device_class), _family(device_class)) or ""
 
 
 def _power_cuts(device_class: cfg.DeviceClass) -> tuple[PlannedStep, ...]:
     failsafe, _ = _relied_on(device_class)
     return outlooks(failsafe) if device_class.driver is cfg.DriverName.DFU else ()
+
+
+def _family(device_class: cfg.DeviceClass) -> Family | None:
+    return None if device_class.part is None else family_of(device_class.part)
 
 
 def _relied_on(device_class: cfg.DeviceClass) -> tuple[cfg.Failsafe, bool]:
@@ -80,13 +86,14 @@ def rules(config: cfg.Config) -> list[ClassRule]:
             name=device_class.name,
             by_serial=device_class.identity is cfg.Identity.SERIAL,
             path=device_class.match.path,
-            usb=None
-            if device_class.match.usb is None
-            else (device_class.match.usb.vendor_id, device_class.match.usb.product_id),
+            usb=None if device_class.match.usb is None else _pair(device_class.match.usb),
             serial=device_class.match.serial,
             interface=device_class.match.interface,
             tcp=device_class.match.tcp,
             baud=device_class.baud,
+            dfu=device_class.driver is cfg.DriverName.DFU,
+            loader=_pair(device_class.dfu.loader) if device_class.driver is cfg.DriverName.DFU else None,
+            place=device_class.match.port,
         )
         for device_class in config.devices
     ]
@@ -114,8 +121,11 @@ def usb_ids(config: cfg.Config) -> frozenset[tuple[int, int]]:
 def _ids(device_class: cfg.DeviceClass) -> tuple[tuple[int, int], ...]:
     if device_class.driver is not cfg.DriverName.DFU:
         return ()
-    shown = (device_class.match.usb, device_class.dfu.loader)
-    return tuple((each.vendor_id, each.product_id) for each in shown if each is not None)
+    return tuple(map(_pair, filter(None, (device_class.match.usb, device_class.dfu.loader))))
+
+
+def _pair(ids: cfg.UsbId) -> tuple[int, int]:
+    return ids.vendor_id, ids.product_id
 
 
 def image_rules_of(device_class: cfg.DeviceClass) -> ImageRules:
@@ -139,10 +149,7 @@ def hooks(config: cfg.Config) -> dict[ClassName, Hook]:
     }
 
 
-def driver_maker(
-    classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]],
-    usb: UsbPorts,  # noqa: ARG001
-) -> MakeDriver:
+def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]], usb: UsbPorts) -> MakeDriver:
     """Make drivers by the configuration that is in force when an attempt starts."""
 
     def make(job: Job, address: Address, journal: Journal) -> Driver:
@@ -161,7 +168,11 @@ def driver_maker(
                     expected_version=job.version,
                 )
             case cfg.DriverName.DFU:
-                raise NotImplementedError
+                if not isinstance(address, UsbAddress):
+                    raise TypeError("DFU goes over the USB itself")
+                return DfuDriver(
+                    dfu_settings(device_class), address, journal, ports=usb, expected_version=job.version
+                )
             case unreachable:
                 assert_never(unreachable)
 
@@ -185,6 +196,38 @@ def mdfu_settings(device_class: cfg.DeviceClass) -> MdfuSettings:
             honour_delay=device_class.mdfu.honour_delay,
         ),
     )
+
+
+def dfu_settings(device_class: cfg.DeviceClass) -> DfuSettings:
+    """What the DFU driver needs of a class."""
+    tuning = device_class.dfu
+    failsafe, declared = _relied_on(device_class)
+    shown = device_class.match.usb
+    return DfuSettings(
+        application=frozenset() if shown is None else frozenset({_pair(shown)}),
+        loader=frozenset({_pair(tuning.loader)}),
+        image=image_rules_of(device_class),
+        failsafe=failsafe,
+        declared=declared,
+        family=_family(device_class),
+        application_at=tuning.application,
+        alternate=tuning.alternate,
+        enter=_enter_dfu(device_class.enter),
+        enter_within_s=tuning.enter_within,
+        return_within_s=tuning.return_within,
+        version=None
+        if tuning.version is None
+        else VersionSource(field=tuning.version.from_.value, expect=tuning.version.expect),
+    )
+
+
+def _enter_dfu(way: cfg.Enter) -> EnterDetach | entry.EnterCommand | entry.EnterNone:
+    if isinstance(way, cfg.EnterDetach):
+        return EnterDetach()
+    into = _enter(way)
+    if not isinstance(into, entry.EnterCommand | entry.EnterNone):
+        raise TypeError("a DFU interface is no stream of bytes")
+    return into
 
 
 def _enter(way: cfg.Enter) -> entry.Enter:

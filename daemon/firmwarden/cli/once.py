@@ -18,10 +18,11 @@ from firmwarden.errors import AttemptFailed, FirmwardenError
 from firmwarden.exit_status import ExitStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from firmwarden.app.named import Target
+    from firmwarden.app.once import Plan
     from firmwarden.cli.client import Client
-    from firmwarden.model import Address
 
 _HINTS: Final = {
     "no-answer": "Perhaps its application runs: this command knows no way into the loader, a class of the daemon "
@@ -36,7 +37,7 @@ _IMAGE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type
 @click.argument("image", type=_IMAGE)
 @json_option
 @target_options
-def update(address: Address | None, image: Path, *, as_json: bool) -> None:
+def update(target: Target | None, image: Path, *, as_json: bool) -> None:
     """Update one device now, without the daemon.
 
     The exit status is 0 when the device runs the image, 1 when it refused it, 2 when nothing was sent, 3 when there was
@@ -44,7 +45,7 @@ def update(address: Address | None, image: Path, *, as_json: bool) -> None:
     """
     from firmwarden.app.once import UpdateOrder, update_once
 
-    order = UpdateOrder(image=image, address=needed(address))
+    order = UpdateOrder(image=image, target=needed(target))
     with open_screen() as screen:
         narrator = _Narrator(screen, as_json=as_json)
         try:
@@ -61,7 +62,7 @@ def update(address: Address | None, image: Path, *, as_json: bool) -> None:
 @click.command()
 @json_option
 @target_options
-def info(address: Address | None, *, as_json: bool) -> None:
+def info(target: Target | None, *, as_json: bool) -> None:
     """Ask a device's loader what it is.
 
     This opens the port, and some boards reset when that happens.
@@ -70,7 +71,7 @@ def info(address: Address | None, *, as_json: bool) -> None:
 
     output = Output(as_json=as_json)
     try:
-        found = info_once(needed(address))
+        found = info_once(needed(target))
     except FirmwardenError as exc:
         _fail(output, exc)
     output.records(
@@ -83,34 +84,38 @@ def info(address: Address | None, *, as_json: bool) -> None:
 @click.argument("image", type=_IMAGE, required=False)
 @client_command
 @target_options
-def plan(address: Address | None, client: Client, output: Output, image: Path | None) -> None:
+def plan(target: Target | None, client: Client, output: Output, image: Path | None) -> None:
     """Say what would happen, and why not.
 
     Without IMAGE the running daemon is asked about every device. With it, and a device named, every step of that
     update is told; nothing is sent to the device.
     """
     if image is None:
-        if address is not None:
+        if target is not None:
             raise click.UsageError("Which image? `firmwarden plan IMAGE` with the device named.")
         show_plan(client, output)
         return
     from firmwarden.app.once import UpdateOrder, plan_once
 
-    steps = plan_once(UpdateOrder(image=image, address=needed(address)))
+    try:
+        found = plan_once(UpdateOrder(image=image, target=needed(target)))
+    except FirmwardenError as exc:
+        _fail(output, exc)
     output.records(
         (
             {"step": step.step.value, "does": step.does, "if_interrupted": step.if_interrupted}
-            for step in steps
+            for step in found.steps
         ),
-        lambda: (
-            line
-            for step in steps
-            for line in (
-                *paragraph(step.does, first=f"{step.step.value:8} ", indent=" " * 9),
-                *paragraph(f"If interrupted: {step.if_interrupted}", indent=" " * 9),
-            )
-        ),
+        lambda: _plan_lines(found),
     )
+
+
+def _plan_lines(plan: Plan) -> Iterator[str]:
+    if plan.remark:
+        yield from paragraph(plan.remark)
+    for step in plan.steps:
+        yield from paragraph(step.does, first=f"{step.step.value:8} ", indent=" " * 9)
+        yield from paragraph(f"If interrupted: {step.if_interrupted}", indent=" " * 9)
 
 
 class _Narrator:
@@ -138,6 +143,8 @@ class _Narrator:
             click.echo(as_line(event))
             return
         match event["event"]:
+            case "image-taken" | "warning" as kind:
+                self._remark(event["detail"], warning=kind == "warning")
             case "progress":
                 self._screen.progress("", event["step"], event["done"], event["total"])
             case "attempt-started" if event["number"] != self._attempt:
@@ -159,6 +166,11 @@ class _Narrator:
                 level = "info" if event["outcome"] == "succeeded" else "error"
                 for line in paragraph(_end_in_words(event, self._last_cause)):
                     self._screen.line(line, level)
+
+    def _remark(self, detail: str, *, warning: bool) -> None:
+        self._screen.ended("")
+        for line in paragraph(f"Warning: {detail}." if warning else detail):
+            self._screen.line(line, "warning" if warning else "info")
 
 
 def _end_in_words(event: Mapping[str, Any], last_cause: str = "") -> str:
