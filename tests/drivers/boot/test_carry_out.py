@@ -14,7 +14,8 @@ from firmwarden.drivers.boot.procedures import procedure
 from firmwarden.drivers.boot.target import Target
 from firmwarden.errors import AttemptFailed
 from firmwarden.model import CauseCode
-from firmwarden.protocol.dfu.dfuse_host import GRANULE, DfuseHost
+from firmwarden.protocol.dfu.conversation import Control
+from firmwarden.protocol.dfu.dfuse_host import GRANULE, DfuseHost, ReadsBackWrong
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.protocol.dfu.steps import Unit
 from firmwarden.simulate.dfu.chip import Landing, Reset
@@ -158,3 +159,83 @@ def test_leaving_is_the_only_empty_download() -> None:
 
     run(visit(made, planned()), answer)
     assert empty == [True]
+
+
+# --- a page that does not take its bytes -----------------------------------------------------------------
+
+
+class Flaky:
+    """Spoils the first page that it is told to at the beginning of a stage, as often as it is told to."""
+
+    def __init__(self, made: Bench, stage: Stage, page: int, times: int) -> None:
+        self.stages: list[Stage] = []
+        self._made = made
+        self._stage = stage
+        self._page = page
+        self._left = times
+
+    def answer(self, event: Event) -> Reply:
+        if isinstance(event, StageBegins):
+            self.stages.append(event.stage)
+        reply = self._made.answer(event)
+        setup = getattr(event, "setup", None)
+        reads = setup is not None and setup.dfu_request is Request.UPLOAD
+        if reads and self.stages and self.stages[-1] is self._stage and self._left:
+            self._left -= 1
+            self.spoil()
+            return self._made.answer(event)
+        return reply
+
+    def spoil(self) -> None:
+        flash = self._made.device.chip.flash
+        start, _ = flash.span(self._page)
+        # A cell that lost its charge: programming all of a granule to zero is what flash always takes.
+        flash.program(start + 64, bytes(8))
+
+
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_a_page_that_reads_wrong_is_written_once_more_before_the_commit(page: int) -> None:
+    made = bench()
+    flaky = Flaky(made, Stage.VERIFY, page, 1)
+    run(visit(made, planned()), flaky.answer)
+    made.wait(1.0)
+    assert runs(made) is NEW
+    assert made.device.chip.flash.wear[:3] == [1 + (each == page) for each in range(3)]
+
+
+def test_inv3_a_page_that_reads_wrong_again_is_the_device_s_verdict() -> None:
+    made = bench()
+    flaky = Flaky(made, Stage.VERIFY, 1, 100)
+    with pytest.raises(ReadsBackWrong) as raised:
+        run(visit(made, planned()), flaky.answer)
+    assert raised.value.cause.code is CauseCode.READ_BACK_DIFFERS
+    assert raised.value.address == 0x0800_0840
+    assert made.device.chip.flash.wear[:3] == [1, 2, 1], "no page is erased a third time"
+    made.cycle()
+    assert made.device.boot is not None
+    assert made.device.boot.landing is Landing.ROM, "it was not committed"
+
+
+def test_inv1_a_commit_that_reads_wrong_begins_again_with_the_erase_of_its_page() -> None:
+    made = bench()
+    blank: list[bool] = []
+
+    class FirstGranule(Flaky):
+        def spoil(self) -> None:
+            made.device.chip.flash.program(0, bytes(8))
+
+        def answer(self, event: Event) -> Reply:
+            if (
+                isinstance(event, Control)
+                and event.setup.dfu_request is Request.DNLOAD
+                and len(event.data) == 8
+            ):
+                blank.append(made.device.chip.flash.read(0, 8) == b"\xff" * 8)
+            return super().answer(event)
+
+    flaky = FirstGranule(made, Stage.CHECK, 0, 1)
+    run(visit(made, planned()), flaky.answer)
+    made.wait(1.0)
+    assert runs(made) is NEW
+    assert blank == [True, True]
+    assert made.device.chip.flash.wear[:3] == [2, 1, 1]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from firmwarden.errors import AttemptFailed, BadImage
 from firmwarden.model import CauseCode
 from firmwarden.protocol.dfu import dfuse, dfuse_host, host, steps
-from firmwarden.protocol.dfu.conversation import Control, Conversation, Event, Progress, Reply
+from firmwarden.protocol.dfu.conversation import Control, Conversation, Event, Progress, Reply, Writing
 from firmwarden.protocol.dfu.descriptors import Attribute, FunctionalDescriptor
 from firmwarden.protocol.dfu.dfuse import Code
 from firmwarden.protocol.dfu.dfuse_host import DfuseHost
@@ -373,6 +373,36 @@ def test_a_device_that_refuses_to_leave() -> None:
         player.play(leaving)
 
     assert _code(raised) is CauseCode.READ_PROTECTED
+
+
+def test_a_device_in_which_nothing_was_changed_may_go_back() -> None:
+    device, visit = ModelDevice(ROM, LAYOUT), _host()
+    run(visit.read(IMAGE[0].address, 16), device.answer)
+
+    assert run(visit.return_untouched(BASE), device.answer)
+
+    assert not visit.touched
+
+
+@pytest.mark.parametrize("step", ["erase", "mass erase", "write", "options"])
+def test_inv1_once_anything_may_have_changed_nothing_goes_back(step: str) -> None:
+    """Also when the step was begun and not ended."""
+    visit = _host()
+    conversations: dict[str, Conversation[object]] = {
+        "erase": visit.erase(LAYOUT.sectors()[:1]),
+        "mass erase": visit.mass_erase(),
+        "write": visit.write(IMAGE),
+        "options": visit.write_options(IMAGE[0]),
+    }
+    conversation = conversations[step]
+    while not isinstance(event := next(conversation), Control):
+        assert event == Writing()
+    conversation.close()
+
+    with pytest.raises(OutOfTurn):
+        Script("").play(visit.return_untouched(BASE))
+
+    assert visit.touched
 
 
 def test_inv1_only_two_places_can_send_the_empty_download() -> None:

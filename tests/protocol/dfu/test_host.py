@@ -265,6 +265,19 @@ def test_inv1_what_cannot_be_brought_to_idle_is_left_alone(script: str, code: Ca
     assert _code(raised) is code
 
 
+def test_inv1_a_device_goes_back_only_before_anything_was_downloaded() -> None:
+    player = Script(f"{FOUND_IDLE} reset\n{FOUND_IDLE} {DOWNLOAD} {STATUS} -> gone")
+    player.play(DfuHost(_unit()).return_untouched())
+    host = DfuHost(_unit())
+
+    with pytest.raises(AttemptFailed):
+        player.play(host.download(b"*"))
+    with pytest.raises(OutOfTurn):
+        player.play(host.return_untouched())
+
+    player.finish()
+
+
 # --- download ---------------------------------------------------------------------------------------------
 
 
