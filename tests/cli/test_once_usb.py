@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from firmwarden.app import named_usb
+from firmwarden.app import named_usb, once
 from firmwarden.app.named_usb import UsbTarget
 from firmwarden.app.once import UpdateOrder, update_once
 from firmwarden.exit_status import ExitStatus
@@ -17,13 +18,18 @@ from firmwarden.images.dfu_suffix import DfuSuffix, append
 from firmwarden.images.dfuse_file import DfuseFile, DfuseTarget
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.simulate.dfu.backend import SimBackend
+from firmwarden.simulate.dfu.description import DescribedDevice
 from firmwarden.simulate.dfu.device import SimDfu
 from firmwarden.simulate.dfu.faults import Fault, Kind
+from firmwarden.simulate.dfu.files import FileFormat, encode
 from firmwarden.simulate.dfu.firmware import RunTime
+from firmwarden.simulate.dfu.kinds import Kind as ProductKind
+from firmwarden.simulate.dfu.kinds import make_update
 from firmwarden.simulate.dfu.lister import SimLister
 from firmwarden.transport.usb import UsbBus
 from support.dfu_bus import LiveBus
 from support.dfu_simulated import L476, image, settings
+from support.memory_desk import LINK_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,6 +118,14 @@ def test_nothing_like_that(run_alone: Run, bus: Bus, new: str) -> None:
     assert told.endswith("in its loader).")
     for elsewhere in ("1209:0001@1-1", "1209:0001,other", "1209:0001@1-1.4,other"):
         assert f"Nothing like {elsewhere} is" in refusal(run_alone("update", new, "--usb", elsewhere))
+
+
+@pytest.mark.parametrize("command", ["info", "plan"])
+def test_nothing_to_look_at_is_wrong_usage_too(run_alone: Run, bus: Bus, new: str, command: str) -> None:
+    assert bus.usb.scan() == ()
+    result = run_alone(command, *([new] if command == "plan" else []), "--usb", "1209:0002")
+    assert result.exit_code == 2
+    assert "nothing like 1209:0002 is plugged in" in words(result.stderr)
 
 
 def test_inv4_none_of_several_is_the_first(run_alone: Run, bus: Bus, new: str) -> None:
@@ -292,3 +306,57 @@ def test_a_plan_tells_each_phase_and_what_a_power_cut_would_leave(run_alone: Run
     steps = events(run_alone(*command, *PROTECTED, "--json"))
     assert {"step", "does", "if_interrupted"} == set(steps[0])
     assert device.chip.flash is before
+
+
+# --- loaders that are not ST's ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "file_format", "options"),
+    [
+        (ProductKind.RESIDENT_LOADER, FileFormat.HEX, ["--application", "0x08004000"]),
+        (ProductKind.RESIDENT_LOADER, FileFormat.DFUSE, ["--application", "0x08004000"]),
+        (ProductKind.DFU, FileFormat.DFU, []),
+        (ProductKind.DFU, FileFormat.RAW, []),
+    ],
+)
+def test_a_unit_with_a_loader_of_its_own_is_updated(
+    run_alone: Run, bus: Bus, tmp_path: Path, kind: ProductKind, file_format: FileFormat, options: list[str]
+) -> None:
+    described = DescribedDevice(name="meter", port=(1,), kind=kind, version="1.0.0", flash_time=0.0)
+    device = SimDfu(replace(described.settings(), boot_s=0.02))
+    bus.bus.plug(device, 1)
+    update = make_update(device.settings.part, kind, "2.0.0", size=8192)
+    suffix = {FileFormat.HEX: ".hex", FileFormat.RAW: ".bin"}.get(file_format, ".dfu")
+    file = written(tmp_path / f"new{suffix}", encode(update, file_format, (0x1209, 0xDF02)))
+    result = run_alone(
+        *("update", file, "--usb", "1209:0001", "--loader", "1209:df02"),
+        *("--failsafe", "resident-loader", *options),
+    )
+    assert result.exit_code == 0, result.stdout
+    assert "Warning" not in result.stdout
+    assert runs(device) == "Simulated application 2.0.0"
+
+
+def test_a_loader_of_which_nobody_told_is_hinted_at(
+    run_alone: Run, monkeypatch: pytest.MonkeyPatch, new: str
+) -> None:
+    failed: dict[str, object] = {
+        "event": "attempt-failed",
+        "cause": "entry-failed",
+        "detail": "no loader came",
+    }
+    end: dict[str, object] = {
+        "event": "update-finished",
+        "outcome": "failed",
+        "cause": {**LINK_LOST, "scope": None},
+    }
+
+    def update(_order: UpdateOrder, report: Callable[[dict[str, object]], None]) -> ExitStatus:
+        report(failed)
+        report(end)
+        return ExitStatus.EXHAUSTED
+
+    monkeypatch.setattr(once, "update_once", update)
+    told = words(run_alone("update", new, "--usb", "1209:0001").stdout)
+    assert told.endswith("Perhaps its loader goes by other ids: --loader VID:PID names them.")

@@ -14,7 +14,7 @@ from firmwarden.cli.screen import Screen, open_screen, speak_to_nobody
 from firmwarden.cli.target import needed, target_options
 from firmwarden.cli.text import duration, paragraph, printable, table, width
 from firmwarden.cli.words import cause_in_words, sentence
-from firmwarden.errors import AttemptFailed, FirmwardenError
+from firmwarden.errors import AttemptFailed, FirmwardenError, NotFound
 from firmwarden.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _HINTS: Final = {
     "no-answer": "Perhaps its application runs: this command knows no way into the loader, a class of the daemon "
     "may. Or the baud rate is another.",
+    "entry-failed": "Perhaps its loader goes by other ids: --loader VID:PID names them.",
 }
 """What to think of first where only transport trouble was seen, by the last cause."""
 
@@ -205,4 +206,4 @@ def _fail(output: Output, exc: FirmwardenError) -> NoReturn:
 
         told = [*cause_in_words(cause_view(exc.cause)), _HINTS.get(exc.cause.code.value, "")]
         exc = FirmwardenError(" ".join(filter(None, told)))
-    output.fail(exc)
+    output.fail(exc, 2 if isinstance(exc, NotFound) else 1)
