@@ -118,6 +118,9 @@ ENDED = {
     "exhausted, plugged since": (
         JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), NOON + 30.0, 60.0, True,
     ),
+    "exhausted, and back from its loader by itself": (
+        JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), NOON + 15.0, 60.0, False,
+    ),
     "exhausted a day ago": (JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), 0.0, DAY_S, True),
     "exhausted by a clock years ahead": (
         JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), 0.0, -5_000 * DAY_S, True,

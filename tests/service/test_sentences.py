@@ -273,7 +273,9 @@ def test_why(situation: Situation) -> None:
     each = situation
     assert sentences.should_run(each.wanted).startswith(each.should)
     assert sentences.runs(each.device, each.job).startswith(each.runs)
-    comes = sentences.next_step(each.device, each.job, each.wait, each.wanted, each.latches, 86_400.0)
+    comes = sentences.next_step(
+        each.device, each.job, each.wait, each.wanted, each.latches, again_after_s=86_400.0
+    )
     assert comes.startswith(each.next)
     commands = sentences.commands(
         each.device, each.job, each.wait, each.wanted, each.latches, paused=each.paused

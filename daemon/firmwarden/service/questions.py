@@ -185,7 +185,12 @@ class Questions:
                 "latches": [latch_view(latch) for latch in latches],
                 "attempts": [attempt_view(attempt) for attempt in ledger.attempts(found.id, ATTEMPTS_TOLD)],
                 "next": sentences.next_step(
-                    found, job, wait, wanted, latches, self._warden.budgets(found.device_class).again_after_s
+                    found,
+                    job,
+                    wait,
+                    wanted,
+                    latches,
+                    again_after_s=self._warden.budgets(found.device_class).again_after_s,
                 ),
                 "power_cuts": [] if policy is None else [power_cut_view(step) for step in policy.power_cuts],
                 "commands": sentences.commands(found, job, wait, wanted, latches, paused=found.id in paused),

@@ -54,6 +54,7 @@ def next_step(
     wait: Wait | None,
     wanted: Desired | None,
     latches: Sequence[Latch],
+    *,
     again_after_s: float,
 ) -> str:
     """What will happen next and when."""

@@ -18,7 +18,7 @@ import structlog
 from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
-from firmwarden.service.planner import Agenda, Here, Planner
+from firmwarden.service.planner import SETTLES_S, Agenda, Here, Planner
 from firmwarden.service.policy import Budgets, back_off_s
 from firmwarden.service.recovery import close
 from firmwarden.service.telling import instant_or_none
@@ -47,8 +47,6 @@ LONGEST_SLEEP_S: Final = 30.0
 PORT_HELD_FIRST_S: Final = 2.0
 PORT_HELD_LONGEST_S: Final = 60.0
 """A port that somebody else has is looked at again after a pause that doubles between these."""
-SETTLES_S: Final = 20.0
-"""How long after an attempt a device may still come and go of itself, back from its loader."""
 STORE_AGAIN_S: Final = 5.0
 """Pause after a planning that the store refused."""
 LAST_COMMAND_S: Final = 12.0
