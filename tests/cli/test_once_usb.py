@@ -284,6 +284,21 @@ def test_inv8_a_bad_image_is_refused_before_anything_is_sent(
     assert runs(device) == "old"
 
 
+def test_inv8_a_loader_that_is_there_already_takes_only_its_kind_of_image(
+    run_alone: Run, bus: Bus, tmp_path: Path, new: str
+) -> None:
+    bus.meter(1, boot0=True)
+    told = refusal(run_alone("update", new, "--usb", "0483:df11@1-1"))
+    assert "nobody said where a raw image goes" in told
+    suffixed = written(tmp_path / "new.dfu", append(b"image", DfuSuffix()))
+    told = refusal(run_alone("update", suffixed, "--usb", "0483:df11@1-1"))
+    assert "a file with a DFU suffix does not say where it goes" in told
+    described = DescribedDevice(name="meter", port=(2,), kind=ProductKind.DFU, flash_time=0.0)
+    bus.bus.plug(SimDfu(described.settings()), 2)
+    told = refusal(run_alone("update", new, "--usb", "1209:df02", "--address", "0x08004000"))
+    assert "takes no addresses" in told
+
+
 def test_info_tells_what_the_loader_tells(run_alone: Run, bus: Bus) -> None:
     bus.meter(1, boot0=True)
     told = run_alone("info", "--usb", "0483:df11@1-1", "--part", "STM32L476RG").stdout

@@ -17,13 +17,14 @@ from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.dfu import DfuDriver
 from firmwarden.drivers.dfu_settings import DfuSettings
 from firmwarden.errors import BadImage, NotFound, OpenFailed
+from firmwarden.images.dfu_image import addressed, streamed
 from firmwarden.images.dfu_suffix import has_suffix
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.images.prepare import prepare
 from firmwarden.model import Sighting, UsbAddress
 from firmwarden.protocol.dfu.descriptors import DFUSE, DfuInterface, MalformedDescriptor, find_dfu
 from firmwarden.protocol.dfu.host import announced_mode
-from firmwarden.protocol.dfu.quirks import Mode, is_shared, quirks_of
+from firmwarden.protocol.dfu.quirks import Mode, Quirks, is_shared, quirks_of
 from firmwarden.service.identity import ClassRule
 from firmwarden.transport.usb import real_usb
 
@@ -146,11 +147,17 @@ class UsbWay:
             raise BadImage(
                 f"{name} is {_FORMATS[image_format]}, and --address is for raw images: leave it out"
             )
-        ids = {self.target.ids, *self.target.loaders, (self.seen.facts.vendor_id, self.seen.facts.product_id)}
+        ids = {*self.target.loaders, (self.seen.facts.vendor_id, self.seen.facts.product_id)}
         rules = ImageRules(
             format=image_format, address=self.target.address, device=True, ids=tuple(sorted(ids))
         )
-        prepare(content, rules)
+        match _dfuse(self.seen):
+            case True:
+                addressed(content, rules)
+            case False:
+                streamed(content, rules)
+            case None:
+                prepare(content, rules)
         return replace(self, image=rules)
 
     def driver(self, journal: Journal, version: str) -> Attended:
@@ -198,9 +205,20 @@ def _dfu(seen: UsbSeen) -> DfuInterface | None:
 
 def _mode(seen: UsbSeen) -> Mode | None:
     interface = _dfu(seen)
+    return None if interface is None else announced_mode(interface, _quirks(seen))
+
+
+def _dfuse(seen: UsbSeen) -> bool | None:
+    """Tell whether a loader speaks DfuSe; an application does not tell what its loader will speak."""
+    interface = _dfu(seen)
+    if interface is None or interface.functional is None or _mode(seen) is not Mode.DFU:
+        return None
+    return (_quirks(seen).version or interface.functional.version) == DFUSE
+
+
+def _quirks(seen: UsbSeen) -> Quirks:
     facts = seen.facts
-    quirks = quirks_of(facts.vendor_id, facts.product_id, facts.revision)
-    return None if interface is None else announced_mode(interface, quirks)
+    return quirks_of(facts.vendor_id, facts.product_id, facts.revision)
 
 
 def _none(target: UsbTarget, here: Iterable[UsbSeen]) -> str:

@@ -83,7 +83,10 @@ def addressed(content: bytes, rules: ImageRules) -> tuple[Segment, ...]:
     match rules.format:
         case ImageFormat.RAW:
             if rules.address is None:
-                raise BadImage("the device has addresses, and nobody said where a raw image goes")
+                raise BadImage(
+                    "the device has addresses, and nobody said where a raw image goes (`image_address` of its class, "
+                    "or --address)"
+                )
             image = raw_at(content, rules.address)
         case ImageFormat.DFU:
             raise BadImage(
