@@ -43,7 +43,9 @@ def test_it_shows_every_kind_of_end_and_leaves_nothing(demo: Process, tmp_path: 
     assert demo.wait(60.0) == 0
     text = "\n".join(demo.lines)
     assert re.search(r"^panel-0002  .* tried again in ", text, re.MULTILINE)
-    assert len(re.findall(r" updated: the application says that it is 2\.0\.0$", text, re.MULTILINE)) == 5
+    assert len(re.findall(r" updated: the application says that it is 2\.0\.0$", text, re.MULTILINE)) == 6
+    assert re.search(r"^meter-0001  link-lost at 50 %: .* tried again in ", text, re.MULTILINE)
+    assert re.search(r"^meter-0002  waits: the device does not have BFB2=1", text, re.MULTILINE)
     assert "It is stopped" in text
     assert re.search(r"Every device ended as it should, in \d+ seconds\.$", text)
     assert left(tmp_path) == []

@@ -1,8 +1,9 @@
 """``demo``: the real daemon updates simulated devices that misbehave, and every outcome is checked.
 
 Nothing is staged: the daemon is the process that ``firmwarden run`` starts, with its own state on disk; the devices
-are processes of ``firmwarden simulate`` behind ptys and TCP ports; a release is two files dropped into a
-directory.  What became of each device is judged twice, by what the daemon says and by what the device itself runs.
+are processes of ``firmwarden simulate`` behind ptys and TCP ports, and those of ``--simulated-usb``; a release is two
+files dropped into a directory.  What became of each device is judged twice, by what the daemon says and by what the
+device itself runs.
 """
 
 from __future__ import annotations
@@ -16,18 +17,29 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
 from firmwarden.cli.client import Client, Unreachable
+from firmwarden.cli.demo_cast import (
+    BAUD,
+    CAST,
+    IMAGE_SIZE,
+    MODULES,
+    NEW,
+    OLD,
+    PANELS,
+    Role,
+    configuration,
+    meter_ports,
+    releases,
+    simulated_usb,
+)
 from firmwarden.cli.screen import open_screen, speak_to_nobody
 from firmwarden.cli.text import duration, paragraph, printable, share, table, utc_now, width
 from firmwarden.cli.why import why_lines
-from firmwarden.simulate.firmware import make_update_file
-from firmwarden.simulate.profile import PROFILES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,47 +51,6 @@ PATIENCE_S: Final = 50.0
 """The whole takes a quarter of this; a machine under load is slower."""
 STARTING_S: Final = 15.0
 ENDING_S: Final = 20.0
-OLD: Final = "1.4.0"
-NEW: Final = "2.0.0"
-IMAGE_SIZE: Final = 64 * 1024
-_BAUD: Final = 230_400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
-    """One device of the demo and what should become of it."""
-
-    name: str
-    story: str
-    fault: str = ""
-    ends: str = "succeeded"
-    attempts: int = 1
-    cause: str | None = None
-
-
-PANELS: Final = (
-    Role(name="panel-0001", story="healthy"),
-    Role(
-        name="panel-0002",
-        story="its cable is pulled and its power lost half-way, for a moment",
-        fault="cut@rx=33000,back=1,power=lost",
-        attempts=2,
-    ),
-    Role(
-        name="panel-0003",
-        story="its flash is worn out: it refuses a page and says so",
-        fault="abort@chunk=90,cause=write-error,times=always",
-        ends="failed",
-        cause="write-error",
-    ),
-    Role(name="panel-0004", story="healthy, on a noisy line", fault="corrupt@p=0.02"),
-)
-MODULES: Final = (
-    Role(name="io-module-0001", story="healthy, over TCP"),
-    Role(
-        name="io-module-0002", story="over TCP; restarts in the middle", fault="reboot@chunk=200", attempts=2
-    ),
-)
 
 
 @click.command()
@@ -131,8 +102,12 @@ class _Demo:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._firmware = place / "firmware"
+        self._config = place / "firmwarden.toml"
+        self._usb = place / "usb.toml"
         self._client = Client(place / "control.sock")
         self._names: dict[str, str] = {}  # the name of each device by its id
+        # Whose last attempt failed: that others go and come, into their loaders and back, is no news.
+        self._failed: set[str] = set()
 
     def run(self) -> list[str]:
         """Run it and return what was not as it should be."""
@@ -145,8 +120,8 @@ class _Demo:
             stack.enter_context(self._daemon())
             self._learn_names({**panels, **modules})
             self._introduce()
-            self._drop("front-panel", "generic")
-            self._drop("io-module", "dspic")
+            for device_class, image in releases().items():
+                self._drop(device_class, image)
             with open_screen() as screen:
                 self._watch(screen)
             devices = self._devices()
@@ -194,7 +169,7 @@ class _Demo:
                 "--version",
                 OLD,
                 "--paced",
-                str(_BAUD),
+                str(BAUD),
                 "--flash-time",
                 "0.1",
                 "--report",
@@ -214,59 +189,38 @@ class _Demo:
         return line
 
     def _configure(self, modules: Mapping[str, str]) -> None:
-        endpoints = ", ".join(f'"{address}"' for address in modules)
-        common = """\
-driver = "mdfu"
-enter = { method = "send", send = "BOOTLOADER!\\n", expect = "OK" }
-version_query = { send = "VERSION?\\n", expect = 'VERSION (\\S+)\\s' }
-boot_delay = "500ms"
-"""
-        (self._place / "firmwarden.toml").write_text(
-            f"""\
-[firmwarden]
-firmware_dir = "{self._firmware}"
-state_dir = "{self._place / "state"}"
-socket = "{self._place / "control.sock"}"
-grace = 0
-
-[[device]]
-name = "front-panel"
-match = {{ path = "{self._place / "ports"}/panel-*" }}
-baud = {_BAUD}
-{common}
-[[device]]
-name = "io-module"
-match = {{ tcp = [{endpoints}] }}
-{common}""",
-            encoding="utf-8",
-        )
+        self._config.write_text(configuration(self._place, modules), encoding="utf-8")
+        self._usb.write_text(simulated_usb(self._place / "usb.json"), encoding="utf-8")
         self._firmware.mkdir()
 
     @contextmanager
     def _daemon(self) -> Iterator[None]:
-        with self._process("run", "--config", str(self._place / "firmwarden.toml"), log="daemon.log"):
+        command = ("run", "--config", str(self._config), "--simulated-usb", str(self._usb))
+        with self._process(*command, log="daemon.log"):
             deadline = time.monotonic() + STARTING_S
             while not self._is_ready():
                 if time.monotonic() > deadline:
                     raise click.ClickException(
-                        f"The daemon does not start; see {self._place / 'daemon.log'}."
+                        f"The daemon does not start, or does not find its devices; see {self._place / 'daemon.log'}."
                     )
                 time.sleep(0.05)
             yield
 
     def _is_ready(self) -> bool:
         try:
-            return bool(self._client.get("status")["state"] == "ready")
+            ready = self._client.get("status")["state"] == "ready"
+            # What has just been plugged in is not on the bus at once.
+            return ready and len(self._client.get("devices")["devices"]) == len(CAST)
         except Unreachable:
             return False
 
     def _learn_names(self, by_address: Mapping[str, str]) -> None:
         by_port = {f"tcp-{address}": name for address, name in by_address.items()} | dict(by_address)
+        by_port |= meter_ports()
         self._names = {view["id"]: by_port[view["port"]] for view in self._client.get("devices")["devices"]}
 
-    def _drop(self, device_class: str, profile: str) -> None:
+    def _drop(self, device_class: str, image: bytes) -> None:
         """Drop a release as one should: the image, then its manifest, each renamed into place."""
-        image = make_update_file(PROFILES[profile], NEW, size=IMAGE_SIZE)
         _put(self._firmware / f"{device_class}-{NEW}.img", image)
         manifest = f"""\
 [release]
@@ -285,7 +239,7 @@ size = {len(image)}
             click.echo(line)
         rows = [
             (role.name, device, role.story)
-            for role in (*PANELS, *MODULES)
+            for role in CAST
             for device, name in self._names.items()
             if name == role.name
         ]
@@ -305,18 +259,21 @@ size = {len(image)}
                 return
 
     def _settled(self) -> bool:
-        jobs = [device["job"] for device in self._devices().values()]
-        return all(job is not None and job["state"] in {"succeeded", "failed", "cancelled"} for job in jobs)
+        devices = self._devices()
+        return all(_has_ended(role, devices[role.name]) for role in CAST)
 
     def _show(self, screen: Screen, data: Mapping[str, Any]) -> None:
         name = self._names.get(str(data.get("device")), "")
         if "step" in data:
             screen.progress(name, data["step"], data["done"], data["total"])
             return
+        if data["event"] == "attempt-started":
+            self._failed.discard(name)
         detail = str(data.get("detail", "")).replace(f"{self._place}/", "")
         match data["event"]:
             case "attempt-failed" if "retry_in_s" in data:
                 screen.ended(name)
+                self._failed.add(name)
                 where = f" at {share(data['offset'], IMAGE_SIZE)}" if data.get("offset") else ""
                 text = f"{data['cause']}{where}: {detail}; tried again in {duration(data['retry_in_s'])}"
                 screen.line(printable(f"{name}  {text}"), "warning")
@@ -326,9 +283,12 @@ size = {len(image)}
             case "update-failed":
                 screen.ended(name)
                 screen.line(printable(f"{name}  {data['cause']}: {detail}; not tried again"), "error")
-            case "device-gone":
+            case "job-waiting" if data["wait"] in {role.waits for role in CAST}:
+                screen.ended(name)
+                screen.line(printable(f"{name}  waits: {detail}"), "warning")
+            case "device-gone" if name in self._failed:
                 screen.line(printable(f"{name}  is gone"), "info")
-            case "device-appeared":
+            case "device-appeared" if name in self._failed:
                 screen.line(printable(f"{name}  is back"), "info")
             case _:
                 pass
@@ -345,7 +305,7 @@ size = {len(image)}
                     "no complete image"
                     if device["complete"] is False
                     else device["running_version"] or "not known",
-                    "" if job is None else job["state"],
+                    "" if job is None else "waits" if job["wait"] is not None else job["state"],
                     "" if job is None else str(job["attempts"]),
                     str(device["wear"]["life"]),
                     cause["code"] if cause is not None else "",
@@ -355,7 +315,7 @@ size = {len(image)}
         for line in table(("", "DEVICE", "RUNS", "JOB", "TRIED", "ERASES", "LAST CAUSE"), rows, fit=width()):
             click.echo(line)
         for device in devices.values():
-            if device["latched"]:
+            if device["latched"] or (device["job"] is not None and device["job"]["wait"] is not None):
                 click.echo()
                 click.echo(f"$ firmwarden why {device['id']}")
                 for line in why_lines(self._client.get("devices", device["id"], "why"), utc_now()):
@@ -379,13 +339,16 @@ size = {len(image)}
     @staticmethod
     def _judge(devices: Mapping[str, DeviceView]) -> Iterator[str]:
         """Compare what the daemon says with what should be."""
-        for role in (*PANELS, *MODULES):
+        for role in CAST:
             job = devices[role.name]["job"] if role.name in devices else None
             if job is None:
                 yield f"{role.name} got no job"
                 continue
             if job["state"] != role.ends:
                 yield f"{role.name} ended {job['state']}, not {role.ends}"
+            wait = job["wait"]["kind"] if job["wait"] is not None else None
+            if wait != role.waits:
+                yield f"{role.name} waits for {wait}, not for {role.waits}"
             if job["attempts"] < role.attempts:
                 yield f"{role.name} took {job['attempts']} attempt(s), not {role.attempts}"
             if devices[role.name]["latched"] is not (role.cause is not None):
@@ -396,14 +359,28 @@ size = {len(image)}
 
     def _judge_devices(self) -> Iterator[str]:
         """Compare what the devices themselves say with what should be."""
-        ends = {role.name: role.ends for role in (*PANELS, *MODULES)}
-        for profile in ("generic", "dspic"):
-            for device in json.loads((self._place / f"{profile}.json").read_text())["devices"]:
-                name, running = device["name"], device["running"]
+        roles = {role.name: role for role in CAST}
+        for report in ("generic", "dspic", "usb"):
+            for device in json.loads((self._place / f"{report}.json").read_text())["devices"]:
+                role, running = roles[device["name"]], device["running"]
+                version = None if running is None else running["version"]
                 if device["started_partial"]:
-                    yield f"{name} started a partial image"
-                if ends[name] == "succeeded" and (running is None or running["version"] != NEW):
-                    yield f"{name} runs {running}, not {NEW}"
+                    yield f"{role.name} started a partial image"
+                if role.fault and not any(device["faults"].values()):
+                    yield f"{role.name} met no fault"
+                if role.ends == "succeeded" and version != NEW:
+                    yield f"{role.name} runs {version}, not {NEW}"
+                if role.waits is not None and (version != OLD or device["erase_starts"]):
+                    yield f"{role.name} runs {version} after {device['erase_starts']} erases, though it waits"
+
+
+def _has_ended(role: Role, device: DeviceView) -> bool:
+    job = device["job"]
+    if job is None:
+        return False
+    if role.waits is not None and job["wait"] is not None:
+        return job["wait"]["kind"] == role.waits
+    return job["state"] in {"succeeded", "failed", "cancelled"}
 
 
 def _put(path: Path, content: bytes) -> None:
