@@ -11,69 +11,36 @@ import pytest
 
 from firmwarden.drivers.base import Step
 from firmwarden.drivers.boot.outlook import Failsafe, Outlook
-from firmwarden.drivers.dfu_settings import DfuSettings, VersionSource
+from firmwarden.drivers.dfu_settings import VersionSource
 from firmwarden.drivers.entry import EnterNone
 from firmwarden.errors import AttemptFailed, MustWait
 from firmwarden.images.dfu_suffix import DfuSuffix, append
-from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import CauseCode, Phase
 from firmwarden.protocol.dfu.requests import Request
-from firmwarden.simulate.dfu.firmware import SEAL_SPACE, Entry, Firmware, Role, Service, seal
+from firmwarden.simulate.dfu.firmware import Entry, Role, Service
 from firmwarden.simulate.dfu.parts import FLASH_BASE
-from support.dfu_bench import APPLICATION, CLASS, DEVICE, NEW, OLD, OWN_LOADER, backend, usb_bench
+from support.dfu_bench import CLASS, DEVICE, NEW, OLD, backend, usb_bench
+from support.dfu_sealed import (
+    ADDRESSED,
+    END,
+    FILE,
+    PLAIN,
+    SEALED_NEW,
+    SEALED_OLD,
+    START,
+    device,
+    loader,
+    stream,
+)
 from support.dfu_simulated import L476, image
 from support.dfu_simulated import settings as simulated
 
 pytestmark = pytest.mark.anyio
 
-PAGE: Final = 2048
-START: Final = FLASH_BASE + 2 * PAGE
-"""Of the application, seal and all, behind the loader."""
-END: Final = FLASH_BASE + 8 * PAGE
-
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend(request.param)
-
-
-def sealed(name: str, size: int = 5000) -> Firmware:
-    """Make an application that a resident loader starts, if its seal fits."""
-    plain = image(name, L476, size, base=START + SEAL_SPACE, detaches_by=Entry.LOADER)
-    return replace(plain, segments=seal(plain.segments[0].data, START))
-
-
-def stream(firmware: Firmware) -> bytes:
-    """Return an image as one row of bytes."""
-    head, body = firmware.segments
-    return head.data.ljust(SEAL_SPACE, b"\xff") + body.data
-
-
-def loader(service: Service) -> Firmware:
-    """Make a resident loader."""
-    return replace(image("loader", L476, 1000), role=Role.LOADER, service=service)
-
-
-SEALED_OLD, SEALED_NEW = sealed("old"), sealed("new", 4500)
-FILE: Final = append(stream(SEALED_NEW), DfuSuffix(vendor=0x1209, product=0x0001))
-
-PLAIN: Final = DfuSettings(
-    application=frozenset({APPLICATION}),
-    loader=frozenset({OWN_LOADER}),
-    image=ImageRules(format=ImageFormat.DFU, device=True, ids=(APPLICATION, OWN_LOADER)),
-    failsafe=Failsafe.RESIDENT_LOADER,
-    declared=True,
-)
-ADDRESSED: Final = replace(
-    PLAIN, image=ImageRules(format=ImageFormat.RAW, address=START, device=True), family=CLASS.family
-)
-
-
-def device(service: Service, *installed: Firmware) -> Any:  # noqa: ANN401
-    resident = loader(service)
-    return simulated(
-        L476, resident, SEALED_OLD, SEALED_NEW, installed={1: (resident, *(installed or (SEALED_OLD,)))}
-    )
 
 
 TOLERANT = device(Service.of_dfu(START, END))

@@ -13,8 +13,10 @@ from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.dfu import DfuDriver
 from firmwarden.drivers.dfu_settings import DfuSettings
+from firmwarden.errors import AttemptFailed
 from firmwarden.images.formats import ImageFormat, ImageRules
-from firmwarden.model import UsbAddress
+from firmwarden.model import Phase, UsbAddress
+from firmwarden.service.policy import AskAgain, Budgets, History, Retry, decide
 from firmwarden.simulate.dfu.appearance import Mode
 from firmwarden.simulate.dfu.chip import Landing
 from firmwarden.simulate.dfu.parts import FLASH_BASE
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from firmwarden.drivers.base import Landing as Landed
+    from firmwarden.service.policy import Decision
+    from firmwarden.simulate.dfu.chip import SavedChip
     from firmwarden.simulate.dfu.firmware import Firmware
     from firmwarden.simulate.dfu.settings import DfuSettings as Simulated
 
@@ -80,10 +84,10 @@ class UsbBench:
         self.device_class = device_class
         self.address = UsbAddress(topology=PLACE)
 
-    def driver(self, firmware: Firmware = NEW, expected: str = "2.0.0", **changes: object) -> DfuDriver:
+    def driver(self, wanted: Firmware | bytes = NEW, expected: str = "2.0.0", **changes: object) -> DfuDriver:
         """Make the driver of the next attempt."""
         device_class = replace(self.device_class, **changes)  # type: ignore[arg-type]
-        journal = self.book.begin(content(firmware))
+        journal = self.book.begin(wanted if isinstance(wanted, bytes) else content(wanted))
         return DfuDriver(device_class, self.address, journal, ports=self.usb, expected_version=expected)
 
     async def update(self, firmware: Firmware = NEW, expected: str = "2.0.0", **changes: object) -> Landed:
@@ -112,13 +116,62 @@ class UsbBench:
 
 @asynccontextmanager
 async def usb_bench(
-    settings: Simulated = DEVICE, device_class: DfuSettings = CLASS
+    settings: Simulated = DEVICE, device_class: DfuSettings = CLASS, chip: SavedChip | None = None
 ) -> AsyncGenerator[UsbBench]:
-    """A device that has had time to boot; at the end, what no device may ever have seen."""
+    """A device that has had time to boot; at the end, what no device may ever have seen.
+
+    Args:
+        settings: of the device.
+        device_class: of the drivers.
+        chip: what it holds, where that is not what the settings say.
+    """
     at = UsbBench(settings, device_class)
+    if chip is not None:
+        at.device.chip.load(chip)
     at.device.plug(anyio.current_time())
     await anyio.sleep(1)
     at.address = at.usb.address
     yield at
     assert all(link.closed for link in at.usb.links)
     assert at.device.landings[Landing.PARTIAL] == 0
+
+
+async def until_done(at: UsbBench, data: bytes, *, attempts: int = 3) -> int:
+    """Do as the service does until the update is done; return how many attempts that took.
+
+    The cable and the power are back by then.  Whatever has to wait for a person is an error here.
+    """
+    for number in range(1, attempts + 1):
+        try:
+            landing = await at.driver(data).update(data)
+            decision: Decision | None = None if landing.confirmed else AskAgain()
+        except AttemptFailed as failed:
+            decision = decided(failed, at.book.attempts[-1].phase)
+        while isinstance(decision, AskAgain):
+            await back(at)
+            asked = at.book.attempts[-1]
+            try:
+                settled = await at.driver(data).confirm()
+                decision = None if settled.confirmed else AskAgain()
+            except AttemptFailed as failed:
+                decision = decided(failed, Phase.ENDING)
+            at.book.attempts[-1:] = []
+            assert at.book.attempts[-1] == asked
+        if decision is None:
+            return number
+        assert isinstance(decision, Retry), decision
+        await back(at)
+    raise AssertionError(f"not done after {attempts} attempts: {at.book.attempts}")
+
+
+async def back(at: UsbBench) -> None:
+    """Give a device back its power, if it has none, and wait until it is up."""
+    await anyio.sleep(2)
+    at.device.power_on(anyio.current_time())
+    await anyio.sleep(2)
+
+
+def decided(failed: AttemptFailed, phase: Phase) -> Decision:
+    """Ask the policy what follows."""
+    history = History(attempts=1, present_s=0.0)
+    return decide(failed.cause, phase=phase, history=history, budgets=Budgets(), dice=0.5)

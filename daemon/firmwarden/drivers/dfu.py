@@ -255,8 +255,12 @@ class DfuDriver:
                 raise _failed(CauseCode.FIRMWARE_CORRUPT, detail)
             raise _failed(CauseCode.NOT_STARTED, f"{evidence}, and the device is in its loader")
         facts = shown.seen.facts
+        golden = self._settings.failsafe is Failsafe.GOLDEN_BANK
         if self._settings.version is None:
-            return Landing(confirmed=True, evidence=f"{evidence}; it is back as {told(facts)}")
+            back = f"{evidence}; it is back as {told(facts)}"
+            if golden:
+                return _unknown(f"{back}; without a version to ask for, that may be the golden image")
+            return Landing(confirmed=True, evidence=back)
         version = self._settings.version.read(facts)
         if version is None:
             return _unknown(f"{evidence}; it is back as {told(facts)}, which tells no version")
@@ -265,7 +269,7 @@ class DfuDriver:
                 confirmed=True, evidence=f"the application says that it is {version}", version=version
             )
         detail = f"the application says that it is {version}, not {self._expected_version}"
-        if self._settings.failsafe is Failsafe.GOLDEN_BANK:
+        if golden:
             # A ROM that is told to leave jumps into bank 1, whatever it would choose after a reset.
             return _unknown(f"{evidence}; {detail}; it may be the golden image, until the next reset")
         raise AttemptFailed(Cause(code=CauseCode.VERSION_MISMATCH, detail=detail, raw=version.encode()))
