@@ -161,6 +161,13 @@ SITUATIONS = {
         next="Job 7 (2.0.0) waits: the device does not have BFB2=1. Declare what protects it",
         commands=["systemctl reload firmwarden", "firmwarden cancel 7", "firmwarden retry k3x9qa"],
     ),
+    "another unit, as its memory tells": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.IDENTITY, detail="another unit is on the port"),
+        paused=True,
+        next="Job 7 (2.0.0) waits: another unit is on the port. It is looked at again when it is plugged in anew, or",
+        commands=["firmwarden cancel 7", "firmwarden retry k3x9qa"],
+    ),
     "erased and not finished": Situation(
         device=replace(RUNS_ONE, complete=False),
         job=QUEUED,
@@ -274,7 +281,13 @@ def test_why(situation: Situation) -> None:
     assert sentences.should_run(each.wanted).startswith(each.should)
     assert sentences.runs(each.device, each.job).startswith(each.runs)
     comes = sentences.next_step(
-        each.device, each.job, each.wait, each.wanted, each.latches, again_after_s=86_400.0
+        each.device,
+        each.job,
+        each.wait,
+        each.wanted,
+        each.latches,
+        again_after_s=86_400.0,
+        paused=each.paused,
     )
     assert comes.startswith(each.next)
     commands = sentences.commands(

@@ -137,3 +137,18 @@ async def test_inv5_a_driver_is_told_what_was_left_unfinished(tmp_path: Path) ->
         assert (found.id, found.phase) == (cut.id, Phase.WRITING)
         assert found.mark == CommitMark(b"factory ", content("2.0.0")[:8])
     assert len(again) == 2
+
+
+async def test_a_device_that_comes_and_goes_of_itself_is_not_asked_for_ever() -> None:
+    """A question may have started what crashes and comes back to its loader."""
+    unit = Unit(script=[Play(end="lost")])
+    unit.answers.extend([Play(end="lost")] * 100)
+    async with living({"panel-1": unit}, "2.0.0") as house:
+        asked = 0
+        for _ in range(2_000):
+            await anyio.sleep(10.0)
+            if unit.questions > asked:
+                asked = unit.questions
+                await house.unplug("panel-1")
+                await house.plug("panel-1")
+        assert unit.questions == 5

@@ -191,6 +191,7 @@ class Questions:
                     wanted,
                     latches,
                     again_after_s=self._warden.budgets(found.device_class).again_after_s,
+                    paused=found.id in paused,
                 ),
                 "power_cuts": [] if policy is None else [power_cut_view(step) for step in policy.power_cuts],
                 "commands": sentences.commands(found, job, wait, wanted, latches, paused=found.id in paused),

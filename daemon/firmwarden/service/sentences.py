@@ -56,10 +56,21 @@ def next_step(
     latches: Sequence[Latch],
     *,
     again_after_s: float,
+    paused: bool = False,
 ) -> str:
-    """What will happen next and when."""
+    """What will happen next and when.
+
+    Args:
+        device: in question.
+        job: its open job, else its last one.
+        wait: of the job.
+        wanted: what the device should be given.
+        latches: those that may stop it.
+        again_after_s: when a pair whose budget ran out is tried again.
+        paused: whether the wait is one that ``retry`` ends.
+    """
     if job is not None and not job.state.final:
-        return _next_of_open(job, wait)
+        return _next_of_open(job, wait, paused=paused)
     if any(latch.scope is LatchScope.DEVICE for latch in latches):
         return "Nothing, until a person lifts the latch: it keeps every image from this device."
     if wanted is not None and wanted.settled:
@@ -77,7 +88,7 @@ def next_step(
     return "Nothing, until there is something to do."
 
 
-def _next_of_open(job: Job, wait: Wait | None) -> str:
+def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
     if job.state is JobState.RUNNING:
         return f"Job {job.id} is under way, an update to {job.version}."
     if job.state is JobState.UNKNOWN:
@@ -87,7 +98,11 @@ def _next_of_open(job: Job, wait: Wait | None) -> str:
     if wait is None:
         return f"Job {job.id} starts as soon as the planner comes by."
     waits = f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
-    return f"{waits} {_way_out(job)}" if wait.kind is WaitKind.FAILSAFE else waits
+    if wait.kind is WaitKind.FAILSAFE:
+        return f"{waits} {_way_out(job)}"
+    if paused and wait.until is None:
+        return f"{waits} It is looked at again when it is plugged in anew, or when a person retries."
+    return waits
 
 
 def _way_out(job: Job) -> str:

@@ -169,11 +169,11 @@ class Warden:
     def plugged(self, devices: Sequence[DeviceId]) -> None:
         """Take note that devices came (back): whatever was waited for may be over."""
         now = self.clock.boot()
-        for device in devices:
-            self._rests.pop(device, None)
-            held = self._held.get(device)
-            if held is not None and held.settled_at <= now:
-                del self._held[device]
+        for pauses in (self._rests, self._held):
+            for device in devices:
+                pause = pauses.get(device)
+                if pause is not None and pause.settled_at <= now:
+                    del pauses[device]
         self.poke()
 
     def look_again(self, device: DeviceId) -> None:
@@ -417,7 +417,8 @@ class Warden:
         else:
             detail = "the device gave no answer yet"
             ends_at = self.clock.boot() + back_off_s(count + 1, budgets, self._dice())
-        self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count)
+        settled_at = self.clock.boot() + SETTLES_S
+        self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count, settled_at)
 
     # --- what others ask ------------------------------------------------------------------------------
 
