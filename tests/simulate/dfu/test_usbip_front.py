@@ -249,5 +249,5 @@ async def test_each_appearance_is_attached_to_the_port_anew() -> None:
 
 async def test_a_kernel_that_refuses_is_told() -> None:
     async with running(device(version="1.0.0"), controller=Kernel([errno.EINVAL])) as front:
-        assert "no" in str((await front.until("attached"))["error"])
+        assert (await front.until("not-attached"))["why"] == "[Errno 22] no"
         assert [each.bus_id for each in await UsbipClient.list(front.port)] == ["1-1"]

@@ -15,7 +15,8 @@ and status poll, and take a snapshot there first.
 
 What users meet: ``description`` (devices in a file of theirs), ``kinds`` (products that are simulated), ``files``,
 ``command`` and ``report``.  The fronts: ``bus`` has ports to plug devices into, ``backend`` and ``lister`` show such a
-bus to a program that uses pyusb; ``usbip`` and ``usbip_front`` show devices to a kernel.
+bus to a program that uses pyusb, ``running`` keeps its time; ``usbip``, ``usbip_link`` and ``usbip_front`` show devices
+to a kernel.
 
 The model judges the truth from the device's side.  It shares the protocol's codecs with the host, and nothing that
 the host knows about silicon.
