@@ -31,6 +31,7 @@ COMMANDS = [
     "update",
     "info",
     "plan",
+    "provision",
     "status",
     "devices",
     "releases",
