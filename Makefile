@@ -55,6 +55,7 @@ format: $(DEV)
 docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.reference_pages
 	PYTHONPATH=tests $(BIN)/python -m support.power_cut_page
+	PYTHONPATH=tests $(BIN)/python -m support.failsafe_page
 
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)

@@ -48,13 +48,12 @@ def _lines() -> Iterator[str]:
     yield from """\
 # Power cuts in a DFU update
 
-**No device is updated this way yet**: the procedures, the facts and the simulated devices are here and tested against
-each other; the USB transport and the driver that use them are still to come.
-
 An update over DfuSe is done in one order: the page with the vectors is erased first, the first granule of the image is
 written last, and all between is read back. What a loss of power leaves depends on what the silicon does when it finds
 no image, and that is what a device class says with `failsafe`. Only the loss of *power* is meant here: while the device
 keeps it, its loader goes on running whatever happens to cable and host, and the next visit goes on.
+[Why a DFU update survives](../explanation/dfu.md) has the whole argument, and
+[a how-to](../how-to/make-stm32-updates-failsafe.md) what to do about it.
 
 This page is written by the code: the facts by `drivers/boot/families.py`, the promise by `drivers/boot/outlook.py`, the
 last table by the campaign in `tests/faults`.

@@ -180,7 +180,8 @@ class Terminals:
     def see(self, name: str, text: str) -> None:
         """Wait until a terminal shows a text."""
         terminal = self._open[name]
-        pieces = _words(text).split("...")
+        # Two in a row are one: nothing between them would be looked for everywhere.
+        pieces = re.split(r"\.\.\.(?: \.\.\.)*", _words(text))
         expected = re.compile(".*?".join(re.escape(piece.strip()) for piece in pieces), re.DOTALL)
         terminal.until(
             lambda: expected.fullmatch(self._in_words_of_a_page(terminal.shown)),
