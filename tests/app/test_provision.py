@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -20,6 +22,9 @@ from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.dfu.work import When
 from support.dfu_simulated import image, settings
 from support.option_bench import BFB2, L476, OptionBench
+
+if TYPE_CHECKING:
+    from firmwarden.simulate.dfu.work import Moment
 
 PART: Final = "STM32L476RG"
 
@@ -109,6 +114,18 @@ def test_inv2_what_a_power_cut_leaves_is_told(
     assert ending.result is result
     assert (bench.chip.stored == bench.factory) == (result is Result.UNCHANGED)
     assert bench.chip.level == (1 if result is Result.PROTECTED else 0)
+
+
+def test_who_interrupts_it_waits_for_its_end() -> None:
+    bench = OptionBench()
+    survey = survey_of(bench)
+
+    def interrupt(moment: Moment) -> None:
+        if isinstance(moment.operation, EraseOptions):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    bench.device.watcher = interrupt
+    assert app.provision(survey).result is Result.DONE
 
 
 def test_a_loader_that_does_not_write_them_and_does_not_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
