@@ -35,10 +35,12 @@ class SimulatedUsb:
         transfers: how many control transfers were made.
         holder: another program that has the interface.
         before: is called before each control transfer, with its number.
+        offset: of the device's time, which goes on when one loop ends and another begins.
     """
 
     def __init__(self, settings: DfuSettings) -> None:
         self.device = SimDfu(settings)
+        self.offset = 0.0
         self.links: list[SimulatedLink] = []
         self.transfers = 0
         self.log: list[Control | SelectAlternate] = []
@@ -51,9 +53,13 @@ class SimulatedUsb:
         seen = self.see()
         return UsbAddress(topology=PLACE, usb=seen.facts if seen else None)
 
+    def now(self) -> float:
+        """Return the device's time."""
+        return anyio.current_time() + self.offset
+
     def see(self) -> UsbSeen | None:
         """Return what is there now."""
-        self.device.poll(anyio.current_time())
+        self.device.poll(self.now())
         identity = self.device.identity
         if identity is None:
             return None
@@ -123,26 +129,24 @@ class SimulatedLink:
         usb.transfers += 1
         usb.log.append(ask)
         await anyio.lowlevel.checkpoint()
-        deadline = anyio.current_time() + timeout_s
+        deadline = usb.now() + timeout_s
         while True:
-            now = anyio.current_time()
             if not self._is_there():
                 return Trouble.GONE
-            reply = usb.device.control(setup, data, now)
+            reply = usb.device.control(setup, data, usb.now())
             if reply is Trouble.TIMED_OUT:
-                await anyio.sleep_until(deadline)
+                await anyio.sleep(deadline - usb.now())
             if not isinstance(reply, Withheld):
                 return reply
+            await anyio.sleep(min(reply.until, deadline) - usb.now())
             if reply.until > deadline:
-                await anyio.sleep_until(deadline)
                 return Trouble.TIMED_OUT
-            await anyio.sleep_until(reply.until)
 
     async def reset(self) -> None:
         """Reset the port."""
         await anyio.lowlevel.checkpoint()
         if self._is_there():
-            self._usb.device.bus_reset(anyio.current_time())
+            self._usb.device.bus_reset(self._usb.now())
 
     async def aclose(self) -> None:
         """Let go."""

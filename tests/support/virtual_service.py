@@ -108,9 +108,7 @@ class Story:
     async def _host(self, store: Store, limit_s: float) -> End:
         clock = LoopClock()
         await store.run(lambda ledger: recover(ledger, clock.wall()))
-        registry = Registry(
-            store=store, clock=clock, rules=[ClassRule(name=CLASS, path=self.port.address.path)]
-        )
+        registry = Registry(store=store, clock=clock, rules=[self.rule()])
         ended = anyio.Event()
 
         def concluded(conclusion: Conclusion, _hook: object) -> None:
@@ -167,6 +165,12 @@ class Story:
             with anyio.move_on_after(2.0):
                 await changed.wait()
 
+    def rule(self) -> ClassRule:
+        return ClassRule(name=CLASS, path=self.port.address.path)
+
+    def holds_it(self) -> bool:
+        return self.port.client.complete
+
     def release(self) -> Release:
         return Release(
             device_class=CLASS,
@@ -186,7 +190,7 @@ class Story:
         return MdfuDriver(settings, address, journal, open_link=self.port.open, expected_version=job.version)
 
     def _check(self, conclusion: Conclusion) -> None:
-        if conclusion.outcome is Outcome.SUCCEEDED and not self.port.client.complete:
+        if conclusion.outcome is Outcome.SUCCEEDED and not self.holds_it():
             raise FalseSuccess(conclusion)
 
     def _before_commit(self) -> None:
