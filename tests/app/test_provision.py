@@ -218,3 +218,16 @@ def test_inv4_another_unit_at_the_same_place_is_not_written_to() -> None:
     with pytest.raises(NotFound, match="another unit"):
         app.provision(survey)
     assert not other.transfers
+
+
+def test_inv2_another_unit_that_comes_in_its_place_tells_nothing_of_it() -> None:
+    bench = OptionBench()
+    survey = survey_of(bench)
+
+    def swap(_moment: Moment) -> None:
+        bench.device.serial = "another"  # from its next start on
+
+    bench.device.watcher = swap
+    ending = app.provision(survey)
+    assert ending.result is Result.GONE
+    assert "another unit is there now" in ending.detail

@@ -134,6 +134,8 @@ class _Visits:
         shown = await self._place.wait_for(lambda now: now.seen.address != number, _BACK_WITHIN_S)
         if shown is None:
             return Ending(result=Result.GONE, detail=detail)
+        if self._place.is_another(shown):
+            return Ending(result=Result.GONE, detail=f"another unit is there now, {shown}")
         if not self._place.may_be_loader(shown):
             return Ending(result=Result.RUNNING, detail=str(shown))
         try:

@@ -126,6 +126,7 @@ def provision(*, usb: UsbTarget, part: str, failsafe: str, yes: bool, as_json: b
         teller.end(
             "not-confirmed", "Nothing was written: it takes your yes, here or as --yes.", _NOTHING_SENT
         )
+    teller.remark("Writing, and waiting for the device to come back.")
     try:
         ending = app.provision(survey)
     except FirmwardenError as exc:
@@ -170,6 +171,11 @@ class _Teller:
         )
         for line in _shown(survey.change):
             click.echo(line)
+
+    def remark(self, sentence: str) -> None:
+        """Say what takes a while."""
+        if not self._as_json:
+            click.echo(sentence)
 
     def end(self, outcome: str, detail: str, status: int) -> NoReturn:
         """Say how it ended, and leave."""
