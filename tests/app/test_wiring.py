@@ -62,7 +62,8 @@ def test_a_class_knows_what_a_power_cut_would_leave(tmp_path: Path) -> None:
     # Nobody said that anything protects it.
     assert wiring.policies(meter(tmp_path))[METER].power_cuts == outlooks(cfg.Failsafe.NONE)
     panel = policies[ClassName("panel")]
-    assert (panel.doubt, panel.power_cuts) == ("", ())
+    assert (panel.doubt, panel.power_cuts, panel.settles_s) == ("", (), 0.0)
+    assert policies[METER].settles_s == 15.0, "as long as it may take to return"
 
 
 def test_inv4_only_devices_of_a_class_are_looked_at(tmp_path: Path) -> None:

@@ -118,9 +118,6 @@ ENDED = {
     "exhausted, plugged since": (
         JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), NOON + 30.0, 60.0, True,
     ),
-    "exhausted, and back from its loader by itself": (
-        JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), NOON + 15.0, 60.0, False,
-    ),
     "exhausted a day ago": (JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), 0.0, DAY_S, True),
     "exhausted by a clock years ahead": (
         JobState.FAILED, Cause(code=CauseCode.TRANSPORT_EXHAUSTED), 0.0, -5_000 * DAY_S, True,
@@ -146,6 +143,20 @@ def test_when_a_pair_gets_another_job(
         plan(ledger, "2.0.0", "3.0.0", here=here, now=NOON + later)
         (job,) = ledger.open_jobs()
         assert job.version == "3.0.0", "a new release is another pair"
+
+
+@pytest.mark.parametrize(("plugged_at", "again"), [(NOON + 15.0, False), (NOON + 30.0, True)])
+def test_a_device_that_comes_back_from_its_loader_by_itself_was_not_plugged_in(
+    ledger: Ledger, plugged_at: float, again: bool
+) -> None:
+    device = enroll(ledger, "1")
+    policies = {PANEL: ClassPolicy(name=PANEL, settles_s=20.0)}
+    plan(ledger, "2.0.0", policies=policies)
+    (job,) = ledger.open_jobs()
+    fail_once(ledger, job, JobState.FAILED, cause=Cause(code=CauseCode.TRANSPORT_EXHAUSTED))
+    here = present(device, plugged_at=plugged_at)
+    plan(ledger, "2.0.0", here=here, now=NOON + 60.0, policies=policies)
+    assert bool(ledger.open_jobs()) is again
 
 
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.UNKNOWN])

@@ -10,8 +10,8 @@ import pytest
 
 from firmwarden.drivers.base import Step
 from firmwarden.model import CauseCode, CommitMark, JobState, Outcome, Phase, Wait, WaitKind
-from firmwarden.service.planner import SETTLES_S
-from support.house import content, living, virtual_time
+from firmwarden.service.desired import ClassPolicy
+from support.house import PANEL, content, living, virtual_time
 from support.scripted import Play, Unit, fails, must_wait
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 DAY_S = 86_400.0
+SETTLES_S = 20.0
+SETTLES = [ClassPolicy(name=PANEL, settles_s=SETTLES_S)]
+"""Units that come and go of themselves for some seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ async def test_what_a_driver_leaves_to_a_person_waits_for_the_person(
     decide: Callable[[House], Awaitable[None]],
 ) -> None:
     unit = Unit(script=[must_wait(), must_wait()])
-    async with living({"panel-1": unit}, "2.0.0") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES) as house:
         await anyio.sleep(DAY_S)
         (wait,) = house.warden.agenda.waits.values()
         assert wait == Wait(kind=WaitKind.FAILSAFE, detail="the device does not have BFB2=1")
@@ -76,7 +79,7 @@ async def test_what_a_driver_leaves_to_a_person_waits_for_the_person(
 async def test_a_device_that_comes_back_from_its_loader_by_itself_is_not_looked_at_again() -> None:
     """Else it would be sent there and back for ever."""
     unit = Unit(script=[must_wait()])
-    async with living({"panel-1": unit}, "2.0.0") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES) as house:
         await anyio.sleep(1.0)
         await house.unplug("panel-1")
         await anyio.sleep(SETTLES_S / 2)
@@ -88,7 +91,7 @@ async def test_a_device_that_comes_back_from_its_loader_by_itself_is_not_looked_
 async def test_what_was_left_to_a_person_is_looked_at_once_more_at_a_start(tmp_path: Path) -> None:
     unit = Unit(script=[must_wait(), must_wait()])
     for attempts in (1, 2):
-        async with living({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
+        async with living({"panel-1": unit}, "2.0.0", policies=SETTLES, path=tmp_path / "state.db") as house:
             await anyio.sleep(DAY_S)
             assert unit.attempts == attempts
             (wait,) = house.warden.agenda.waits.values()
@@ -98,7 +101,7 @@ async def test_what_was_left_to_a_person_is_looked_at_once_more_at_a_start(tmp_p
 async def test_inv2_a_question_that_is_left_to_a_person_settles_nothing() -> None:
     unit = Unit(script=[Play(end="lost")])
     unit.answers.append(must_wait(Step.CONFIRM, WaitKind.IDENTITY))
-    async with living({"panel-1": unit}, "2.0.0") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES) as house:
         await anyio.sleep(DAY_S)
         (wait,) = house.warden.agenda.waits.values()
         assert (wait.kind, wait.until) == (WaitKind.IDENTITY, None)
@@ -111,7 +114,7 @@ async def test_inv2_a_question_that_is_left_to_a_person_settles_nothing() -> Non
 
 async def test_a_driver_that_would_wait_after_its_first_erase_has_a_defect() -> None:
     unit = Unit(script=[must_wait(Step.WRITE)])
-    async with living({"panel-1": unit}, "2.0.0") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES) as house:
         await house.quiet()
         first, second = await house.attempts("panel-1")
         assert first.cause is not None
@@ -122,10 +125,10 @@ async def test_a_driver_that_would_wait_after_its_first_erase_has_a_defect() -> 
 
 async def test_inv5_a_driver_is_told_what_was_left_unfinished(tmp_path: Path) -> None:
     unit = Unit(script=[Play(at=Step.WRITE, hangs=True, deaf=True), fails(CauseCode.NO_ANSWER, Step.PROBE)])
-    async with living({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES, path=tmp_path / "state.db") as house:
         await house.until_running("panel-1")
         await anyio.sleep(1.0)
-    async with living({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES, path=tmp_path / "state.db") as house:
         await house.quiet()
         cut, *_ = await house.attempts("panel-1")
         house.drop("2.0.0", "3.0.0")
@@ -143,7 +146,7 @@ async def test_a_device_that_comes_and_goes_of_itself_is_not_asked_for_ever() ->
     """A question may have started what crashes and comes back to its loader."""
     unit = Unit(script=[Play(end="lost")])
     unit.answers.extend([Play(end="lost")] * 100)
-    async with living({"panel-1": unit}, "2.0.0") as house:
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES) as house:
         asked = 0
         for _ in range(2_000):
             await anyio.sleep(10.0)

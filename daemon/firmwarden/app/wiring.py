@@ -52,6 +52,7 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
                 erases_a_day=device_class.wear.per_day,
                 erases_a_life=device_class.wear.per_life,
             ),
+            settles_s=device_class.dfu.return_within if device_class.driver is cfg.DriverName.DFU else 0.0,
             doubt=_doubt(device_class),
             power_cuts=_power_cuts(device_class),
         )

@@ -26,6 +26,9 @@ class ClassPolicy:
     allow_downgrade: bool = False
     unknown: Literal["update", "hold"] = "update"
     budgets: Budgets = field(default_factory=Budgets)
+    settles_s: float = 0.0
+    """How long after an attempt a unit may still come and go of itself, back from its loader.  That is no plug of a
+    person's; taken for one it would be tried, or asked, for ever."""
     doubt: str = ""
     """Why what the class relies on when the power fails is not to be relied on; until that is mended nothing is written
     to its units.  What only a unit shows is its driver's to find out."""

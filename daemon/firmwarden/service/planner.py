@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 _LOOK_BACK: Final = 200
 """Attempts since the last success that are looked at; budgets end far earlier."""
 DAY_S: Final = 86_400.0
-SETTLES_S: Final = 20.0
-"""How long after an attempt a device may still come and go of itself, back from its loader: that is no re-plug, else it
-would be tried for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +179,10 @@ class _Planning:
             return False
         ended_at = last.updated_at
         plugged_at = self.here.present.get(device.id, 0.0)
-        again_after_s = self.rules.classes[device.device_class].budgets.again_after_s
+        policy = self.rules.classes[device.device_class]
         # The clock may have been set in between: what lies ahead of it says nothing, and must not hold it for years.
-        return ended_at + SETTLES_S < plugged_at <= self.now or abs(self.now - ended_at) >= again_after_s
+        plugged_anew = ended_at + policy.settles_s < plugged_at <= self.now
+        return plugged_anew or abs(self.now - ended_at) >= policy.budgets.again_after_s
 
     def _note(self, event: LogEvent, job: Job, **more: object) -> None:
         self.agenda.notes.append(

@@ -18,7 +18,7 @@ import structlog
 from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
-from firmwarden.service.planner import SETTLES_S, Agenda, Here, Planner
+from firmwarden.service.planner import Agenda, Here, Planner
 from firmwarden.service.policy import Budgets, back_off_s
 from firmwarden.service.recovery import close
 from firmwarden.service.telling import instant_or_none
@@ -327,7 +327,7 @@ class Warden:
         except* PortHeld as group:
             self._note_held(job.device, str(group.exceptions[0]))
         except* MustWait as group:
-            self._note_must_wait(job.device, group)
+            self._note_must_wait(job, group)
         except* StoreError as group:
             # Nothing was begun.
             log.error(LogEvent.STORE_FAILED, detail=str(group.exceptions[0]))
@@ -383,11 +383,11 @@ class Warden:
         pause_s = min(PORT_HELD_FIRST_S * 2.0 ** min(count - 1, 10), PORT_HELD_LONGEST_S)
         self._held[device] = _Pause(WaitKind.PORT_HELD, detail, self.clock.boot() + pause_s, count)
 
-    def _note_must_wait(self, device: DeviceId, group: BaseExceptionGroup[MustWait]) -> None:
+    def _note_must_wait(self, job: Job, group: BaseExceptionGroup[MustWait]) -> None:
         for exc in group.exceptions:
             if isinstance(exc, MustWait):
-                settled_at = self.clock.boot() + SETTLES_S
-                self._held[device] = _Pause(exc.kind, str(exc), inf, settled_at=settled_at)
+                settled_at = self._settled_at(job.device_class)
+                self._held[job.device] = _Pause(exc.kind, str(exc), inf, settled_at=settled_at)
 
     def _concluded(self, conclusion: Conclusion) -> None:
         device = conclusion.job.device
@@ -417,8 +417,12 @@ class Warden:
         else:
             detail = "the device gave no answer yet"
             ends_at = self.clock.boot() + back_off_s(count + 1, budgets, self._dice())
-        settled_at = self.clock.boot() + SETTLES_S
+        settled_at = self._settled_at(conclusion.job.device_class)
         self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count, settled_at)
+
+    def _settled_at(self, device_class: ClassName) -> float:
+        policy = self.planner.classes.get(device_class)
+        return self.clock.boot() + (0.0 if policy is None else policy.settles_s)
 
     # --- what others ask ------------------------------------------------------------------------------
 
