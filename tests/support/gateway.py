@@ -17,10 +17,11 @@ from firmwarden.simulate.profile import PROFILES
 from support.processes import PATIENCE_S, Process, Record, close_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from firmwarden.service.views import DeviceView, JobView
+    from firmwarden.simulate.dfu.report import DfuReport
     from firmwarden.simulate.report import DeviceReport
 
 PROGRAM: Final = (sys.executable, "-m", "firmwarden")
@@ -114,6 +115,29 @@ class Rack:
         return {device["name"]: device for device in devices}
 
 
+class SimulatedUsb:
+    """Simulated devices within the daemon, in place of the USB."""
+
+    def __init__(self, place: Path, *devices: Mapping[str, object]) -> None:
+        self.file = place / "usb.toml"
+        self._report = place / "usb.json"
+        self._names = {f"usb-sim-{device['port']}": str(device["name"]) for device in devices}
+        tables = [
+            "\n".join(["[[device]]", *(f"{key} = {_toml(value)}" for key, value in device.items())])
+            for device in devices
+        ]
+        self.file.write_text("\n\n".join([f'report = "{self._report.name}"', *tables]), encoding="utf-8")
+
+    def names(self) -> dict[str, str]:
+        """Return the names of the devices by what the daemon calls their ports."""
+        return self._names
+
+    def told(self) -> dict[str, DfuReport]:
+        """Return what they last said of themselves; the truth, when the daemon has ended."""
+        devices: list[DfuReport] = json.loads(self._report.read_text())["devices"]
+        return {device["name"]: device for device in devices}
+
+
 class Gateway:
     """Everything in one directory."""
 
@@ -127,6 +151,7 @@ class Gateway:
         self.daemons: list[Process] = []
         """All that ran, the current one last."""
         self.racks: list[Rack] = []
+        self.usb: SimulatedUsb | None = None
         self._others: list[Process] = []
         self._environment = {"FIRMWARDEN_SOCKET": str(self.socket), "COLUMNS": "1000"}
         self.firmware.mkdir()
@@ -135,6 +160,11 @@ class Gateway:
         """Start simulated devices."""
         self.racks.append(Rack(self.place, name, *options, tcp=tcp))
         return self.racks[-1]
+
+    def plug(self, *devices: Mapping[str, object]) -> SimulatedUsb:
+        """Have simulated devices in place of the USB, described as in a file for them."""
+        self.usb = SimulatedUsb(self.place, *devices)
+        return self.usb
 
     def configure(self, *classes: str, **settings: object) -> None:
         """Write the configuration."""
@@ -175,7 +205,8 @@ class Gateway:
     def launch(self) -> Process:
         """Start the daemon, and do not wait for anything."""
         number = len(self.daemons) + 1
-        self.daemons.append(Process(f"daemon {number}", *PROGRAM, "run", "--config", self.config))
+        usb = () if self.usb is None else ("--simulated-usb", self.usb.file)
+        self.daemons.append(Process(f"daemon {number}", *PROGRAM, "run", "--config", self.config, *usb))
         return self.daemon
 
     def start(self) -> Process:
@@ -218,7 +249,8 @@ class Gateway:
 
     def device(self, name: str) -> DeviceView:
         """Look one up by the name that the simulator gave it."""
-        port = next(port for rack in self.racks for port, known in rack.names().items() if known == name)
+        racks = [*self.racks, *([self.usb] if self.usb is not None else ())]
+        port = next(port for rack in racks for port, known in rack.names().items() if known == name)
         return next(device for device in self.devices() if device["port"] == port)
 
     def id(self, name: str) -> str:
@@ -249,6 +281,13 @@ class Gateway:
         """Stop everything, show what was said, and hold the logs to the catalogue."""
         close_all([*(rack.process for rack in self.racks), *self._others, *self.daemons])
         assert_catalogued(line for daemon in self.daemons for line in daemon.lines)
+
+
+def _toml(value: object) -> str:
+    """Write a value; what is nested in arrays and tables is so in JSON too, but for the tables."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    return json.dumps(value)
 
 
 def manifest(device: str, version: str, name: str, content: bytes, *, sequence: int | None = None) -> str:
