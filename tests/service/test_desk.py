@@ -253,6 +253,8 @@ async def test_why_says_what_power_cuts_would_leave_and_what_a_class_that_waits_
         assert 'failsafe = "none" for the class panel' in view["next"]
         assert view["commands"] == ["systemctl reload firmwarden", "firmwarden cancel 1"]
         assert (await house.desk.plan())[0]["reason"] == doubt
+        with pytest.raises(Refused, match=f"{doubt}; declare that, or write failsafe"):
+            await house.desk.retry(view["device"]["id"], who="ann")
         house.warden.configure({PANEL: ClassPolicy(name=PANEL)}, 16, {})
         await house.quiet()
         assert (await house.desk.why(await id_of(house, "panel-1")))["power_cuts"] == []

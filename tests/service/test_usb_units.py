@@ -213,3 +213,22 @@ async def test_inv4_a_loader_is_not_that_of_a_unit_of_a_class_that_has_another()
             Refused, match=f"{id_} is a stranger, and the loader at .* may be that of a panel"
         ):
             await house.desk.adopt(place_of(1), old=id_, running=None, who="ann")
+
+
+async def test_inv2_a_unit_that_was_about_to_be_started_is_asked_and_told_what_was_written(
+    tmp_path: Path,
+) -> None:
+    unit = Unit(script=[Play(at=Step.LEAVE, hangs=True, deaf=True, end="lost")])
+    async with plugged({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
+        await house.until(lambda ledger: any(one.phase is Phase.ENDING for one in ledger.running_attempts()))
+        await anyio.sleep(10.0)
+    assert unit.runs is None
+    async with plugged({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
+        await house.quiet(1.0)
+        (attempt,) = await house.attempts("panel-1")
+        assert attempt.outcome is Outcome.SUCCEEDED
+        assert (unit.questions, unit.erases) == (1, 1)
+        *_, left = unit.left
+        assert left is not None
+        assert (left.id, left.phase) == (attempt.id, Phase.ENDING)
+        assert left.mark == CommitMark(b"factory ", content("2.0.0")[:8])

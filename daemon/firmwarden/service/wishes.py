@@ -59,6 +59,12 @@ class Wishes:
                 ledger.move(job.id, JobState.QUEUED, now=self._now())
                 return f"job {job.id} is queued again: {job.version} will be written anew"
             if job is not None and job.state is JobState.QUEUED:
+                policy = self._warden.planner.classes.get(found.device_class)
+                if policy is not None and policy.doubt:
+                    raise Refused(
+                        f'{policy.doubt}; declare that, or write failsafe = "none" for the class '
+                        f"{found.device_class}, then `systemctl reload firmwarden`"
+                    )
                 ledger.hurry(job.id)
                 return (
                     f"job {job.id} {'is tried once more' if paused else 'no longer waits for its back-off'}"
