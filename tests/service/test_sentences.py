@@ -162,11 +162,12 @@ SITUATIONS = {
         commands=["systemctl reload firmwarden", "firmwarden cancel 7", "firmwarden retry k3x9qa"],
     ),
     "another unit, as its memory tells": Situation(
+        device=replace(RUNS_ONE, port="usb-1.4"),
         job=QUEUED,
         wait=Wait(kind=WaitKind.IDENTITY, detail="another unit is on the port"),
         paused=True,
-        next="Job 7 (2.0.0) waits: another unit is on the port. It is looked at again when it is plugged in anew, or",
-        commands=["firmwarden cancel 7", "firmwarden retry k3x9qa"],
+        next="Job 7 (2.0.0) waits: another unit is on the port. Plug in the right unit",
+        commands=["firmwarden adopt usb-1.4 k3x9qa", "firmwarden cancel 7", "firmwarden retry k3x9qa"],
     ),
     "erased and not finished": Situation(
         device=replace(RUNS_ONE, complete=False),

@@ -14,7 +14,7 @@ from firmwarden.errors import NotFound, Refused
 from firmwarden.model import CauseCode, ClassName, CommitMark, JobState, Outcome, Phase, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from support.house import content, living, states, virtual_time
-from support.scripted import PARTIAL, Play, Unit, fails
+from support.scripted import PARTIAL, Play, Unit, fails, must_wait
 from support.usb_house import UsbHouse, UsbHouseByPort, place_of
 
 if TYPE_CHECKING:
@@ -232,3 +232,26 @@ async def test_inv2_a_unit_that_was_about_to_be_started_is_asked_and_told_what_w
         assert left is not None
         assert (left.id, left.phase) == (attempt.id, Phase.ENDING)
         assert left.mark == CommitMark(b"factory ", content("2.0.0")[:8])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [Play(at=Step.WRITE, hangs=True, deaf=True), Play(at=Step.LEAVE, hangs=True, deaf=True, end="lost")],
+)
+async def test_inv4_a_person_may_vouch_for_a_unit_that_its_memory_does_not_tell(
+    tmp_path: Path, end: Play
+) -> None:
+    unit = Unit(script=[end, must_wait(kind=WaitKind.IDENTITY)])
+    unit.answers.append(must_wait(Step.CONFIRM, WaitKind.IDENTITY))
+    async with plugged({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db"):
+        await anyio.sleep(60.0)
+    async with plugged({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
+        await anyio.sleep(3_600.0)
+        id_ = (await house.device("panel-1")).id
+        command = f"firmwarden adopt {place_of(1)} {id_}"
+        assert command in (await house.desk.why(id_))["commands"]
+        unit.script.clear()
+        await house.desk.adopt(place_of(1), old=id_, running=None, who="ann")
+        await house.quiet(10.0)
+        assert unit.runs == content("2.0.0")
+        assert unit.left[-1] is None

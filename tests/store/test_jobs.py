@@ -398,6 +398,17 @@ def test_what_a_person_says_that_it_runs_ends_what_was_left_unfinished(
     assert left(ledger, device) is None
 
 
+def test_what_a_person_vouches_for_has_nothing_unfinished_any_more(ledger: Ledger, device: DeviceId) -> None:
+    try_once(ledger, device, phase=Phase.ENDING, outcome=Outcome.UNKNOWN)
+    ledger.vouch(device)
+    assert left(ledger, device) is None
+    replacement = enroll(ledger, 2)
+    ledger.adopt(replacement, device)
+    assert left(ledger, device) is None
+    again = try_once(ledger, device, phase=Phase.WRITING, outcome=Outcome.FAILED)
+    assert left(ledger, device) == again
+
+
 def test_what_was_left_unfinished_goes_with_the_unit(ledger: Ledger, device: DeviceId) -> None:
     cut = try_once(ledger, device, phase=Phase.WRITING, outcome=Outcome.FAILED)
     replacement = enroll(ledger, 2)

@@ -82,7 +82,7 @@ def adopt(client: Client, output: Output, device: str, old: str | None, running:
     """Say that a device is the unit OLD, or what it runs.
 
     A unit that is told by its port is a new one at another port; this gives it its history back. DEVICE may also be the
-    place of a loader, as a conflict names it: from now on OLD is there.
+    place of a loader, as a conflict or `why` names it: that is OLD, whatever its flash holds.
     """
     if (old is None) == (running is None):
         raise click.UsageError("Give either OLD, the unit that this one is, or --running VERSION.")

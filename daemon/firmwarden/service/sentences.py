@@ -101,7 +101,10 @@ def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
     if wait.kind is WaitKind.FAILSAFE:
         return f"{waits} {_way_out(job)}"
     if paused and wait.until is None:
-        return f"{waits} It is looked at again when it is plugged in anew, or when a person retries."
+        return (
+            f"{waits} Plug in the right unit, and it is looked at again; or, if this is the one, say so and it is "
+            "written whatever it holds."
+        )
     return waits
 
 
@@ -140,6 +143,8 @@ def commands(
     if wait is not None and wait.kind is WaitKind.HOLD:
         held_alone = wait.detail.startswith("the device")
         found.append(f"firmwarden unhold {device.id}" if held_alone else "firmwarden unhold all")
+    if paused and wait is not None and wait.kind is WaitKind.IDENTITY:
+        found.append(f"firmwarden adopt {device.port} {device.id}")
     if wait is not None and wait.kind is WaitKind.FAILSAFE:
         found.append("systemctl reload firmwarden")
     if job is not None and job.state is JobState.QUEUED:

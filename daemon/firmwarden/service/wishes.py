@@ -190,13 +190,16 @@ class Wishes:
     async def adopt(self, device: str, *, old: str | None, running: str | None, who: str) -> str:
         """Say that a device is one known before under another identity, or what it runs.
 
-        The device may also be the place of a loader of which it cannot be told whose it is.
+        The device may also be the place of a loader of which it cannot be told whose it is, or at which a known unit
+        holds something that it should not.
         """
         riddle = self._riddle_at(device)
 
         def work(ledger: Ledger) -> str:
             if riddle is not None and old is not None:
                 return self._adopt_loader(ledger, riddle, old, who)
+            if old is not None and self._is_at(unit := find_device(ledger, old), device):
+                return self._vouch(ledger, unit, who)
             found = find_device(ledger, device)
             if old is not None:
                 known = find_device(ledger, old)
@@ -226,8 +229,23 @@ class Wishes:
             return f"{found.id} is recorded as running {running}"
 
         text = await self._wish(work, "adopt", device, who)
+        self._warden.look_again(await self._store.run(lambda ledger: find_device(ledger, old or device).id))
         self._warden.registry.look_again()
         return text
+
+    def _is_at(self, device: Device, place: str) -> bool:
+        return device.port == place and device.id in self._warden.registry.plugged_at
+
+    def _vouch(self, ledger: Ledger, device: Device, who: str) -> str:
+        """Go on with a unit although its flash holds what no update of ours can have left."""
+        job = gather(ledger).jobs.get(device.id)
+        if job is not None and job.state is JobState.RUNNING:
+            raise Refused(f"{device.id} is being updated by job {job.id}; wait for its end, or cancel it")
+        if job is not None and job.state is JobState.UNKNOWN:
+            ledger.move(job.id, JobState.QUEUED, now=self._now())
+        ledger.vouch(device.id)
+        self._record(ledger, who, "adopt", device.id, f"is at {device.port}, whatever it holds")
+        return f"what is at {device.port} is {device.id}, whatever it holds: its next update writes all of it"
 
     def _riddle_at(self, place: str) -> Conflict | None:
         return next(

@@ -207,18 +207,26 @@ class Jobs(Transaction):
     def unfinished(self, device: DeviceId) -> Attempt | None:
         """Look up the last attempt that began to change a unit, unless the unit got a complete image since.
 
-        It got one when an attempt succeeded, or when a person said what it runs.  The attempt under way does not
-        count; one that is over with its outcome unknown does.
+        It got one when an attempt succeeded, or when a person said what it runs.  Nor is anything looked for after
+        ``vouch``.  The attempt under way does not count; one that is over with its outcome unknown does.
         """
         row = self._first(
             f"{ATTEMPTS} JOIN devices ON devices.id = jobs.device "  # noqa: S608  constants
-            f"WHERE jobs.device = ? AND devices.complete IS NOT 1 AND {CHANGED} AND attempts.id > ("
-            "  SELECT coalesce(max(good.id), 0) FROM attempts AS good JOIN jobs AS its ON its.id = good.job "
-            "  WHERE its.device = devices.id AND good.outcome = 'succeeded'"
+            f"WHERE jobs.device = ? AND devices.complete IS NOT 1 AND {CHANGED} AND attempts.id > max("
+            "  devices.vouched_after, (SELECT coalesce(max(good.id), 0) FROM attempts AS good "
+            "  JOIN jobs AS its ON its.id = good.job WHERE its.device = devices.id AND good.outcome = 'succeeded')"
             ") ORDER BY attempts.id DESC LIMIT 1",
             device,
         )
         return None if row is None else attempt_of(row)
+
+    def vouch(self, device: DeviceId) -> None:
+        """Record a person's word that this is the unit, whatever its flash holds: nothing is left unfinished then."""
+        self._do(
+            "UPDATE devices SET vouched_after = (SELECT coalesce(max(attempts.id), 0) FROM attempts "
+            "JOIN jobs ON jobs.id = attempts.job WHERE jobs.device = devices.id) WHERE id = ?",
+            device,
+        )
 
     # --- wear
 
