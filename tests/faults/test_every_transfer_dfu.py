@@ -7,67 +7,36 @@ follows.  Nothing is done by hand between the attempts: the cable and the power 
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import pytest
 
 from firmwarden.drivers.boot.outlook import Failsafe
-from firmwarden.drivers.dfu_settings import DfuSettings
-from firmwarden.images.formats import ImageFormat, ImageRules
-from firmwarden.simulate.dfu.chip import ErasePage, Program
+from firmwarden.errors import AttemptFailed
+from firmwarden.model import Phase
 from firmwarden.simulate.dfu.faults import Fault, Kind
 from firmwarden.simulate.dfu.firmware import Service
 from firmwarden.simulate.dfu.flash import CheckBits, Tear
 from firmwarden.simulate.dfu.work import Cut, When
 from support import virtual_time
-from support.dfu_bench import CLASS, until_done, usb_bench
+from support.dfu_bench import until_done
 from support.dfu_sealed import END, FILE, PLAIN, START, device
-from support.dfu_simulated import settings as simulated
+from support.dfu_stood import Stood, decides, stood
 from support.power_cuts import Case, stand_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from firmwarden.simulate.dfu.chip import Operation, SavedChip
-    from firmwarden.simulate.dfu.settings import DfuSettings as Simulated
+    from firmwarden.simulate.dfu.chip import Operation
     from firmwarden.simulate.dfu.work import Moment
     from support.dfu_bench import UsbBench
-    from support.power_cuts import Stand
 
 pytestmark = pytest.mark.timeout(120)
 
-Stood = tuple["Simulated", DfuSettings, bytes, "SavedChip | None"]
-Change = tuple[Fault | None, tuple[int, Cut] | None]
-
-
 # --- what is updated -------------------------------------------------------------------------------------
-
-
-def stood(case: Case) -> Stood:
-    """Return a part of a few pages with its old image, its class, and the new image."""
-    stand = stand_of(case)
-    part, target = stand.chip.part, stand.target
-    family = target.family
-    assert family is not None
-    sizes = frozenset(part.page_sizes)
-    family = replace(family, flash=replace(family.flash, pages=sizes))
-    if family.bank_check is not None and family.bank_check.pages:
-        family = replace(family, bank_check=replace(family.bank_check, pages=sizes))
-    first, last = stand.image[0], stand.image[-1]
-    data = bytearray(bytes((target.erased,)) * (last.end - first.address))
-    for piece in stand.image:
-        data[piece.address - first.address : piece.end - first.address] = piece.data
-    device_class = replace(
-        CLASS,
-        loader=frozenset({(0x0483, 0xDF11), (0x1209, 0xDF02)}),
-        image=ImageRules(format=ImageFormat.RAW, address=first.address, device=True),
-        failsafe=case.failsafe,
-        family=family,
-        application_at=target.application,
-    )
-    settings = simulated(part, known=stand.chip.known)
-    return settings, device_class, bytes(data), stand.chip.save()
 
 
 CASES: Final = (
@@ -78,35 +47,24 @@ CASES: Final = (
 )
 
 
-PLAIN_DEVICES: Final = {
-    f"plain-{'tolerant' if tolerant else 'not-tolerant'}": (
-        device(Service.of_dfu(START, END, tolerant=tolerant)),
-        PLAIN,
-        FILE,
-        None,
+STANDS: Final = {str(case): stood(stand_of(case)) for case in CASES} | {
+    f"plain-{'tolerant' if tolerant else 'not-tolerant'}": Stood(
+        device(Service.of_dfu(START, END, tolerant=tolerant)), PLAIN, FILE
     )
     for tolerant in (True, False)
 }
 
-STANDS: Final[dict[str, Stood]] = {**{str(case): stood(case) for case in CASES}, **PLAIN_DEVICES}
-
-
-async def updated(name: str, change: Change) -> tuple[int, UsbBench]:
-    """Update a device to whose life something happens; return how many attempts that took."""
-    settings, device_class, data, chip = STANDS[name]
-    fault, cut = change
-    settings = replace(settings, faults=() if fault is None else (fault,), self_powered=fault is not None)
-    async with usb_bench(settings, device_class, chip) as at:
-        if cut is not None:
-            at.device.watcher = lambda moment: cut[1] if moment.number == cut[0] else None
-        return await until_done(at, data), at
-
 
 def run(name: str, fault: Fault | None = None, cut: tuple[int, Cut] | None = None) -> tuple[int, UsbBench]:
-    """Do that on a clock that jumps."""
+    """Update a device to whose life something happens, if anything; return how many attempts that took."""
+    stand = STANDS[name]
 
     async def story() -> tuple[int, UsbBench]:
-        return await updated(name, (fault, cut))
+        faults = () if fault is None else (fault,)
+        async with stand.bench(faults=faults, self_powered=fault is not None) as at:
+            if cut is not None:
+                at.device.watcher = lambda moment: cut[1] if moment.number == cut[0] else None
+            return await until_done(at, stand.data), at
 
     return virtual_time.run(story)
 
@@ -137,6 +95,32 @@ def test_inv1_a_cut_at_every_transfer_is_gone_on_with(name: str, kind: Kind, *, 
         assert max(at.device.chip.flash.wear) <= 2, number
 
 
+@pytest.mark.parametrize("name", STANDS)
+def test_inv1_a_host_that_dies_at_every_transfer_is_followed_by_another(name: str) -> None:
+    """The cable stays: the device is found in the middle of whatever it was told."""
+    _, whole = run(name)
+    for number in range(whole.usb.transfers):
+        at = virtual_time.run(partial(after_a_death, STANDS[name], number))
+        assert at.runs == "new", number
+        assert dead(at) == 0, number
+
+
+async def after_a_death(stand: Stood, number: int) -> UsbBench:
+    async with stand.bench(self_powered=True) as at:
+        with anyio.CancelScope() as life:
+            at.usb.before = lambda made: life.cancel() if made == number else None
+            await at.driver(stand.data).update(stand.data)
+        at.usb.before = lambda _made: None
+        if at.book.attempts[-1].phase is Phase.ENDING:
+            # As the service does at its start: it asks.
+            with suppress(AttemptFailed):
+                await at.driver(stand.data).confirm()
+                return at
+            at.book.attempts.pop()
+        assert await until_done(at, stand.data) == 1
+        return at
+
+
 # --- every act of the flash --------------------------------------------------------------------------------
 
 
@@ -145,15 +129,14 @@ def moments(name: str) -> list[Operation | None]:
     seen: list[Operation | None] = []
 
     async def story() -> None:
-        settings, device_class, data, chip = STANDS[name]
-        async with usb_bench(settings, device_class, chip) as at:
+        async with STANDS[name].bench() as at:
 
             def watch(moment: Moment) -> None:
                 assert moment.number == len(seen)
                 seen.append(moment.operation)
 
             at.device.watcher = watch
-            assert await until_done(at, data) == 1
+            assert await until_done(at, STANDS[name].data) == 1
 
     virtual_time.run(story)
     return seen
@@ -186,19 +169,6 @@ def test_inv1_a_cut_before_in_and_after_every_act_of_the_flash_is_gone_on_with(c
     assert (windows == 0) is (case.failsafe is Failsafe.RESIDENT_LOADER)
 
 
-def decides(stand: Stand, operation: Operation | None) -> bool:
-    """Tell whether an operation is on what the device starts its image by, with no loader in front."""
-    if stand.target.failsafe is Failsafe.RESIDENT_LOADER:
-        return False
-    match operation:
-        case ErasePage(page):
-            return page == 0
-        case Program(offset, _):
-            return offset < stand.target.granule
-        case _:
-            return False
-
-
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("kind", ["cable", "power"])
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -208,11 +178,11 @@ def test_inv5_what_fails_again_and_again_is_gone_on_with_again_and_again(
     """Each attempt begins with what the one before left, in the flash and in the journal; at last one comes through."""
     rng = random.Random(f"{case}/{seed}")
     stand = stand_of(case)
-    settings, device_class, data, chip = STANDS[str(case)]
+    stood_up = STANDS[str(case)]
+    faults: tuple[Fault, ...] = ()
     if kind == "cable":
         places = rng.sample(range(20, 250), 4)
-        faults = (Fault(kind=Kind.UNPLUG, at=at, back_s=0.5, after=rng.random() < 0.5) for at in places)
-        settings = replace(settings, faults=tuple(faults), self_powered=True)
+        faults = tuple(Fault(kind=Kind.UNPLUG, at=at, back_s=0.5, after=rng.random() < 0.5) for at in places)
     struck = () if kind == "cable" else rng.sample(range(5, 200), 8)
 
     def strike(moment: Moment) -> Cut | None:
@@ -221,9 +191,9 @@ def test_inv5_what_fails_again_and_again_is_gone_on_with_again_and_again(
         return Cut(rng.choice(list(When)), Tear(rng.random(), seed=seed))
 
     async def story() -> None:
-        async with usb_bench(settings, device_class, chip) as at:
+        async with stood_up.bench(faults=faults, self_powered=bool(faults)) as at:
             at.device.watcher = strike
-            await until_done(at, data, attempts=10)
+            await until_done(at, stood_up.data, attempts=10)
             assert at.runs == "new"
             assert dead(at) == 0
 

@@ -48,8 +48,9 @@ from firmwarden.images.dfu_image import addressed, check_file, streamed
 from firmwarden.model import Cause, CauseCode, Phase, WaitKind
 from firmwarden.protocol.dfu import conversation as talk
 from firmwarden.protocol.dfu.dfuse_host import DfuseHost, ReadsBackWrong
-from firmwarden.protocol.dfu.host import DfuHost
+from firmwarden.protocol.dfu.host import DfuHost, reset_if_waiting
 from firmwarden.protocol.dfu.quirks import Mode
+from firmwarden.protocol.dfu.steps import Unit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -210,15 +211,24 @@ class DfuDriver:
     async def confirm(self) -> Landing:
         """Look what became of an attempt that ended unknown; see ``drivers/base.Driver``.
 
-        Nothing is sent to a device that shows its mode.
+        Nothing is sent to a device but the reset that some wait for in the end.
 
         Raises:
             AttemptFailed: also when it is in its loader; the next attempt reads back whether it has to be written.
         """
         self._meter.step(Step.CONFIRM)
-        shown = await self._place.wait_for(self._place.may_be_application, self._settings.return_within_s)
+        within_s = self._settings.return_within_s
+        shown = await self._place.wait_for(self._place.may_be_application, within_s)
         with _told():
+            if shown is not None and self._place.may_be_loader(shown) and await self._reset_if_waiting(shown):
+                shown = await self._place.wait_for(self._place.may_be_application, within_s)
             return await self._conclude(shown, "the device was told to start the image", again=False)
+
+    async def _reset_if_waiting(self, shown: Shown) -> bool:
+        if shown.interface is None or Unit.of(shown.interface, shown.quirks).dfuse:
+            return False
+        async with self._access.opened(shown) as loader:
+            return await loader.run(reset_if_waiting(loader.unit))
 
     async def _landed(self, loader: Shown, image: bytes, evidence: str) -> Landing:
         def is_back(shown: Shown) -> bool:

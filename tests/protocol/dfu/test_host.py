@@ -29,6 +29,7 @@ from firmwarden.protocol.dfu.host import (
     announced_mode,
     detach,
     identify,
+    reset_if_waiting,
 )
 from firmwarden.protocol.dfu.quirks import STANDARD, Mode, Quirks, Tongue
 from firmwarden.protocol.dfu.requests import BLOCK_NUMBERS, Request, State, Status, StatusReport
@@ -274,6 +275,18 @@ def test_inv1_a_device_goes_back_only_before_anything_was_downloaded() -> None:
         player.play(host.download(b"*"))
     with pytest.raises(OutOfTurn):
         player.play(host.return_untouched())
+
+    player.finish()
+
+
+@pytest.mark.parametrize(
+    ("told", "resets"),
+    [("timeout", True), ("08", True), ("02", False), ("05", False), ("stall", False), ("gone", False)],
+)
+def test_a_device_that_waits_for_its_reset_gets_it(told: str, *, resets: bool) -> None:
+    player = Script(f"{STATE} -> {told}" + ("\nreset" if resets else ""))
+
+    assert player.play(reset_if_waiting(_unit(BOTH))) is resets
 
     player.finish()
 

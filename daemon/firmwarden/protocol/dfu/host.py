@@ -8,7 +8,8 @@ reached the one behind it.  ``NEEDS`` is the table.
 Three steps can start an image.  ``manifest``, whose empty DNLOAD puts the received image in force, needs a download
 that was taken to its last byte; ``attach``, which resets the device into it, a manifestation in which the device
 reported no error; ``return_untouched`` resets a device to which no byte was downloaded, into the image that was there
-before (invariant 1).  Nothing else in this module sends an empty DNLOAD, or resets a device in DFU mode.
+before.  A host that was cut off in the last of this is followed by another with ``reset_if_waiting`` (invariant 1).
+Nothing else in this module sends an empty DNLOAD, or resets a device in DFU mode.
 
 Source: USB Device Class Specification for Device Firmware Upgrade, version 1.1, 5 to 7; dfu-util 0.11 and fwupd for
 what devices make of it.
@@ -114,6 +115,22 @@ def detach(unit: Unit) -> Conversation[None]:
         yield unit.ask(Request.DETACH, value=timeout_ms)
     if Attribute.WILL_DETACH not in unit.functional.attributes:
         yield ResetPort()
+
+
+def reset_if_waiting(unit: Unit) -> Conversation[bool]:
+    """Give a device the reset that it waits for after its manifestation, and tell whether it did.
+
+    Only for one that was told that it has the whole image, by a host that was cut off before it could do this itself.
+    Such a device answers nothing any more, so silence is taken for it.
+
+    Raises:
+        AttemptFailed: its answer is none that DFU has.
+    """
+    state = yield from ask_state(unit)
+    if state not in {State.MANIFEST_WAIT_RESET, Trouble.TIMED_OUT}:
+        return False
+    yield ResetPort()
+    return True
 
 
 @unique
