@@ -16,14 +16,11 @@ from firmwarden.drivers.boot.families import FAMILIES
 from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe, Stage
 from firmwarden.drivers.boot.procedures import procedure
-from firmwarden.errors import AttemptFailed
-from firmwarden.model import Phase
-from firmwarden.protocol.dfu.conversation import Control
-from firmwarden.simulate.dfu.chip import ErasePage, Program, Reset
+from firmwarden.simulate.dfu.chip import Reset
 from firmwarden.simulate.dfu.flash import CheckBits, Tear
-from firmwarden.simulate.dfu.parts import FLASH_BASE, PARTS
-from support.dfu_script import run
-from support.dfu_visits import Visits
+from firmwarden.simulate.dfu.parts import PARTS
+from support import virtual_time
+from support.dfu_stood import decides, inside_the_commit, press_boot0, stood
 from support.power_cut_page import PAGE, render
 from support.power_cuts import (
     ORDERED,
@@ -42,8 +39,7 @@ from support.power_cuts import (
 
 if TYPE_CHECKING:
     from firmwarden.drivers.boot.procedures import Procedure
-    from firmwarden.drivers.boot.recovery import Unfinished
-    from firmwarden.protocol.dfu.conversation import Event, Reply
+    from firmwarden.model import Attempt
     from firmwarden.simulate.dfu.chip import Operation
     from firmwarden.simulate.dfu.device import Snapshot
     from firmwarden.simulate.dfu.work import Moment
@@ -214,99 +210,54 @@ THROUGH_A_LOADER = tuple(
 @pytest.mark.parametrize("case", cases(), ids=str)
 def test_every_part_can_be_updated_through_its_loader(case: Case) -> None:
     """Else a procedure could ask for what no loader does: a write at an odd place, or into half a granule."""
-    visits = Visits(stand_of(case))
-    visits.update()
-    device = visits.bench.device
-    visits.bench.cycle()
-    assert device.boot is not None
-    assert device.boot.firmware is not None
-    assert device.boot.firmware.name == "new"
+    stand = stand_of(case)
+
+    async def story() -> None:
+        unit = stood(stand, attended=True)
+        async with unit.bench() as at:
+            await press_boot0(at)
+            await at.driver(unit.data).update(unit.data)
+            await at.cycle()
+            assert at.device.boot is not None
+            assert at.device.boot.firmware is stand.new
+
+    virtual_time.run(story)
 
 
 @pytest.mark.parametrize("case", THROUGH_A_LOADER, ids=str)
 def test_cuts_at_every_operation_and_every_status_poll(case: Case) -> None:
     rng = random.Random(str(case))
     stand = stand_of(case)
-    visits = Visits(stand)
-    device = visits.bench.device
-    moments: list[tuple[Moment, Snapshot, Unfinished | None]] = []
+    moments: list[tuple[Moment, Snapshot, list[Attempt]]] = []
 
-    def watch(moment: Moment) -> None:
-        moments.append((moment, device.snapshot(), visits.journal))
+    async def story() -> None:
+        unit = stood(stand)
+        async with unit.bench(flash_time=0.0) as at:
+            device, book = at.device, at.book
 
-    device.watcher = watch
-    visits.update()
-    device.watcher = None
+            def watch(moment: Moment) -> None:
+                moments.append((moment, device.snapshot(), list(book.attempts)))
+
+            await press_boot0(at)
+            device.watcher = watch
+            await at.driver(unit.data).update(unit.data)
+            device.watcher = None
+            for moment, snapshot, attempts in moments:
+                if inside_the_commit(stand, moment.operation):
+                    continue
+                device.restore(snapshot)
+                book.attempts[:] = attempts
+                if moment.operation is not None and not decides(stand, moment.operation):
+                    device.chip.tear(moment.operation, any_tear(rng))
+                await at.cycle()
+                await press_boot0(at)
+                await at.driver(unit.data).update(unit.data)
+                await at.cycle()
+                assert device.boot is not None
+                assert device.boot.firmware is stand.new, moment
+
+    virtual_time.run(story)
     assert any(moment.operation is None for moment, _, _ in moments)
-    possible = [each for each in moments if not inside_the_commit(stand, each[0].operation)]
-    for moment, snapshot, written in possible:
-        device.restore(snapshot)
-        visits.journal = written
-        if moment.operation is not None and not marginal(stand, moment.operation):
-            device.chip.tear(moment.operation, any_tear(rng))
-        visits.bench.cycle()
-        visits.enter()
-        visits.update()
-        visits.bench.cycle()
-        assert device.boot is not None
-        assert device.boot.firmware is stand.new, moment
-
-
-def marginal(stand: Stand, operation: Operation | None) -> bool:
-    """Tell whether an operation is one that no order of writing can make safe."""
-    if stand.target.failsafe is Failsafe.RESIDENT_LOADER:
-        return False
-    commit = stand.target.commit(stand.target.place(stand.image))
-    first = commit.address - FLASH_BASE
-    match operation:
-        case ErasePage(page):
-            return page == stand.chip.flash.page_at(first)
-        case Program(offset, _):
-            return first <= offset < first + len(commit.data)
-        case _:
-            return False
-
-
-def inside_the_commit(stand: Stand, operation: Operation | None) -> bool:
-    """Tell whether part of the commit has been written before an operation."""
-    return (
-        isinstance(operation, Program)
-        and marginal(stand, operation)
-        and operation.offset > stand.target.start - FLASH_BASE
-    )
-
-
-@pytest.mark.parametrize("plug", ["pulled", "left in"])
-def test_a_cable_that_is_pulled_or_a_host_that_dies_at_every_transfer(plug: str) -> None:
-    """The device keeps its power, so it may be anywhere in its protocol, but no cell of its flash is half-way."""
-    stand = stand_of(Case("stm32l476", Failsafe.BFB2))
-    visits = Visits(stand, self_powered=True)
-    bench = visits.bench
-    instants: list[tuple[Snapshot, Unfinished | None]] = []
-
-    def answer(event: Event) -> Reply:
-        if isinstance(event, Control):
-            instants.append((bench.device.snapshot(), visits.journal))
-        return visits.answer(event)
-
-    run(visits.visit(), answer)
-    assert len(instants) > 50
-    for number, (snapshot, written) in enumerate(instants):
-        bench.device.restore(snapshot)
-        visits.journal = written
-        if plug == "pulled":
-            bench.device.unplug(bench.now)
-            bench.device.plug(bench.now)
-            bench.wait(1.0)
-        try:
-            visits.update()
-        except AttemptFailed:
-            # The device had been told to leave, and waited only for a question to do so.
-            assert written is not None
-            assert written.phase is Phase.ENDING
-        bench.cycle()
-        assert bench.device.boot is not None
-        assert bench.device.boot.firmware is stand.new, number
 
 
 # --- the page ----------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def _with_pages_of(family: Family, part: Part) -> Family:
     return replace(family, flash=replace(family.flash, pages=sizes), bank_check=check)
 
 
-async def enter_loader(at: UsbBench) -> None:
+async def press_boot0(at: UsbBench) -> None:
     """Bring a device that runs into a loader by BOOT0; where the pin means nothing, it is left to be asked."""
     if at.device.mode is Mode.RUN_TIME:
         at.device.chip.boot0 = 1
