@@ -24,6 +24,7 @@ from support.dfu_simulated import image, settings
 from support.option_bench import BFB2, L476, OptionBench
 
 if TYPE_CHECKING:
+    from firmwarden.simulate.dfu.chip import Operation
     from firmwarden.simulate.dfu.work import Moment
 
 PART: Final = "STM32L476RG"
@@ -97,7 +98,7 @@ def test_a_device_that_restarts_into_its_application_cannot_be_asked() -> None:
         (ProgramOption, 0, When.DURING, Result.PROTECTED),
         (ProgramOption, 0, When.AFTER, Result.DIFFERENT),
         (ProgramOption, 3, When.DURING, Result.DIFFERENT),
-        (ProgramOption, 8, When.AFTER, Result.DONE),
+        (ProgramOption, 9, When.AFTER, Result.DONE),
     ],
 )
 def test_inv2_what_a_power_cut_leaves_is_told(
@@ -161,6 +162,19 @@ def test_a_device_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 # --- what is left alone ----------------------------------------------------------------------------------
+
+
+def test_a_loader_that_spoils_the_option_bytes_of_the_other_bank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not written, and read back all the same."""
+    bench = OptionBench(PARTS["stm32g474"])
+    survey = survey_of(bench, "STM32G474RE")
+    honest = bench.chip.storing
+
+    def storing(stored: bytes) -> list[Operation]:
+        return honest(bench.chip.part.options.changed(stored, {"SEC_SIZE2": 1}))
+
+    monkeypatch.setattr(bench.chip, "storing", storing)
+    assert app.provision(survey).result is Result.DIFFERENT
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,8 @@ def look(stand: Stand, *, whole: bool) -> Contents:
     for read in wanted(stand.target, stand.image, whole=whole):
         if chip.holds(read.address, read.size):
             data = chip.flash.read(chip.offset(read.address), read.size)
-        elif part.options.address is not None and read.address == part.options.address:
-            data = chip.stored[: read.size]
+        elif (place := part.options.place(read.address, read.size)) is not None:
+            data = chip.stored[place : place + read.size]
         elif read.address == part.rom + 0x6FFE:
             data = bytes((part.loader_id, 0))
         else:

@@ -184,7 +184,7 @@ def test_words_that_do_not_fit_their_complements_are_left_alone(byte: int) -> No
         ({"options": FACTORY & ~(3 << 26)}, "at every reset"),
         ({"protection": (*OPEN, 0x0001_0000)}, "BOOT_LOCK"),
         ({"protection": (*OPEN, 0x0000_0010)}, "secure area"),
-        ({"beside": (*OPEN, 0x0000_0010)}, "secure area"),
+        ({"beside": (*OPEN, 0xFFFF_FF10)}, "secure area"),
         ({"beside": (0, 0x7FFF, NO_PAGES, NO_PAGES)}, "PCROP"),
         ({"beside": (*NO_CODE, 0x0007_0000, NO_PAGES)}, "of bank 2 are write-protected"),
         ({"loader": 0xD3}, "version 0xd3"),
@@ -193,6 +193,10 @@ def test_words_that_do_not_fit_their_complements_are_left_alone(byte: int) -> No
 def test_what_looks_strange_on_a_larger_part(shown: dict[str, Any], words: str) -> None:
     with pytest.raises(Refused, match=words):
         changed(G474, **shown)
+
+
+def test_reserved_bits_of_the_secure_areas_mean_nothing() -> None:
+    assert not changed(G474, protection=(*OPEN, 0xFFFE_FF00), beside=(*OPEN, 0xFFFF_FF00)).nothing_to_do
 
 
 def test_a_blank_part_may_be_set_up() -> None:

@@ -48,3 +48,32 @@ def test_settings_that_cannot_be(settings: dict[str, int]) -> None:
 def test_levels() -> None:
     assert [level(value) for value in (0xAA, 0x00, 0xFF, 0xCC)] == [0, 1, 1, 2]
     assert pack([0x1234_5678]).hex() == "78563412" + "87a9cbed"
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("stm32l476", "@Option Bytes  /0x1FFF7800/01*040 e"),
+        ("stm32l4s5", "@Option Bytes  /0x1FF00000/01*040 e/0x1FF01000/01*040 e"),
+        ("stm32g474", "@Option Bytes  /0x1FFF7800/01*048 e/0x1FFFF800/01*048 e"),
+        ("stm32g431", "@Option Bytes  /0x1FFF7800/01*040 e"),
+    ],
+)
+def test_loaders_show_what_real_ones_do(part: str, text: str) -> None:
+    """As dfu-util lists them; blanks behind the name differ."""
+    assert PARTS[part].maps[1] == text
+
+
+def test_the_words_of_each_bank_are_where_they_are_shown() -> None:
+    layout = PARTS["stm32g474"].options
+    assert [layout.place(address, 8) for address in (0x1FFF_7800, 0x1FFF_7828, 0x1FFF_F800, 0x1FFF_F828)] == [
+        0,
+        40,
+        48,
+        88,
+    ]
+    assert layout.place(0x1FFF_7828, 16) is None
+    stored = layout.factory({"WRP2A_STRT": 3, "BOOT_LOCK": 1})
+    assert stored[48 + 24] == 3
+    assert stored[42] & 1 == 1
+    assert layout.factory({})[42] & 1 == 0

@@ -83,7 +83,8 @@ class Layout:
                     f"pages {area & write} to {area >> 16 & write} of bank {1 if first else 2} are write-protected "
                     "(WRP), so no update could replace them"
                 )
-        if any(word & (_SECURE_PAGES | _BOOT_LOCK) for word in areas[2:]):
+        locks = _SECURE_PAGES | (_BOOT_LOCK if first else 0)
+        if any(word & locks for word in areas[2:]):
             yield "it has a secure area or BOOT_LOCK, so its ROM may not run at all"
 
 

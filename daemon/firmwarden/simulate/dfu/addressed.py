@@ -17,7 +17,6 @@ from firmwarden.protocol.dfu.requests import Status
 from firmwarden.protocol.dfu.states import DFUSE
 from firmwarden.simulate.dfu.chip import ErasePage
 from firmwarden.simulate.dfu.engine import Job, Then
-from firmwarden.simulate.dfu.options import ENTRY
 from firmwarden.simulate.dfu.parts import FLASH_BASE, ROM_SIZE
 from firmwarden.simulate.dfu.traits import OnBadRead
 
@@ -134,10 +133,9 @@ class Addressed:
         )
 
     def _write(self, standing: Standing, address: int, data: bytes) -> Job:
-        options = self._chip.part.options
-        if self._is_rom and options.address is not None and self._within(address, len(data), self._options):
+        at = self._chip.part.options.place(address, len(data)) if self._is_rom else None
+        if at is not None:
             stored = self._chip.stored
-            at = address - options.address
             stored = stored[:at] + data + stored[at + len(data) :]
             return Job(tuple(self._chip.storing(stored)), then=Then.LOAD_OPTIONS)
         if not self._writes(address, len(data)):
@@ -162,9 +160,9 @@ class Addressed:
             if chip.flash.is_bad(offset, length) and self._traits.upload is OnBadRead.RESETS:
                 return None
             return chip.flash.read(offset, length)
-        if self._within(address, length, self._options):
-            start = address - self._options[0]
-            return chip.stored[start : start + length]
+        place = chip.part.options.place(address, length)
+        if place is not None:
+            return chip.stored[place : place + length]
         if self._within(address, length, _FEATURE):
             return bytes(length)
         memory = bytearray(b"\xff" * length)
@@ -172,11 +170,6 @@ class Addressed:
         if 0 <= at < length:
             memory[at] = chip.part.loader_id
         return bytes(memory)
-
-    @property
-    def _options(self) -> tuple[int, int]:
-        options = self._chip.part.options
-        return options.address or 0, options.shown * ENTRY
 
     def _page(self, address: int) -> int:
         return self._chip.flash.page_at(self._chip.offset(address))
@@ -188,8 +181,11 @@ class Addressed:
         if self._chip.holds(address, size):
             return True
         part = self._chip.part
-        others = [(part.rom, ROM_SIZE), self._options, part.otp or (0, 0), _FEATURE]
-        return self._is_rom and any(self._within(address, size, other) for other in others)
+        others = [(part.rom, ROM_SIZE), part.otp or (0, 0), _FEATURE]
+        return self._is_rom and (
+            part.options.place(address, size) is not None
+            or any(self._within(address, size, other) for other in others)
+        )
 
     @staticmethod
     def _within(address: int, size: int, memory: tuple[int, int]) -> bool:

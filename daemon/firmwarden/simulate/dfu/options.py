@@ -4,8 +4,8 @@ Every word is stored with its complement.  When the power comes up, or a program
 one whose complement does not fit, as after a cut between erase and program, is loaded with its *mismatch* value:
 user options all ones, read protection level 1, no write protection, and code protection over everything.
 
-The layouts of STM32L4 and G4 are the vendor's, and their loaders show them.  For the other families the model keeps
-the fields in places of its own and shows them nowhere: tests set them as a factory would.
+The layouts of STM32L4 and G4 are the vendor's, and loaders show of them what dfu-util lists of real ones.  For the
+other families the model keeps the fields in places of its own and shows them nowhere; tests set them as a factory does.
 
 Source: ST RM0351, 3.4 and 3.7; RM0432, 3.4; RM0440, 3.4 and 5.4 (what mismatches load); RM0444, 3.4 ("may
 permanently lock").
@@ -56,6 +56,21 @@ class Area:
     last: str
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Words that a loader shows in a row."""
+
+    address: int
+    first: int
+    """Number of its first word."""
+    words: int
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.words * ENTRY
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionLayout:
     """The fields of a family."""
@@ -63,15 +78,23 @@ class OptionLayout:
     fields: Mapping[str, Field]
     protected: tuple[Area, ...] = ()
     """Write protection and proprietary code protection: neither erased nor programmed."""
-    address: int | None = None
-    """Where the loader shows the words; None if it does not."""
-    shown: int = 0
-    """How many words it shows."""
+    shown: tuple[Block, ...] = ()
+    """What the loader shows: nothing, or a block for each bank, or that of bank 1 alone."""
 
     @property
     def words(self) -> int:
         """How many there are."""
-        return 1 + max(each.word for each in self.fields.values())
+        return max(
+            *(1 + each.word for each in self.fields.values()),
+            *(each.first + each.words for each in self.shown),
+        )
+
+    def place(self, address: int, size: int) -> int | None:
+        """Return where in the stored bytes an address is; None unless all these bytes are shown in one block."""
+        for block in self.shown:
+            if block.address <= address and address + size <= block.address + block.size:
+                return block.first * ENTRY + address - block.address
+        return None
 
     def factory(self, settings: Mapping[str, int]) -> bytes:
         """Return the stored bytes as delivered, except for some fields; raises ValueError for an unknown one."""
@@ -130,20 +153,36 @@ def _areas(bank: int, word: int, width: int) -> tuple[dict[str, Field], tuple[Ar
 
 
 def _vendor(
-    bits: Mapping[str, tuple[int, int]], banks: int, *, address: int = 0x1FFF_7800, boot_lock: bool = False
+    bits: Mapping[str, tuple[int, int]],
+    banks: int,
+    *,
+    shown: tuple[int, ...] = (0x1FFF_7800,),
+    words: int = 5,
+    boot_lock: bool = False,
 ) -> OptionLayout:
-    """Lay out the words as STM32L4 and G4 have them: user options, then those of bank 1, which are shown."""
+    """Lay out the words as STM32L4 and G4 have them: of each bank user options, which count in bank 1 only, and areas.
+
+    Args:
+        bits: user options, with their place and what they are as delivered.
+        banks: how many banks of flash there are.
+        shown: where the loader shows those of the banks, as far as it does.
+        words: of each bank that it shows.
+        boot_lock: there is a word more, with the size of the secure area, and BOOT_LOCK in that of bank 1.
+    """
+    stride = 6 if boot_lock else 5
     fields = {"RDP": Field(0, 0, 8, UNPROTECTED)}
     fields |= {name: Field(0, bit, 1, factory) for name, (bit, factory) in bits.items()}
     areas: tuple[Area, ...] = ()
     for bank in range(1, banks + 1):
-        # The words of bank 2 lie elsewhere: some loaders show them as a second region, which the model does not.
-        placed, more = _areas(bank, 4 * bank - 3, width=8)
+        placed, more = _areas(bank, stride * (bank - 1) + 1, width=8)
         fields |= placed
         areas += more
+        if boot_lock:
+            fields[f"SEC_SIZE{bank}"] = Field(stride * bank - 1, 0, 8, 0, mismatch=0)
     if boot_lock:
-        fields["BOOT_LOCK"] = Field(4 * banks + 1, 16, 1, 0, mismatch=0)
-    return OptionLayout(fields=MappingProxyType(fields), protected=areas, address=address, shown=5)
+        fields["BOOT_LOCK"] = Field(stride - 1, 16, 1, 0, mismatch=0)
+    blocks = tuple(Block(address, number * stride, words) for number, address in enumerate(shown))
+    return OptionLayout(fields=MappingProxyType(fields), protected=areas, shown=blocks)
 
 
 def hidden(
@@ -174,13 +213,19 @@ _SOFTWARE: Final = {"nSWBOOT0": (26, 1), "nBOOT0": (27, 1)}
 L49X: Final = _vendor({"BFB2": (20, 0), "DUALBANK": (21, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2)
 """STM32L496 and 4A6."""
 L4_PLUS: Final = _vendor(
-    {"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2, address=0x1FF0_0000
+    {"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE,
+    banks=2,
+    shown=(0x1FF0_0000, 0x1FF0_1000),
 )
 """STM32L4R/S, L4P5/Q5."""
 L4_SINGLE: Final = _vendor({"nBOOT1": (23, 1)} | _SOFTWARE, banks=1)
 """STM32L41x to L46x."""
 G4_DUAL: Final = _vendor(
-    {"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE, banks=2, boot_lock=True
+    {"BFB2": (20, 0), "DBANK": (22, 1), "nBOOT1": (23, 1)} | _SOFTWARE,
+    banks=2,
+    shown=(0x1FFF_7800, 0x1FFF_F800),
+    words=6,
+    boot_lock=True,
 )
 """STM32G47x and G48x."""
 G4_SINGLE: Final = _vendor({"nBOOT1": (23, 1)} | _SOFTWARE, banks=1, boot_lock=True)

@@ -90,9 +90,9 @@ class Part:
         if self.traits.maps is not None:
             return self.traits.maps
         strings = ["@Internal Flash  " + self.flash_map.encode().removeprefix("@Internal Flash")]
-        if self.options.address is not None:
-            size = self.options.shown * options.ENTRY
-            strings.append(f"@Option Bytes  /0x{self.options.address:08X}/01*{size:03d} e")
+        if self.options.shown:
+            blocks = (f"/0x{each.address:08X}/01*{each.size:03d} e" for each in self.options.shown)
+            strings.append(f"@Option Bytes  {''.join(blocks)}")
         if self.otp is not None:
             address, size = self.otp
             strings.append(f"@OTP Memory /0x{address:08X}/01*{size:04d} e")
