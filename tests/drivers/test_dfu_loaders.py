@@ -19,7 +19,7 @@ from firmwarden.model import CauseCode, Phase
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.simulate.dfu.firmware import Entry, Role, Service
 from firmwarden.simulate.dfu.parts import FLASH_BASE
-from support.dfu_bench import CLASS, DEVICE, NEW, OLD, backend, usb_bench
+from support.dfu_bench import CLASS, DEVICE, NEW, OLD, OWN_LOADER, backend, usb_bench
 from support.dfu_sealed import (
     ADDRESSED,
     END,
@@ -155,6 +155,21 @@ async def test_what_a_plain_loader_tells_and_how_it_will_be_updated() -> None:
         assert str(len(stream(SEALED_NEW))) in steps[0].does
         steps = await at.driver(failsafe=Failsafe.NONE).plan(FILE)
         assert steps[0].if_interrupted == Outlook.DEAD.value
+
+
+async def test_ids_that_do_not_change_are_enough() -> None:
+    """The interface tells the mode then."""
+    old, new = (
+        replace(each, run_time=replace(each.run_time, vendor=OWN_LOADER[0], product=OWN_LOADER[1]))
+        for each in (SEALED_OLD, SEALED_NEW)
+    )
+    resident = loader(Service.of_dfu(START, END))
+    settings = replace(TOLERANT, known=(resident, old, new), installed={1: (resident, old)})
+    one = replace(PLAIN, application=frozenset({OWN_LOADER}), image=replace(PLAIN.image, ids=()))
+    async with usb_bench(settings, one) as at:
+        landing = await at.driver().update(FILE)
+        assert landing.confirmed
+        assert at.runs == "new"
 
 
 # --- DfuSe of the user's own --------------------------------------------------------------------------------
