@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from firmwarden.drivers.base import Driver, Step
+from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.dfu_settings import VersionSource
 from firmwarden.errors import AttemptFailed, MustWait, PortHeld, StoreError
@@ -18,6 +19,7 @@ from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import Cause, CauseCode, Phase, UsbAddress, WaitKind
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.simulate.dfu.firmware import Entry, RunTime
+from firmwarden.simulate.dfu.parts import PARTS
 from support.dfu_bench import CLASS, DEVICE, NEW, NEXT, OLD, backend, content, usb_bench
 from support.dfu_ports import PLACE
 from support.dfu_simulated import L476, image
@@ -166,6 +168,14 @@ async def test_a_port_that_another_program_has_is_left_to_it() -> None:
             await at.update()
         assert at.usb.transfers == 0
         assert at.runs == "old"
+
+
+async def test_a_device_that_this_user_may_not_open() -> None:
+    async with usb_bench() as at:
+        at.usb.locked = True
+        cause = await refused(at)
+        assert (cause.code, cause.detail) == (CauseCode.OPEN_FAILED, f"usb:{PLACE}: permission denied")
+        assert at.usb.transfers == 0
 
 
 # --- into the loader --------------------------------------------------------------------------------------
@@ -319,11 +329,27 @@ async def test_inv8_an_image_that_cannot_go_there_leaves_the_device_as_it_was(
         assert (at.runs, at.erases) == ("old", 0)
 
 
-async def test_inv3_a_flash_that_cannot_be_read_is_refused() -> None:
-    async with usb_bench(replace(DEVICE, factory={"BFB2": 1, "DUALBANK": 1, "RDP": 0xBB})) as at:
+@pytest.mark.parametrize(
+    ("name", "part", "failsafe", "runs"),
+    [
+        ("STM32L476RG", "stm32l476", Failsafe.BFB2, "rom"),
+        ("STM32L432KC", "stm32l432", Failsafe.EMPTY_CHECK, "old"),
+    ],
+    ids=["two banks", "one bank"],
+)
+async def test_inv3_a_flash_that_cannot_be_read_is_refused(
+    name: str, part: str, failsafe: Failsafe, runs: str
+) -> None:
+    """Which of two banks ran cannot be found out then, so a device that has them is not sent back."""
+    silicon = PARTS[part].small(8)
+    old = image("old", silicon, 3000)
+    factory = {"RDP": 0xBB} | ({"BFB2": 1, "DUALBANK": 1} if runs == "rom" else {})
+    device_class = replace(CLASS, failsafe=failsafe, family=family_of(name))
+    async with usb_bench(simulated(silicon, old, NEW, factory=factory), device_class) as at:
         cause = await refused(at)
         assert cause.code is CauseCode.READ_PROTECTED
-        assert at.erases == 0
+        await anyio.sleep(2)
+        assert (at.runs, at.erases) == (runs, 0)
 
 
 @pytest.mark.parametrize("page", [0, 1])
@@ -547,6 +573,8 @@ async def test_inv4_another_unit_in_its_loader_is_not_taken_for_the_one_that_was
             await at.update()
         assert caught.value.kind is WaitKind.IDENTITY
         assert at.erases == erased
+        (wait, *_) = await at.driver().plan(content(NEW))
+        assert "another unit is on the port" in wait.does
 
 
 async def test_a_unit_that_runs_tells_who_it_is_but_not_that_its_flash_is_sound() -> None:

@@ -13,7 +13,7 @@ from firmwarden.drivers.base import Step
 from firmwarden.drivers.boot.outlook import Failsafe, Outlook
 from firmwarden.drivers.dfu_settings import VersionSource
 from firmwarden.drivers.entry import EnterNone
-from firmwarden.errors import AttemptFailed, MustWait
+from firmwarden.errors import AttemptFailed, MustWait, StoreError
 from firmwarden.images.dfu_suffix import DfuSuffix, append
 from firmwarden.model import CauseCode, Phase
 from firmwarden.protocol.dfu.requests import Request
@@ -233,6 +233,27 @@ async def test_inv2_a_golden_image_that_answers_is_no_evidence_for_the_other_one
         await at.cycle()
         assert at.runs == "new"
         assert (await at.driver(NEW, "new").confirm()).confirmed
+
+
+async def test_inv2_without_a_version_the_golden_image_cannot_be_told_from_the_new_one() -> None:
+    settings = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
+    async with usb_bench(settings, replace(CLASS, failsafe=Failsafe.GOLDEN_BANK)) as at:
+        landing = await at.update()
+        assert not landing.confirmed
+        assert "that may be the golden image" in landing.evidence
+
+
+async def test_a_golden_image_is_what_a_device_goes_back_to() -> None:
+    """It is whole, and the next reset starts the other one."""
+    settings = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
+    async with usb_bench(settings, replace(CLASS, failsafe=Failsafe.GOLDEN_BANK)) as at:
+        at.book.fails_at = "erase-starting"
+        with pytest.raises(StoreError):
+            await at.update()
+        await anyio.sleep(2)
+        assert (at.runs, at.erases) == ("golden", 0)
+        await at.cycle()
+        assert at.runs == "old"
 
 
 # --- no way in ----------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class SimulatedUsb:
         links: every link that was opened.
         transfers: how many control transfers were made.
         holder: another program that has the interface.
+        locked: this user may not open it.
         before: is called before each control transfer, with its number.
         offset: of the device's time, which goes on when one loop ends and another begins.
     """
@@ -45,6 +46,7 @@ class SimulatedUsb:
         self.transfers = 0
         self.log: list[Control | SelectAlternate] = []
         self.holder: str | None = None
+        self.locked = False
         self.before: Callable[[int], None] = lambda _number: None
 
     @property
@@ -87,6 +89,8 @@ class SimulatedUsb:
         now = self.see()
         if now is None or now.address != seen.address:
             raise OpenFailed(f"usb:{PLACE}: No such device")
+        if self.locked:
+            raise OpenFailed(f"usb:{PLACE}: permission denied")
         if self.holder is not None:
             raise PortHeld(f"usb:{PLACE}", self.holder)
         assert all(link.closed for link in self.links), "one driver opens one device once at a time"
