@@ -16,6 +16,7 @@ from firmwarden.drivers.entry import EnterNone
 from firmwarden.errors import AttemptFailed, MustWait, StoreError
 from firmwarden.images.dfu_suffix import DfuSuffix, append
 from firmwarden.model import CauseCode, Phase
+from firmwarden.protocol.dfu.descriptors import Attribute
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.simulate.dfu.firmware import Entry, Role, Service
 from firmwarden.simulate.dfu.parts import FLASH_BASE
@@ -190,6 +191,17 @@ async def test_a_resident_loader_is_only_reset_to_go_back() -> None:
         at.usb.before = lambda number: driver.request_stop() if number == 14 else None
         with pytest.raises(AttemptFailed):
             await driver.update(stream(SEALED_NEW))
+        await anyio.sleep(2)
+        assert (at.runs, at.erases) == ("old", 0)
+
+
+async def test_inv1_a_loader_that_cannot_be_read_back_is_not_written_to() -> None:
+    service = Service.of_dfuse(START, END)
+    mute = replace(service, functional=replace(service.functional, attributes=Attribute.CAN_DOWNLOAD))
+    async with usb_bench(device(mute), ADDRESSED) as at:
+        with pytest.raises(AttemptFailed, match="lets nothing be read back") as caught:
+            await at.driver().update(stream(SEALED_NEW))
+        assert caught.value.cause.code is CauseCode.NOT_SUPPORTED
         await anyio.sleep(2)
         assert (at.runs, at.erases) == ("old", 0)
 

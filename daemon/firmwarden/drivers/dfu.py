@@ -162,6 +162,11 @@ class DfuDriver:
 
     def _visit_of(self, loader: Opened, memories: tuple[Memory, ...], image: bytes) -> Visit:
         """Choose the memory of an image."""
+        if not loader.unit.can_upload:
+            detail = (
+                "the loader lets nothing be read back, and does not check by itself what it is told to start"
+            )
+            raise _failed(CauseCode.NOT_SUPPORTED, detail)
         segments = addressed(image, self._settings.image)
         memory = choose(memories, segments, self._settings.alternate)
         return replace(self._visit(loader.with_memory(memory.text), memory), image=segments)

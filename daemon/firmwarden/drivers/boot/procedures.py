@@ -13,9 +13,9 @@ where the image belongs and what is never touched.  If anything has to be writte
 they are the same in both images.  A page is kept when it holds the image's bytes already; bytes of an erased page that
 the image does not give stay erased.  Any stage may be cut and all of it done again.
 
-After a power cut nothing is kept (``keep``).  Of the page that was under way then, a granule may look right and be
-weak, or look blank and be used; reading it may even fault.  Which page that was cannot be told, and another erase of
-pages that are good for ten thousand is a small price.
+After an update was cut nothing is kept (``keep``), for it may have been the power that failed.  Of the page that was
+under way then, a granule may look right and be weak, or look blank and be used; reading it may even fault.  Which page
+that was cannot be told, and another erase of pages that are good for ten thousand is a small price.
 """
 
 from __future__ import annotations
