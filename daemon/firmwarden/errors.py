@@ -33,9 +33,11 @@ class MustWait(FirmwardenError):
     Raised by drivers before anything on the device was changed.
     """
 
-    def __init__(self, kind: WaitKind, detail: str) -> None:
+    def __init__(self, kind: WaitKind, detail: str, *, left_in_loader: bool = False) -> None:
         super().__init__(detail)
         self.kind = kind
+        self.left_in_loader = left_in_loader
+        """The unit was brought out of its application and could not be put back: trying it again costs that anew."""
 
 
 class LinkError(FirmwardenError):

@@ -337,6 +337,8 @@ class Device:
     """How we know, one sentence."""
     complete: bool | None = None
     """False: known to hold no complete image.  True: holds one.  None: not known."""
+    entered: bool = False
+    """An attempt brought it out of its application, nothing was erased since, and it was not seen running since."""
     pinned: str | None = None
     first_seen: float = 0.0
     last_seen: float = 0.0
@@ -399,6 +401,8 @@ class Attempt:
     """What makes us believe the outcome, one sentence."""
     erase_starts: int = 0
     mark: CommitMark | None = None
+    vouched: bool = False
+    """A person said since that the unit is this one, whatever its flash holds; told of one left unfinished only."""
     stats: LinkStats = field(default_factory=LinkStats)
 
 

@@ -321,10 +321,13 @@ def test_every_way_can_be_described(way: Enter) -> None:
 def no_journal() -> Journal:
     class Nothing:
         unfinished = None
+        entered = False
+
+        async def entering(self) -> None: ...
 
         async def erase_starting(self, mark: CommitMark | None = None) -> None: ...
 
-        async def ending(self) -> None: ...
+        async def ending(self, mark: CommitMark | None = None) -> None: ...
 
     return Nothing()
 

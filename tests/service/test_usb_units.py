@@ -254,4 +254,6 @@ async def test_inv4_a_person_may_vouch_for_a_unit_that_its_memory_does_not_tell(
         await house.desk.adopt(place_of(1), old=id_, running=None, who="ann")
         await house.quiet(10.0)
         assert unit.runs == content("2.0.0")
-        assert unit.left[-1] is None
+        left = unit.left[-1]
+        assert left is not None
+        assert left.vouched

@@ -335,7 +335,7 @@ async def test_the_erase_is_announced_before_it_is_on_disk() -> None:
         now = house.clock.wall()
         job = await house.store.run(lambda ledger: ledger.create_job(device, release("2.0.0"), now))
         attempt = await house.store.run(lambda ledger: ledger.claim(job.id, now))
-        journal = AttemptJournal(house.store, house.clock, attempt, None)
+        journal = AttemptJournal(house.store, house.clock, attempt, None, entered=False)
         assert journal.untouched
         await journal.erase_starting()
         assert seen[-1] is False

@@ -98,6 +98,7 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert (unknown.outcome, unknown.phase) == (Outcome.UNKNOWN, Phase.ENDING)
         assert unknown.cause is not None
         assert unknown.cause.code is CauseCode.END_UNANSWERED
+        assert (one.entered, two.entered) == (version >= 2, False)
         # Version 1 knew no marks.
         assert unknown.mark == (None if version < 2 else CommitMark(b"\x00\xff", b"new"))
         assert (good.mark, erased.mark) == (None, None)

@@ -26,12 +26,14 @@ class Book:
     """Where the disk is full."""
     cancelled: Cause | None = None
     """What a person did."""
+    entered: bool = False
+    """Whether it was brought out of its application, and nothing was erased since."""
     noted: Callable[[str], None] = lambda _name: None
     """Is told what was made durable, when it was."""
 
     def begin(self, image: bytes) -> Journal:
         """Begin an attempt."""
-        earlier = [each for each in self.attempts if each.erase_starts]
+        earlier = [each for each in self.attempts if each.phase is not Phase.PROBING]
         self.attempts.append(
             Attempt(
                 id=AttemptId(len(self.attempts) + 1),
@@ -50,6 +52,7 @@ class Book:
     def succeeded(self) -> None:
         """Forget what is settled."""
         self.attempts.clear()
+        self.entered = False
 
 
 class Journal:
@@ -57,8 +60,13 @@ class Journal:
 
     def __init__(self, book: Book, unfinished: Attempt | None) -> None:
         self.unfinished = unfinished
+        self.entered = book.entered
         self.names: list[str] = []
         self._book = book
+
+    async def entering(self) -> None:
+        await self._write("entering", self._book.attempts[-1])
+        self._book.entered = True
 
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         if self._book.cancelled is not None:
@@ -68,9 +76,11 @@ class Journal:
             "erase-starting",
             replace(now, phase=Phase.WRITING, erase_starts=now.erase_starts + 1, mark=mark or now.mark),
         )
+        self._book.entered = False
 
-    async def ending(self) -> None:
-        await self._write("ending", replace(self._book.attempts[-1], phase=Phase.ENDING))
+    async def ending(self, mark: CommitMark | None = None) -> None:
+        now = self._book.attempts[-1]
+        await self._write("ending", replace(now, phase=Phase.ENDING, mark=mark or now.mark))
 
     async def _write(self, name: str, attempt: Attempt) -> None:
         await anyio.lowlevel.checkpoint()

@@ -111,12 +111,17 @@ class RecordingJournal:
     entries: list[tuple[str, Counter[Command | int]]] = field(default_factory=list)
     fails_at: str | None = None
     unfinished: Attempt | None = None
+    entered: bool = False
+
+    async def entering(self) -> None:
+        raise AssertionError("MDFU does not tell when it leaves its application")
 
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         assert mark is None, "MDFU has nothing to tell the next attempt"
         await self._write("erase-starting")
 
-    async def ending(self) -> None:
+    async def ending(self, mark: CommitMark | None = None) -> None:
+        assert mark is None, "MDFU has nothing to tell the next attempt"
         await self._write("ending")
 
     @property

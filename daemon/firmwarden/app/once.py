@@ -136,12 +136,17 @@ class _NoJournal:
     """For what changes nothing on a device."""
 
     unfinished = None
+    entered = False
+
+    async def entering(self) -> None:
+        raise AssertionError("nothing may leave its application here")
 
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         del mark
         raise AssertionError("nothing may be erased here")
 
-    async def ending(self) -> None:
+    async def ending(self, mark: CommitMark | None = None) -> None:
+        del mark
         raise AssertionError("nothing may be started here")
 
 
@@ -158,12 +163,19 @@ class _Telling:
     def unfinished(self) -> Attempt | None:
         return self._journal.unfinished
 
+    @property
+    def entered(self) -> bool:
+        return self._journal.entered
+
+    async def entering(self) -> None:
+        await self._journal.entering()
+
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         self._tell(self.warnings)
         await self._journal.erase_starting(mark)
 
-    async def ending(self) -> None:
-        await self._journal.ending()
+    async def ending(self, mark: CommitMark | None = None) -> None:
+        await self._journal.ending(mark)
 
 
 class _OneImage:

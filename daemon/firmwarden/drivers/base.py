@@ -28,6 +28,16 @@ class Journal(Protocol):
     def unfinished(self) -> Attempt | None:
         """The latest earlier attempt that began to change this unit, unless one has succeeded since."""
 
+    @property
+    def entered(self) -> bool:
+        """Whether an earlier attempt brought this unit out of its application, and nothing was erased since.
+
+        If it is found in its loader, it was left there by us, with all that it ran.
+        """
+
+    async def entering(self) -> None:
+        """Record that the unit is about to be brought out of its application.  Returns when it is on disk."""
+
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         """Record that an erase is about to start; counts wear.  Returns when it is on disk.
 
@@ -35,8 +45,12 @@ class Journal(Protocol):
             mark: what ``unfinished`` is to tell the driver of the next attempt, should this one be cut.
         """
 
-    async def ending(self) -> None:
-        """Record that the device holds the whole, checked image and is about to be told to start it."""
+    async def ending(self, mark: CommitMark | None = None) -> None:
+        """Record that the device holds the whole, checked image and is about to be told to start it.
+
+        Args:
+            mark: as for ``erase_starting``; for an attempt that has nothing to erase.
+        """
 
 
 @unique

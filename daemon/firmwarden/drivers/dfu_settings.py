@@ -68,6 +68,8 @@ class DfuSettings:
     enter: EnterDetach | EnterCommand | EnterNone = field(default_factory=EnterDetach)
     enter_within_s: float = 10.0
     return_within_s: float = 15.0
+    serial: str | None = None
+    """By which the unit is known, where its class goes by that; its application has to show it."""
     version: VersionSource | None = None
     """None: that it is back as its application is all that can be known."""
     attended: bool = False

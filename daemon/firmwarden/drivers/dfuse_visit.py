@@ -167,13 +167,14 @@ def examine(
         yield from host.make_idle()
     else:
         yield from host.select(visit.setting)
-    cut = unfinished is not None and unfinished.phase is Phase.WRITING
+    # Nor is anything kept of what nobody can know again, if a person vouches for the unit.
+    cut = unfinished is not None and (unfinished.phase is Phase.WRITING or unfinished.vouched)
     # What speaks against the image alone needs nothing to be read.
     _not_refused(preflight(target, image, Contents(), block_size=visit.block_size))
     contents, readable = yield from _read(host, wanted(target, image, whole=not cut))
     findings = preflight(target, image, contents, block_size=visit.block_size, readable=readable)
     _not_refused(findings)
-    if unfinished is not None and not ran:
+    if unfinished is not None and not (ran or unfinished.vouched):
         left = recovery.Unfinished(phase=unfinished.phase, mark=unfinished.mark, same_image=same_image)
         match recovery.recover(left, target, image, contents):
             case recovery.Wait(reason):

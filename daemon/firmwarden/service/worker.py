@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from firmwarden.drivers.base import Driver, Journal
-    from firmwarden.model import Address, Attempt, CommitMark, DeviceId, ImageHash, Job
+    from firmwarden.model import Address, Attempt, CommitMark, Device, DeviceId, ImageHash, Job
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
     from firmwarden.service.policy import Budgets
@@ -40,6 +40,9 @@ T = TypeVar("T")
 
 _Result = Landing | Cause | PortHeld | MustWait
 """How a driver's story ended."""
+
+_Begun = tuple["Attempt", "Attempt | None", "Device"]
+"""The attempt, the one that was left unfinished before it, if any, and their unit as it was then."""
 
 STORE_AGAIN_S: Final = 5.0
 """Pause before an outcome that could not be stored is tried again: a full disk is not emptied any faster."""
@@ -68,7 +71,9 @@ class MakeDriver(Protocol):
 class AttemptJournal:
     """The durable side of one attempt; also the last safe point at which it can be cancelled."""
 
-    def __init__(self, store: Store, clock: Clock, attempt: Attempt, unfinished: Attempt | None) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, attempt: Attempt, unfinished: Attempt | None, *, entered: bool
+    ) -> None:
         self._store = store
         self._clock = clock
         self.attempt = attempt
@@ -81,6 +86,12 @@ class AttemptJournal:
         """Whether the device held a complete image before the first erase."""
         self.unfinished = unfinished
         """See ``Ledger.unfinished``; read with the claim, or with the question."""
+        self.entered = entered
+        """See ``Device.entered``; read at the same time."""
+
+    async def entering(self) -> None:
+        """Record that the unit is about to be brought out of its application."""
+        await self._store.run(lambda ledger: ledger.entering(self.attempt.id, self._clock.wall()))
 
     async def erase_starting(self, mark: CommitMark | None = None) -> None:
         """Record that an erase is about to start, unless somebody cancelled."""
@@ -97,12 +108,12 @@ class AttemptJournal:
             mark=mark or self.attempt.mark,
         )
 
-    async def ending(self) -> None:
+    async def ending(self, mark: CommitMark | None = None) -> None:
         """Record that the device is about to be told to start the image; again, when a question tells it anew."""
         if self.attempt.phase is Phase.ENDING:
             return
-        await self._store.run(lambda ledger: ledger.ending(self.attempt.id, self._clock.wall()))
-        self.attempt = replace(self.attempt, phase=Phase.ENDING)
+        await self._store.run(lambda ledger: ledger.ending(self.attempt.id, self._clock.wall(), mark))
+        self.attempt = replace(self.attempt, phase=Phase.ENDING, mark=mark or self.attempt.mark)
 
     def _record_erase(self, ledger: Ledger, mark: CommitMark | None) -> bool | None:
         device = ledger.device(self.attempt.device)
@@ -183,7 +194,7 @@ class Worker:
         claimed = await self._store.run(lambda ledger: _claim(ledger, job, present_s, now))
         if claimed is None:
             return
-        attempt, unfinished = claimed
+        attempt, unfinished, device = claimed
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
             log.info(LogEvent.ATTEMPT_STARTED, port=str(address), number=attempt.number)
 
@@ -194,7 +205,7 @@ class Worker:
                 except BadImage as exc:
                     raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNAVAILABLE, detail=str(exc))) from exc
 
-            journal = AttemptJournal(self._store, self._clock, attempt, unfinished)
+            journal = AttemptJournal(self._store, self._clock, attempt, unfinished, entered=device.entered)
             await self._conclude_after(story, job, journal, address, budgets)
 
     async def ask(self, job: Job, address: Address) -> None:
@@ -210,9 +221,9 @@ class Worker:
         asked = await self._store.run(lambda ledger: _unsettled(ledger, job))
         if asked is None:
             return
-        attempt, unfinished = asked
+        attempt, unfinished, device = asked
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
-            journal = AttemptJournal(self._store, self._clock, attempt, unfinished)
+            journal = AttemptJournal(self._store, self._clock, attempt, unfinished, entered=device.entered)
             await self._conclude_after(lambda driver: driver.confirm(), job, journal, address, budgets)
 
     async def _conclude_after(
@@ -316,22 +327,21 @@ def _as_wished(cause: Cause, wished: Cause | None) -> Cause:
     return wished if stopped or (transport and wished.code is CauseCode.CANCELLED) else cause
 
 
-def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> tuple[Attempt, Attempt | None] | None:
-    """Start an attempt, unless the job was cancelled, forgotten or handed on since it was planned.
-
-    Beside it comes the one that was left unfinished, if any.
-    """
-    current = ledger.job(job.id)
+def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> _Begun | None:
+    """Start an attempt, unless the job was cancelled, forgotten or handed on since it was planned."""
+    current, device = ledger.job(job.id), ledger.device(job.device)
     if current is None or current.state is not JobState.QUEUED or current.device != job.device:
         return None
+    if device is None:
+        return None
     ledger.add_presence(job.id, present_s)
-    return ledger.claim(job.id, now), ledger.unfinished(job.device)
+    return ledger.claim(job.id, now), ledger.unfinished(job.device), device
 
 
-def _unsettled(ledger: Ledger, job: Job) -> tuple[Attempt, Attempt | None] | None:
+def _unsettled(ledger: Ledger, job: Job) -> _Begun | None:
     """The attempt to ask about, unless the job was settled, forgotten or handed on since it was planned."""
-    current = ledger.job(job.id)
+    current, device = ledger.job(job.id), ledger.device(job.device)
     if current is None or current.state is not JobState.UNKNOWN or current.device != job.device:
         return None
     attempt = ledger.last_attempt(job.id)
-    return None if attempt is None else (attempt, ledger.unfinished(job.device))
+    return None if attempt is None or device is None else (attempt, ledger.unfinished(job.device), device)

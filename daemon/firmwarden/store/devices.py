@@ -121,6 +121,7 @@ class Devices(Transaction):
             running_image=running.running_image,
             running_evidence=running.running_evidence,
             complete=running.complete,
+            entered=replacement.entered or device.entered,
             pinned=device.pinned or replacement.pinned,
             first_seen=min(device.first_seen, replacement.first_seen),
             last_seen=replacement.last_seen,
@@ -136,7 +137,7 @@ class Devices(Transaction):
         evidence: str,
         now: float,
     ) -> Device:
-        """Record what a unit runs and how we know; it then holds a complete image."""
+        """Record what a unit runs and how we know; it then holds a complete image, and is out of its loader."""
         return self._change(
             id,
             running_version=version,
@@ -144,12 +145,17 @@ class Devices(Transaction):
             running_image=image,
             running_evidence=evidence,
             complete=True,
+            entered=False,
             last_seen=now,
         )
 
     def set_complete(self, id: DeviceId, complete: bool | None) -> Device:  # noqa: A002, FBT001  None is not known
         """Record whether a unit holds a complete image."""
         return self._change(id, complete=complete)
+
+    def is_back(self, id: DeviceId) -> Device:  # noqa: A002
+        """Record that a unit was seen running its application: it is not in the loader into which it was brought."""
+        return self._change(id, entered=False)
 
     def pin(self, id: DeviceId, version: str | None) -> Device:  # noqa: A002
         """Keep a unit at a version, or with None let it follow the newest release."""
@@ -177,6 +183,7 @@ class Devices(Transaction):
             running_image=None,
             running_evidence="",
             complete=None,
+            entered=False,
             pinned=None,
         )
         self._do("UPDATE devices SET forgotten = 1 WHERE id = ?", id)

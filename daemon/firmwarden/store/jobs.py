@@ -1,12 +1,14 @@
 """Jobs and their attempts, and the flash wear that attempts cause.
 
-The order that a power cut cannot break (invariant 5): ``claim`` before the port is opened, ``erase_starting``
-and ``ending`` before the command that they announce is sent, ``finish`` and ``move`` in one transaction after.
+The order that a power cut cannot break (invariant 5): ``claim`` before the port is opened, ``entering``,
+``erase_starting`` and ``ending`` before the command that they announce is sent, ``finish`` and ``move`` in one
+transaction after.
 A row found ``running`` at start therefore tells by its phase what the device may have been through.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import TRANSITIONS, AttemptId, JobId, JobState, LinkStats, Outcome, Phase, Wear
@@ -113,6 +115,12 @@ class Jobs(Transaction):
         self._do("UPDATE jobs SET attempts = attempts - 1 WHERE id = ?", before.job)
         return self.move(before.job, JobState.QUEUED, now=now)
 
+    def entering(self, attempt: AttemptId, now: float) -> None:
+        """Record that a unit is about to be brought out of its application; stays true when the claim is taken back."""
+        before = self._running(attempt)
+        self._do("UPDATE devices SET entered = 1 WHERE id = ?", before.device)
+        self._do("UPDATE jobs SET updated_at = ? WHERE id = ?", now, before.job)
+
     def erase_starting(self, attempt: AttemptId, now: float, mark: CommitMark | None = None) -> Wear:
         """Record that an erase is about to start: the phase, the wear and that no complete image can be relied on.
 
@@ -130,14 +138,21 @@ class Jobs(Transaction):
             "ON CONFLICT (device, day) DO UPDATE SET starts = starts + 1",
             before.device, _day(now),
         )  # fmt: skip
-        self._do("UPDATE devices SET complete = 0 WHERE id = ?", before.device)
+        self._do("UPDATE devices SET complete = 0, entered = 0 WHERE id = ?", before.device)
         self._do("UPDATE jobs SET updated_at = ? WHERE id = ?", now, before.job)
         return self.wear(before.device, now)
 
-    def ending(self, attempt: AttemptId, now: float) -> None:
-        """Record that the image is whole and checked, and the device about to be told to start it."""
+    def ending(self, attempt: AttemptId, now: float, mark: CommitMark | None = None) -> None:
+        """Record that the image is whole and checked, and the device about to be told to start it.
+
+        A mark stays when none comes with it.
+        """
         before = self._running(attempt)
-        self._do("UPDATE attempts SET phase = ? WHERE id = ?", Phase.ENDING, attempt)
+        mark = mark or before.mark
+        self._do(
+            "UPDATE attempts SET phase = ?, mark_before = ?, mark_after = ? WHERE id = ?",
+            Phase.ENDING, mark and mark.before, mark and mark.after, attempt,
+        )  # fmt: skip
         self._do("UPDATE jobs SET updated_at = ? WHERE id = ?", now, before.job)
 
     def finish(
@@ -207,21 +222,24 @@ class Jobs(Transaction):
     def unfinished(self, device: DeviceId) -> Attempt | None:
         """Look up the last attempt that began to change a unit, unless the unit got a complete image since.
 
-        It got one when an attempt succeeded, or when a person said what it runs.  Nor is anything looked for after
-        ``vouch``.  The attempt under way does not count; one that is over with its outcome unknown does.
+        It got one when an attempt succeeded, or when a person said what it runs.  The attempt under way does not
+        count; one that is over with its outcome unknown does.
         """
         row = self._first(
             f"{ATTEMPTS} JOIN devices ON devices.id = jobs.device "  # noqa: S608  constants
-            f"WHERE jobs.device = ? AND devices.complete IS NOT 1 AND {CHANGED} AND attempts.id > max("
-            "  devices.vouched_after, (SELECT coalesce(max(good.id), 0) FROM attempts AS good "
-            "  JOIN jobs AS its ON its.id = good.job WHERE its.device = devices.id AND good.outcome = 'succeeded')"
+            f"WHERE jobs.device = ? AND devices.complete IS NOT 1 AND {CHANGED} AND attempts.id > ("
+            "  SELECT coalesce(max(good.id), 0) FROM attempts AS good "
+            "  JOIN jobs AS its ON its.id = good.job WHERE its.device = devices.id AND good.outcome = 'succeeded'"
             ") ORDER BY attempts.id DESC LIMIT 1",
             device,
         )
-        return None if row is None else attempt_of(row)
+        if row is None:
+            return None
+        vouched = self._first("SELECT 1 FROM devices WHERE id = ? AND vouched_after >= ?", device, row["id"])
+        return replace(attempt_of(row), vouched=vouched is not None)
 
     def vouch(self, device: DeviceId) -> None:
-        """Record a person's word that this is the unit, whatever its flash holds: nothing is left unfinished then."""
+        """Record a person's word that this is the unit, whatever its attempts so far left in its flash."""
         self._do(
             "UPDATE devices SET vouched_after = (SELECT coalesce(max(attempts.id), 0) FROM attempts "
             "JOIN jobs ON jobs.id = attempts.job WHERE jobs.device = devices.id) WHERE id = ?",

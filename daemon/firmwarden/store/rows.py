@@ -115,6 +115,7 @@ def device_of(row: sqlite3.Row) -> Device:
         running_image=None if image is None else ImageHash(image),
         running_evidence=row["running_evidence"],
         complete=None if row["complete"] is None else bool(row["complete"]),
+        entered=bool(row["entered"]),
         pinned=row["pinned"],
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],

@@ -50,11 +50,11 @@ CREATE TABLE devices (
     first_seen       REAL    NOT NULL,
     last_seen        REAL    NOT NULL,
     -- A forgotten unit keeps this row, because its flash keeps its wear and its latches still hold when it returns.
-    forgotten        INTEGER NOT NULL DEFAULT 0 CHECK (forgotten IN (0, 1)), vouched_after INTEGER NOT NULL DEFAULT 0,
+    forgotten        INTEGER NOT NULL DEFAULT 0 CHECK (forgotten IN (0, 1)), vouched_after INTEGER NOT NULL DEFAULT 0, entered INTEGER NOT NULL DEFAULT 0 CHECK (entered IN (0, 1)),
     UNIQUE (device_class, key)
 ) STRICT;
-INSERT INTO "devices" VALUES('aaaaaa','panel','serial:A1','panel 1','/dev/ttyACM1','1','1.1.0',NULL,'0000000000000000000000000000000000000000000000000000000000000001','END acknowledged',1,NULL,1728043200.0,1728043204.0,0,0);
-INSERT INTO "devices" VALUES('bbbbbb','panel','port:1-1.4:0','panel 2','/dev/ttyACM2','2',NULL,NULL,NULL,'',0,'1.1.0',1728043200.0,1728043200.0,0,2);
+INSERT INTO "devices" VALUES('aaaaaa','panel','serial:A1','panel 1','/dev/ttyACM1','1','1.1.0',NULL,'0000000000000000000000000000000000000000000000000000000000000001','END acknowledged',1,NULL,1728043200.0,1728043204.0,0,0,1);
+INSERT INTO "devices" VALUES('bbbbbb','panel','port:1-1.4:0','panel 2','/dev/ttyACM2','2',NULL,NULL,NULL,'',0,'1.1.0',1728043200.0,1728043200.0,0,2,0);
 CREATE TABLE folded (
     device   TEXT    NOT NULL REFERENCES devices (id),
     outcome  TEXT    NOT NULL,
