@@ -109,6 +109,12 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
     def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for its end and for all that it wrote; return its exit status."""
         status = self._process.wait(timeout_s)

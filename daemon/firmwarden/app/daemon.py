@@ -201,7 +201,7 @@ class Daemon:
             return problems[0]
         return (
             f"devices here: {len(self._warden.registry.plugged_at)}, "
-            f"being updated: {len(self._warden.worker.runs)}, releases: {len(self._watching.shelf.releases)}"
+            f"being updated: {self._warden.busy}, releases: {len(self._watching.shelf.releases)}"
         )
 
     def _terminal_is_gone(self) -> bool:

@@ -25,7 +25,7 @@ from firmwarden.service.telling import instant_or_none
 from firmwarden.service.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -134,6 +134,8 @@ class Warden:
         self.store_problem = ""
         """Why the last planning could not be stored, or empty."""
         self._busy: set[DeviceId] = set()
+        self._ended: dict[DeviceId, float] = {}
+        """Boot clock at the end of the last attempt or question."""
         self._rests: dict[DeviceId, _Pause] = {}
         self._tried_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
@@ -179,6 +181,11 @@ class Warden:
     def look_again(self, device: DeviceId) -> None:
         """Take note that a person wants a device to be looked at again, whatever keeps it waiting here."""
         self._held.pop(device, None)
+
+    @property
+    def busy(self) -> int:
+        """How many devices are being updated or asked."""
+        return len(self._busy)
 
     # --- the loop --------------------------------------------------------------------------------------
 
@@ -278,6 +285,11 @@ class Warden:
             paused=self.paused,
             busy=frozenset(self._busy),
             asking_rests=self._waits(self._rests),
+            words={
+                device: word
+                for device, word in self.registry.words.items()
+                if self._ended.get(device, -inf) < self.registry.as_of
+            },
         )
 
     def _waits(self, pauses: Mapping[DeviceId, _Pause]) -> dict[DeviceId, Wait]:
@@ -342,6 +354,7 @@ class Warden:
             await anyio.sleep(STORE_AGAIN_S)
         finally:
             self._busy.discard(job.device)
+            self._ended[job.device] = self.clock.boot()
             self._idle.set()
             self.poke()
 
@@ -425,6 +438,11 @@ class Warden:
         return self.clock.boot() + (0.0 if policy is None else policy.settles_s)
 
     # --- what others ask ------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> Collection[DeviceId]:
+        """Devices with an attempt or a question under way, at any time."""
+        return self._busy
 
     @property
     def paused(self) -> dict[DeviceId, Wait]:

@@ -254,6 +254,11 @@ def _open_port(path: str, baud: int) -> serial.Serial:
             raise PortHeld(path, who_holds(path)) from exc
         if code == errno.EACCES:
             raise OpenFailed(f"{path}: permission denied{group_hint(path)}") from exc
+        if code == errno.EPERM:
+            # What no node's mode says: a sandbox, whoever we are.
+            raise OpenFailed(
+                f"{path}: the sandbox forbids it; under systemd, DeviceAllow in the unit lists what it allows"
+            ) from exc
         raise OpenFailed(f"{path}: {os.strerror(code) if code else exc}") from exc
     return port
 

@@ -8,13 +8,30 @@ from typing import Final
 from lab.monitor import Monitor
 from lab.waiting import until
 
-BY_ID: Final = Path("/dev/serial/by-id")
+_DEVICES: Final = Path("/sys/bus/usb/devices")
 _GADGETS: Final = Path("/sys/kernel/config/usb_gadget")
 _ENGLISH: Final = "0x409"
 
 
+def _ttys(serial: str, port: int) -> list[Path]:
+    """List the ttys of the device with a serial number at a port of any bus: none, or one."""
+    return [
+        tty
+        for device in _DEVICES.glob(f"*-{port}")
+        if _serial(device) == serial
+        for tty in [*device.glob("*:*/tty/tty*"), *device.glob("*:*/tty*/tty/tty*")]
+    ]
+
+
+def _serial(device: Path) -> str:
+    try:
+        return (device / "serial").read_text().strip()
+    except OSError:  # it has none, or is just going
+        return ""
+
+
 class UsbSerial:
-    """An FT232 as QEMU has it, on the machine's xHCI controller: 0403:6001, udev calls it QEMU_USB_SERIAL."""
+    """An FT232 as QEMU has it, on the machine's xHCI controller."""
 
     IDS: Final = "0403:6001"
 
@@ -23,7 +40,7 @@ class UsbSerial:
         self.far_end = f"/dev/virtio-ports/wire{wire}"
         self._wire = f"wire{wire}"
         self._name = f"adapter-{wire}"
-        self._plugged = False
+        self._port: int | None = None
 
     def plug(self, port: int) -> None:
         """Plug it into a port of the controller."""
@@ -38,27 +55,22 @@ class UsbSerial:
                 serial=self.serial,
                 **{"always-plugged": True},
             )
-        self._plugged = True
-        until(self.nodes, f"a tty of {self.serial}")
+        self._port = port
+        until(lambda: _ttys(self.serial, port), f"a tty of {self.serial}")
 
     def unplug(self) -> None:
         """Pull it out, and wait until the kernel has seen that."""
-        if self._plugged:
-            nodes = self.nodes()
+        if (port := self._port) is not None:
             with Monitor() as monitor:
                 monitor.do("device_del", id=self._name)
-            self._plugged = False
-            until(lambda: not any(node.exists() for node in nodes), f"the end of {self.serial}")
-
-    def nodes(self) -> list[Path]:
-        """List its by-id names: none, or one."""
-        return list(BY_ID.glob(f"*_{self.serial}-if*"))
+            self._port = None
+            until(lambda: not _ttys(self.serial, port), f"the end of {self.serial}")
 
     close = unplug
 
 
 class Gadget:
-    """A CDC-ACM device with ids and serial number of our choice, on one of the controllers of dummy_hcd.
+    """A CDC-ACM device with ids and serial number of our choice, on a controller of dummy_hcd, which has one port each.
 
     Sources: Linux kernel, Documentation/usb/gadget_configfs.rst; drivers/usb/gadget/udc/dummy_hcd.c.
     """
@@ -91,20 +103,15 @@ class Gadget:
         self.far_end = f"/dev/ttyGS{(self._function / 'port_num').read_text().strip()}"
 
     def plug(self, controller: int) -> None:
-        """Plug it in."""
-        (self._place / "UDC").write_text(f"dummy_udc.{controller}")
-        until(self.nodes, f"a tty of {self.serial}")
+        """Plug it in, at controller 1 or 2."""
+        (self._place / "UDC").write_text(f"dummy_udc.{controller - 1}")
+        until(lambda: _ttys(self.serial, 1), f"a tty of {self.serial}")
 
     def unplug(self) -> None:
         """Pull it out, and wait until the kernel has seen that."""
         if (self._place / "UDC").read_text().strip():
-            nodes = self.nodes()
             (self._place / "UDC").write_text("\n")
-            until(lambda: not any(node.exists() for node in nodes), f"the end of {self.serial}")
-
-    def nodes(self) -> list[Path]:
-        """List its by-id names: none, or one."""
-        return list(BY_ID.glob(f"*_{self.serial}-if*"))
+            until(lambda: not _ttys(self.serial, 1), f"the end of {self.serial}")
 
     def close(self) -> None:
         """Pull it out for good."""

@@ -47,6 +47,8 @@ class Service:
         self._since = f"--after-cursor={shown.stdout.partition('cursor: ')[2].strip()}"
         for each in STATE.glob("*"):
             shutil.rmtree(each) if each.is_dir() else each.unlink()
+        # Releases may lie there before the service starts; it is systemd that gives the directory to its user.
+        FIRMWARE.mkdir(parents=True)
 
     # --- the unit
 

@@ -5,13 +5,14 @@ The near end is a real tty of the kernel's; the simulated device listens on TCP,
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
 import threading
 import tty
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from support.gateway import PROGRAM
 from support.processes import Process, close_all
@@ -19,6 +20,7 @@ from support.processes import Process, close_all
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from firmwarden.simulate.report import DeviceReport
     from support.processes import Record
 
 _READ_SIZE: Final = 4096
@@ -82,9 +84,10 @@ class Panel:
             far_end: of the wire.
             options: of ``firmwarden simulate mdfu``.
         """
+        self._report = place / "panel.json"
         self.process = Process(
             "panel",
-            *(*PROGRAM, "simulate", "mdfu", "--stop-with-stdin", "--report", place / "panel.json"),
+            *(*PROGRAM, "simulate", "mdfu", "--stop-with-stdin", "--report", self._report),
             *("--tcp", "127.0.0.1:0", "--name", "panel", "--flash-time", 0.02, *options),
         )
         try:
@@ -98,6 +101,11 @@ class Panel:
     def wait_for(self, event: str, *, after: int = 0) -> Record:
         """Wait for something that happens to it."""
         return self.process.wait_for(event, after=after, timeout_s=60)
+
+    def report(self) -> DeviceReport:
+        """Return what it says of itself, a tenth of a second ago at most."""
+        (device,) = json.loads(self._report.read_text())["devices"]
+        return cast("DeviceReport", device)
 
     def close(self) -> None:
         """Switch it off."""
