@@ -33,6 +33,7 @@ class LogEvent(StrEnum):
     DEVICE_APPEARED = "device-appeared"
     DEVICE_GONE = "device-gone"
     DEVICE_ENROLLED = "device-enrolled"
+    VERSION_TOLD = "version-told"
     DEVICE_CONFLICT = "device-conflict"
     CONFLICT_SETTLED = "conflict-settled"
     RELEASE_ACCEPTED = "release-accepted"
@@ -115,12 +116,21 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         "info", ("device", "device_class", "port", "identity"), "A device is here.", _NOBODY
     ),
     LogEvent.DEVICE_GONE: Entry(
-        "info", ("device", "device_class", "port"), "A device is no longer here.", _NOBODY
+        "info",
+        ("device", "device_class", "port"),
+        "A device is no longer here, nor on its way into its loader or back.",
+        _NOBODY,
     ),
     LogEvent.DEVICE_ENROLLED: Entry(
         "info",
         ("device", "device_class", "port", "identity"),
         "A device was seen for the first time.",
+        _NOBODY,
+    ),
+    LogEvent.VERSION_TOLD: Entry(
+        "info",
+        ("device", "release", "before", "evidence"),
+        "The application of a device tells another version than was known.",
         _NOBODY,
     ),
     LogEvent.DEVICE_CONFLICT: Entry(

@@ -124,9 +124,10 @@ class Watching:
                 await anyio.sleep(SETTLE_S)
 
     async def _scan_ports(self) -> None:
+        began = self._warden.clock.boot()
         try:
             sightings = await to_thread.run_sync(self._scan, limiter=self._limiter)
-            came = await self._registry.take(sightings)
+            came = await self._registry.take(sightings, began=began, under_way=self._warden.under_way)
         except (OSError, StoreError) as exc:
             if not self._scan_problem:
                 log.warning(LogEvent.SCAN_FAILED, what="ports", detail=str(exc))

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Final
 from firmwarden.model import SerialAddress, TcpAddress, UsbAddress
 from firmwarden.protocol.dfu.quirks import is_shared
 from firmwarden.service.loaders import Loader
+from firmwarden.service.running import own_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from firmwarden.drivers.dfu_settings import VersionSource
     from firmwarden.model import ClassName, Device, DeviceId, Sighting
+    from firmwarden.service.running import OwnWord
 
 _Identity = tuple["ClassName", str]
 """Class and key."""
@@ -49,6 +52,8 @@ class ClassRule:
     """Vendor and product of a unit in its loader, where that is a USB device."""
     place: str | None = None
     """Of a USB device, as ``UsbFacts.port`` names it; may have wildcards."""
+    version: VersionSource | None = None
+    """Where an application tells its version without being opened."""
 
     def matches(self, sighting: Sighting) -> bool:
         """Tell whether a port is one of this class."""
@@ -114,6 +119,17 @@ class ClassRule:
         serial = serial_number(sighting)
         return f"serial:{serial}" if serial else None
 
+    def word(self, sighting: Sighting) -> OwnWord | None:
+        """Read what the application at a port tells of itself.
+
+        Nothing where the class's loaders go by the same ids: a scan does not see which of the two it is, and
+        what a loader says, its revision for one, would be recorded as what the unit runs.
+        """
+        usb = sighting.usb
+        if self.version is None or usb is None or self.loader == self.usb:
+            return None
+        return own_word(self.version, usb)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
@@ -131,6 +147,8 @@ class Presence:
     """None: seen for the first time."""
     moved_from: str | None = None
     """The port where the unit was before."""
+    word: OwnWord | None = None
+    """What its application tells of itself, where that is what is here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,6 +329,7 @@ def _presence(candidate: _Candidate, device: Device | None) -> Presence:
         serial=serial,
         known=None if device is None else device.id,
         moved_from=device.port if moved and device is not None else None,
+        word=rule.word(sighting) if candidate.loader is None else None,
     )
 
 

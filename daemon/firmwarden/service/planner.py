@@ -15,12 +15,14 @@ from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Outcome, Phase, Wait, WaitKind
 from firmwarden.service.desired import ClassPolicy, Desired, desired
 from firmwarden.service.policy import DISPOSITIONS, Disposition
+from firmwarden.service.running import take_word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from firmwarden.model import Attempt, ClassName, Device, DeviceId, Hold, Job, JobId, Latch, Release
+    from firmwarden.service.running import OwnWord
     from firmwarden.store.ledger import Ledger
 
 _LOOK_BACK: Final = 200
@@ -42,6 +44,8 @@ class Here:
     """Devices with an attempt or a question under way."""
     asking_rests: Mapping[DeviceId, Wait]
     """Devices with an unknown outcome that are not asked again yet."""
+    words: Mapping[DeviceId, OwnWord] = field(default_factory=dict)
+    """What applications tell of themselves, as a scan saw it that began after the last attempt at their device."""
 
 
 @dataclass(slots=True)
@@ -116,19 +120,27 @@ class _Planning:
             policy = self.rules.classes.get(device.device_class)
             if policy is None:
                 continue  # its class left the configuration: what is known of it stays, nothing is planned
-            wanted = desired(
-                device,
-                by_class.get(device.device_class, ()),
-                latches,
-                policy,
-                may_be_erased=may_be_erased(self.ledger, device),
-            )
-            self.agenda.desired[device.id] = wanted
+            shelf = by_class.get(device.device_class, ())
             kept = self._one_of(open_jobs.get(device.id, []))
-            planned = self._job_for(device, wanted, kept)
+            known = self._told(device, kept, shelf)
+            wanted = desired(known, shelf, latches, policy, may_be_erased=may_be_erased(self.ledger, known))
+            self.agenda.desired[device.id] = wanted
+            planned = self._job_for(known, wanted, kept)
             if planned is not None:
                 lined_up.append(planned)
         return lined_up
+
+    def _told(self, device: Device, job: Job | None, releases: Sequence[Release]) -> Device:
+        """Take a device at its application's word, unless an attempt or a question finds out more."""
+        word = self.here.words.get(device.id)
+        open_end = job is not None and (job.state is JobState.UNKNOWN or self._under_way(job))
+        if word is None or open_end or device.id in self.here.busy:
+            return device
+        known = take_word(self.ledger, device, word, job=job, releases=releases, now=self.now)
+        if known.running_version != device.running_version:
+            keys = {"device": device.id, "release": word.version, "before": device.running_version}
+            self.agenda.notes.append((LogEvent.VERSION_TOLD, {**keys, "evidence": known.running_evidence}))
+        return known
 
     def _one_of(self, jobs: list[Job]) -> Job | None:
         """Keep one open job of a device; there may be two when two records were adopted into one."""
@@ -169,6 +181,8 @@ class _Planning:
     def _again(self, device: Device, release: Release) -> bool:
         """Whether a job for this pair may be made, given how its last one ended."""
         last = self.ledger.last_job(device.id, release.image)
+        if last is not None and last.state is JobState.SUCCEEDED:
+            return not self._does_not_keep_it(device, release)
         if last is None or last.state not in {JobState.FAILED, JobState.CANCELLED}:
             return True
         code = None if last.cause is None else last.cause.code
@@ -183,6 +197,20 @@ class _Planning:
         # The clock may have been set in between: what lies ahead of it says nothing, and must not hold it for years.
         plugged_anew = ended_at + policy.settles_s < plugged_at <= self.now
         return plugged_anew or abs(self.now - ended_at) >= policy.budgets.again_after_s
+
+    def _does_not_keep_it(self, device: Device, release: Release) -> bool:
+        """Whether a device was given a release again and again, and each time came back with another.
+
+        It may fall back on a golden image whenever the new one has run for a while.  What is still in its flash is not
+        erased again, so no budget of wear would end that.
+        """
+        budgets = self.rules.classes[device.device_class].budgets
+        jobs = self.ledger.jobs(limit=budgets.attempts, device=device.id)
+        return (
+            len(jobs) == budgets.attempts
+            and all((job.state, job.image) == (JobState.SUCCEEDED, release.image) for job in jobs)
+            and abs(self.now - jobs[-1].updated_at) < budgets.again_after_s
+        )
 
     def _note(self, event: LogEvent, job: Job, **more: object) -> None:
         self.agenda.notes.append(

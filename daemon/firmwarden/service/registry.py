@@ -8,6 +8,7 @@ configuration say more.
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -19,10 +20,12 @@ from firmwarden.service.identity import Conflict, Presence, Roll, roll
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from firmwarden.model import Address, ClassName, Device, DeviceId, Sighting
     from firmwarden.service.clock import Clock
     from firmwarden.service.identity import ClassRule
+    from firmwarden.service.running import OwnWord
     from firmwarden.store.ledger import Ledger
     from firmwarden.store.store import Store
 
@@ -54,10 +57,14 @@ class Registry:
         self._labels = labels or {}
         self.scanned = False
         """True once a scan was taken."""
+        self.as_of = -inf
+        """Boot clock when the latest scan began."""
         self.plugged_at: dict[DeviceId, float] = {}
         """Devices that are here, each with the instant at which it came, or 0 when it was there at the start."""
         self.conflicts: tuple[Conflict, ...] = ()
         self._here: dict[DeviceId, Presence] = {}
+        self._told: dict[DeviceId, Presence] = {}
+        """Who was told to be here."""
         self._sightings: tuple[Sighting, ...] | None = None
         self._wanted = anyio.Event()
 
@@ -71,6 +78,11 @@ class Registry:
     def conflicts_of_known(self) -> dict[DeviceId, str]:
         """Known devices that may be meant by a conflict, each with the conflict in words."""
         return {device: conflict.detail for conflict in self.conflicts for device in conflict.devices}
+
+    @property
+    def words(self) -> dict[DeviceId, OwnWord]:
+        """What the applications that run here tell of themselves."""
+        return {device: presence.word for device, presence in self._here.items() if presence.word is not None}
 
     def address(self, device: DeviceId) -> Address | None:
         """Where a device is, or None when it is not here."""
@@ -93,41 +105,40 @@ class Registry:
         await self._wanted.wait()
         self._wanted = anyio.Event()
 
-    async def take(self, sightings: tuple[Sighting, ...]) -> list[DeviceId] | None:
+    async def take(
+        self,
+        sightings: tuple[Sighting, ...],
+        *,
+        began: float | None = None,
+        under_way: AbstractSet[DeviceId] = frozenset(),
+    ) -> list[DeviceId] | None:
         """Take a scan; returns the devices that came, or None when nothing changed.
+
+        Args:
+            sightings: all that it found.
+            began: boot clock when it began; None is now.
+            under_way: devices that may come and go of themselves, into their loader and back; that they are gone is
+                told only when they stay away afterwards.
 
         Raises:
             StoreError: it could not be recorded; nothing changed.
         """
+        began = self._clock.boot() if began is None else began
         if sightings == self._sightings:
+            self.as_of = began
+            self._tell_who_is_here(self._here, under_way)
             return None
         now = self._clock.wall()
         taken, here = await self._store.run(lambda ledger: self._record(ledger, sightings, now))
         self._sightings = sightings
         came = [device for device in here if device not in self._here]
-        for device, presence in self._here.items():
-            if device not in here:
-                log.info(
-                    LogEvent.DEVICE_GONE,
-                    device=device,
-                    device_class=presence.device_class,
-                    port=str(presence.sighting.address),
-                )
-        for device in came:
-            presence = here[device]
-            event = LogEvent.DEVICE_APPEARED if presence.known is not None else LogEvent.DEVICE_ENROLLED
-            log.info(
-                event,
-                device=device,
-                device_class=presence.device_class,
-                port=str(presence.sighting.address),
-                identity=presence.key,
-            )
+        self._tell_who_is_here(here, under_way)
         self._tell_conflicts(taken.conflicts)
         came_at = now if self.scanned else 0.0
         self.plugged_at = {device: self.plugged_at.get(device, came_at) for device in here}
         self.conflicts = taken.conflicts
         self._here = here
+        self.as_of = began
         self.scanned = True
         return came
 
@@ -185,6 +196,27 @@ class Registry:
                 "id": device.id,
             }
         )
+
+    def _tell_who_is_here(self, here: Mapping[DeviceId, Presence], under_way: AbstractSet[DeviceId]) -> None:
+        for device in [one for one in self._told if one not in here and one not in under_way]:
+            presence = self._told.pop(device)
+            log.info(
+                LogEvent.DEVICE_GONE,
+                device=device,
+                device_class=presence.device_class,
+                port=str(presence.sighting.address),
+            )
+        for device, presence in here.items():
+            if device not in self._told:
+                event = LogEvent.DEVICE_APPEARED if presence.known is not None else LogEvent.DEVICE_ENROLLED
+                log.info(
+                    event,
+                    device=device,
+                    device_class=presence.device_class,
+                    port=str(presence.sighting.address),
+                    identity=presence.key,
+                )
+        self._told.update(here)
 
     def _tell_conflicts(self, conflicts: Sequence[Conflict]) -> None:
         for conflict in conflicts:

@@ -25,7 +25,8 @@ from firmwarden.service.telling import instant_or_none
 from firmwarden.service.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from anyio.abc import TaskGroup
 
@@ -136,6 +137,8 @@ class Warden:
         self._busy: set[DeviceId] = set()
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
+        self._settling: dict[DeviceId, float] = {}
+        """Boot clock when what comes and goes after it is no longer its doing."""
         self._rests: dict[DeviceId, _Pause] = {}
         self._tried_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
@@ -355,6 +358,7 @@ class Warden:
         finally:
             self._busy.discard(job.device)
             self._ended[job.device] = self.clock.boot()
+            self._settling[job.device] = self._settled_at(job.device_class)
             self._idle.set()
             self.poke()
 
@@ -399,7 +403,8 @@ class Warden:
     def _note_must_wait(self, job: Job, group: BaseExceptionGroup[MustWait]) -> None:
         for exc in group.exceptions:
             if isinstance(exc, MustWait):
-                settled_at = self._settled_at(job.device_class)
+                # A power cycle, which starts its application again, must not take that from it each time.
+                settled_at = inf if exc.left_in_loader else self._settled_at(job.device_class)
                 self._held[job.device] = _Pause(exc.kind, str(exc), inf, settled_at=settled_at)
 
     def _concluded(self, conclusion: Conclusion) -> None:
@@ -440,9 +445,10 @@ class Warden:
     # --- what others ask ------------------------------------------------------------------------------
 
     @property
-    def busy(self) -> Collection[DeviceId]:
-        """Devices with an attempt or a question under way, at any time."""
-        return self._busy
+    def under_way(self) -> AbstractSet[DeviceId]:
+        """Devices that may be on the way into their loader or back: with an attempt or a question, or just after."""
+        now = self.clock.boot()
+        return self._busy | {device for device, settled_at in self._settling.items() if now < settled_at}
 
     @property
     def paused(self) -> dict[DeviceId, Wait]:

@@ -17,6 +17,7 @@ from firmwarden.service.desired import desired
 from firmwarden.service.facts import gather
 from firmwarden.service.naming import find_device, find_latches
 from firmwarden.service.planner import may_be_erased
+from firmwarden.service.running import named, record
 from firmwarden.service.telling import latch_view
 
 if TYPE_CHECKING:
@@ -213,18 +214,8 @@ class Wishes:
             job = gather(ledger).jobs.get(found.id)
             if job is not None and job.state is JobState.RUNNING:
                 raise Refused(f"{found.id} is being updated by job {job.id}; wait for its end, or cancel it")
-            release = next(
-                (item for item in self._warden.releases_of(found.device_class) if item.version == running),
-                None,
-            )
-            ledger.set_running(
-                found.id,
-                version=running,
-                sequence=None if release is None else release.sequence,
-                image=None if release is None else release.image,
-                evidence=f"told by {who}",
-                now=self._now(),
-            )
+            releases = self._warden.releases_of(found.device_class)
+            record(ledger, found, named(running, releases, f"told by {who}"), self._now())
             self._record(ledger, who, "adopt", found.id, f"running {running}")
             return f"{found.id} is recorded as running {running}"
 
