@@ -64,6 +64,8 @@ def test_a_class_knows_what_a_power_cut_would_leave(tmp_path: Path) -> None:
     panel = policies[ClassName("panel")]
     assert (panel.doubt, panel.power_cuts, panel.settles_s) == ("", (), 0.0)
     assert policies[METER].settles_s == 15.0, "as long as it may take to return"
+    slow = wiring.policies(meter(tmp_path, '[device.dfu]\nloader = "34ad:0006"'))
+    assert slow[METER].settles_s == 60.0, "and what is known of a product may outdo its class"
 
 
 def test_inv4_only_devices_of_a_class_are_looked_at(tmp_path: Path) -> None:
@@ -109,7 +111,7 @@ return_within = "2s"
 version = { from = "revision", expect = "(.+)" }
 """,
     )
-    settings = wiring.dfu_settings(config.devices[0])
+    settings = wiring.dfu_settings(config.devices[0], "00C0FFEE")
     assert settings == DfuSettings(
         application=frozenset({(0x1209, 1)}),
         loader=frozenset({(0x1209, 2)}),
@@ -124,6 +126,12 @@ version = { from = "revision", expect = "(.+)" }
         return_within_s=2.0,
         version=VersionSource(field="revision", expect=re.compile("(.+)")),
     )
+
+
+def test_inv4_the_driver_is_told_by_which_serial_number_a_unit_is_known(tmp_path: Path) -> None:
+    config = meter(tmp_path, 'identity = "serial"')
+    assert wiring.dfu_settings(config.devices[0], "00C0FFEE").serial == "00C0FFEE"
+    assert wiring.dfu_settings(config.devices[0]).serial is None, "it was never seen running"
 
 
 @pytest.mark.parametrize(

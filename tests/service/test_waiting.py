@@ -88,6 +88,23 @@ async def test_a_device_that_comes_back_from_its_loader_by_itself_is_not_looked_
         assert unit.attempts == 1
 
 
+@pytest.mark.parametrize("decide", [reconfigure, retry], ids=["another configuration", "a retry"])
+async def test_a_unit_that_could_not_be_put_back_is_not_taken_down_by_each_power_cycle(
+    decide: Callable[[House], Awaitable[None]],
+) -> None:
+    unit = Unit(script=[must_wait(left_in_loader=True)])
+    async with living({"panel-1": unit}, "2.0.0", policies=SETTLES) as house:
+        await anyio.sleep(DAY_S)
+        await replug(house)
+        await anyio.sleep(DAY_S)
+        assert unit.attempts == 1
+        (wait,) = house.warden.agenda.waits.values()
+        assert "looked at again only when" in wait.detail
+        await decide(house)
+        await house.quiet()
+        assert unit.runs == content("2.0.0")
+
+
 async def test_what_was_left_to_a_person_is_looked_at_once_more_at_a_start(tmp_path: Path) -> None:
     unit = Unit(script=[must_wait(), must_wait()])
     for attempts in (1, 2):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import Driver, Journal
     from firmwarden.drivers.dfu_settings import DfuSettings
-    from firmwarden.model import Address, Job
+    from firmwarden.model import Address, Device, Job
     from firmwarden.simulate.dfu.chip import SavedChip
     from firmwarden.simulate.dfu.settings import DfuSettings as Simulated
 
@@ -99,6 +99,7 @@ class DfuStory(Story):
         boot = self.usb.device.boot
         return boot is not None and boot.firmware is not None and boot.firmware.name == "new"
 
-    def _driver(self, job: Job, address: Address, journal: Journal) -> Driver:
+    def _driver(self, job: Job, device: Device, address: Address, journal: Journal) -> Driver:
+        del device
         assert isinstance(address, UsbAddress)
         return DfuDriver(self._device_class, address, journal, ports=self.usb, expected_version=job.version)

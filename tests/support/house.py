@@ -128,7 +128,8 @@ class House:
         self.drivers: dict[str, Callable[[Job, Journal], Driver]] = {}
         """Instead of the scripted driver, by the unit's name."""
 
-    def make_driver(self, job: Job, address: Address, journal: Journal) -> Driver:
+    def make_driver(self, job: Job, device: Device, address: Address, journal: Journal) -> Driver:
+        del device
         name = self._at(address)
         if name in self.drivers:
             return self.drivers[name](job, journal)

@@ -61,9 +61,11 @@ def held(holder: str = "ModemManager (process 7)") -> Play:
     return Play(fails=PortHeld("/dev/ttyACM0", holder))
 
 
-def must_wait(at: Step = Step.PROBE, kind: WaitKind = WaitKind.FAILSAFE) -> Play:
+def must_wait(
+    at: Step = Step.PROBE, kind: WaitKind = WaitKind.FAILSAFE, *, left_in_loader: bool = False
+) -> Play:
     """The device shows something that a person has to look at."""
-    return Play(at=at, fails=MustWait(kind, "the device does not have BFB2=1"))
+    return Play(at=at, fails=MustWait(kind, "the device does not have BFB2=1", left_in_loader=left_in_loader))
 
 
 class Unit:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from firmwarden.drivers.base import Driver, Journal
-    from firmwarden.model import Address, Attempt, ImageHash, Job, Wear
+    from firmwarden.model import Address, Attempt, Device, ImageHash, Job, Wear
     from firmwarden.service.conclude import Conclusion
     from firmwarden.simulate.settings import DeviceSettings
 
@@ -180,7 +180,8 @@ class Story:
             manifest="panel.toml",
         )
 
-    def _driver(self, job: Job, address: Address, journal: Journal) -> Driver:
+    def _driver(self, job: Job, device: Device, address: Address, journal: Journal) -> Driver:
+        del device
         settings = MdfuSettings(
             enter=EnterSend(data=b"BOOTLOADER!\n", expect=re.compile(rb"OK"), timeout_s=1.0),
             boot_delay_s=1.0,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from firmwarden.app.named import Target, Way
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
-    from firmwarden.model import Address, Attempt, CommitMark, ImageHash, Job
+    from firmwarden.model import Address, Attempt, CommitMark, Device, ImageHash, Job
     from firmwarden.service.conclude import Conclusion
 
     Report = Callable[[dict[str, object]], None]
@@ -257,8 +257,8 @@ class _Once:
             manifest="",
         )
 
-    def _make_driver(self, job: Job, address: Address, journal: Journal) -> Driver:
-        del address  # the way goes there
+    def _make_driver(self, job: Job, device: Device, address: Address, journal: Journal) -> Driver:
+        del device, address  # the way goes there
         telling = _Telling(journal, self._warn)
         attended = self._way.driver(telling, job.version)
         telling.warnings = attended.warnings

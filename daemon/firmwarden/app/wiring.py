@@ -14,10 +14,12 @@ from firmwarden.drivers.boot.describe import outlooks
 from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.reliance import standing_doubt
 from firmwarden.drivers.dfu import DfuDriver
+from firmwarden.drivers.dfu_access import patience
 from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSource
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.images.formats import ImageRules
 from firmwarden.model import SerialAddress, UsbAddress
+from firmwarden.protocol.dfu.quirks import quirks_of
 from firmwarden.protocol.mdfu.host import Settings as HostSettings
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.hooks import Hook
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
     from firmwarden.drivers.boot.facts import Family
-    from firmwarden.model import Address, ClassName, Job
+    from firmwarden.model import Address, ClassName, Device, Job
     from firmwarden.service.worker import MakeDriver
     from firmwarden.transport.usb_link import UsbPorts
 
@@ -52,7 +54,7 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
                 erases_a_day=device_class.wear.per_day,
                 erases_a_life=device_class.wear.per_life,
             ),
-            settles_s=device_class.dfu.return_within if device_class.driver is cfg.DriverName.DFU else 0.0,
+            settles_s=_settles_s(device_class),
             doubt=_doubt(device_class),
             power_cuts=_power_cuts(device_class),
         )
@@ -61,6 +63,15 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
 
 
 def _doubt(device_class: cfg.DeviceClass) -> str:
+def _settles_s(device_class: cfg.DeviceClass) -> float:
+    """How long a driver may wait for a unit of a class that comes and goes."""
+    if device_class.driver is not cfg.DriverName.DFU:
+        return 0.0
+    return max(
+        patience(device_class.dfu.return_within, quirks_of(*ids, revision=0)) for ids in _ids(device_class)
+    )
+
+
     if device_class.driver is not cfg.DriverName.DFU:
         return ""
     return standing_doubt(*_relied_on(device_class), _family(device_class)) or ""
@@ -95,6 +106,7 @@ def rules(config: cfg.Config) -> list[ClassRule]:
             dfu=device_class.driver is cfg.DriverName.DFU,
             loader=_pair(device_class.dfu.loader) if device_class.driver is cfg.DriverName.DFU else None,
             place=device_class.match.port,
+            version=_version_source(device_class),
         )
         for device_class in config.devices
     ]
@@ -153,7 +165,7 @@ def hooks(config: cfg.Config) -> dict[ClassName, Hook]:
 def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]], usb: UsbPorts) -> MakeDriver:
     """Make drivers by the configuration that is in force when an attempt starts."""
 
-    def make(job: Job, address: Address, journal: Journal) -> Driver:
+    def make(job: Job, device: Device, address: Address, journal: Journal) -> Driver:
         device_class = classes()[job.device_class]
         if isinstance(address, SerialAddress):
             address = replace(address, baud=device_class.baud)
@@ -171,9 +183,8 @@ def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]], usb
             case cfg.DriverName.DFU:
                 if not isinstance(address, UsbAddress):
                     raise TypeError("DFU goes over the USB itself")
-                return DfuDriver(
-                    dfu_settings(device_class), address, journal, ports=usb, expected_version=job.version
-                )
+                settings = dfu_settings(device_class, device.serial)
+                return DfuDriver(settings, address, journal, ports=usb, expected_version=job.version)
             case unreachable:
                 assert_never(unreachable)
 
@@ -199,8 +210,8 @@ def mdfu_settings(device_class: cfg.DeviceClass) -> MdfuSettings:
     )
 
 
-def dfu_settings(device_class: cfg.DeviceClass) -> DfuSettings:
-    """What the DFU driver needs of a class."""
+def dfu_settings(device_class: cfg.DeviceClass, serial: str = "") -> DfuSettings:
+    """What the DFU driver needs of a class, and of the unit whose serial number that is."""
     tuning = device_class.dfu
     failsafe, declared = _relied_on(device_class)
     shown = device_class.match.usb
@@ -216,10 +227,14 @@ def dfu_settings(device_class: cfg.DeviceClass) -> DfuSettings:
         enter=_enter_dfu(device_class.enter),
         enter_within_s=tuning.enter_within,
         return_within_s=tuning.return_within,
-        version=None
-        if tuning.version is None
-        else VersionSource(field=tuning.version.from_.value, expect=tuning.version.expect),
+        serial=(serial or None) if device_class.identity is cfg.Identity.SERIAL else None,
+        version=_version_source(device_class),
     )
+
+
+def _version_source(device_class: cfg.DeviceClass) -> VersionSource | None:
+    told = device_class.dfu.version
+    return None if told is None else VersionSource(field=told.from_.value, expect=told.expect)
 
 
 def _enter_dfu(way: cfg.Enter) -> EnterDetach | entry.EnterCommand | entry.EnterNone:

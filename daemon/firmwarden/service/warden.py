@@ -403,9 +403,15 @@ class Warden:
     def _note_must_wait(self, job: Job, group: BaseExceptionGroup[MustWait]) -> None:
         for exc in group.exceptions:
             if isinstance(exc, MustWait):
-                # A power cycle, which starts its application again, must not take that from it each time.
-                settled_at = inf if exc.left_in_loader else self._settled_at(job.device_class)
-                self._held[job.device] = _Pause(exc.kind, str(exc), inf, settled_at=settled_at)
+                settled_at, detail = self._settled_at(job.device_class), str(exc)
+                if exc.left_in_loader:
+                    # A power cycle starts its application again, and must not take that from it each time.
+                    settled_at = inf
+                    detail += (
+                        "; it had to be left in its loader, so it is looked at again only when a person retries "
+                        "or the configuration is reloaded"
+                    )
+                self._held[job.device] = _Pause(exc.kind, detail, inf, settled_at=settled_at)
 
     def _concluded(self, conclusion: Conclusion) -> None:
         device = conclusion.job.device

@@ -64,7 +64,7 @@ class Images(Protocol):
 class MakeDriver(Protocol):
     """Makes the driver of a class for one attempt; only ``app`` knows which."""
 
-    def __call__(self, job: Job, address: Address, journal: Journal) -> Driver:
+    def __call__(self, job: Job, device: Device, address: Address, journal: Journal) -> Driver:
         """Make it; touches nothing."""
 
 
@@ -206,7 +206,8 @@ class Worker:
                     raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNAVAILABLE, detail=str(exc))) from exc
 
             journal = AttemptJournal(self._store, self._clock, attempt, unfinished, entered=device.entered)
-            await self._conclude_after(story, job, journal, address, budgets)
+            driver = self._make_driver(job, device, address, journal)
+            await self._conclude_after(story, Run(job, journal, driver, budgets, self._clock.boot()))
 
     async def ask(self, job: Job, address: Address) -> None:
         """Ask the device of a job with an unknown outcome what became of it, and settle the record.
@@ -224,20 +225,13 @@ class Worker:
         attempt, unfinished, device = asked
         with bound_contextvars(device=job.device, job=job.id, attempt=attempt.id, release=job.version):
             journal = AttemptJournal(self._store, self._clock, attempt, unfinished, entered=device.entered)
-            await self._conclude_after(lambda driver: driver.confirm(), job, journal, address, budgets)
+            driver = self._make_driver(job, device, address, journal)
+            run = Run(job, journal, driver, budgets, self._clock.boot())
+            await self._conclude_after(lambda driver: driver.confirm(), run)
 
-    async def _conclude_after(
-        self,
-        story: Callable[[Driver], Awaitable[Landing]],
-        job: Job,
-        journal: AttemptJournal,
-        address: Address,
-        budgets: Budgets,
-    ) -> None:
-        driver = self._make_driver(job, address, journal)
-        run = Run(job, journal, driver, budgets, self._clock.boot())
+    async def _conclude_after(self, story: Callable[[Driver], Awaitable[Landing]], run: Run) -> None:
         result: _Result = Cause(code=CauseCode.STOPPING, detail="the daemon stopped")
-        self.runs[job.device] = run
+        self.runs[run.job.device] = run
         try:
             result = await self._tell(story, run)
             await self._conclude(run, result)
@@ -246,7 +240,7 @@ class Worker:
                 await self._conclude(run, result)
             raise
         finally:
-            del self.runs[job.device]
+            del self.runs[run.job.device]
         if isinstance(result, PortHeld | MustWait):
             raise result
 
