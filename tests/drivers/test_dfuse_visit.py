@@ -67,7 +67,7 @@ def test_a_gd32vf103_tells_its_size_by_its_serial_number() -> None:
     assert (told.map.regions[0].end - told.map.regions[0].address) == 128 << 10
 
 
-@pytest.mark.parametrize("script", [_serial("3CXJ"), _serial("3C"), "80 06 00 01 00 00 12 00 -> 12 01"])
+@pytest.mark.parametrize("script", [_serial("3CXJ"), _serial("3C"), "80 06 00 01 00 00 12 00 -> 12 01\n" * 3])
 def test_inv8_a_serial_number_that_tells_no_size_is_refused(script: str) -> None:
     with pytest.raises(AttemptFailed) as raised:
         Script(script).play(read_memories(interface(4), GD32))

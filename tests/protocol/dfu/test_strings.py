@@ -35,14 +35,34 @@ def test_a_device_that_speaks_no_english_is_asked_in_its_own_language() -> None:
     script.finish()
 
 
-def test_a_length_that_promises_more_than_comes_is_forgiven() -> None:
-    assert Script(f"{FOURTH} -> 0A 03 {MAP}").play(read_string(4)) == "@F"
+def test_a_length_that_always_promises_more_than_comes_is_forgiven() -> None:
+    script = Script(f"{FOURTH} -> 0A 03 {MAP}\n" * 3)
+    assert script.play(read_string(4)) == "@F"
+    script.finish()
 
 
-@pytest.mark.parametrize("answer", ["ok", "06 02 40 00 46 00", "05 03 40 00 46"])
-def test_inv8_what_is_no_string_is_refused(answer: str) -> None:
+@pytest.mark.parametrize("short", ["ok", "06 03", "06 03 40", "06 03 40 00"])
+def test_inv3_a_string_that_comes_short_is_asked_for_again(short: str) -> None:
+    """One transfer that went wrong is not a device that says something else."""
+    script = Script(f"{FOURTH} -> {short}\n{FOURTH} -> 06 03 {MAP}")
+    assert script.play(read_string(4)) == "@F"
+    script.finish()
+
+
+def test_inv3_a_string_that_comes_short_each_time_otherwise_is_trouble_on_the_way() -> None:
+    with pytest.raises(AttemptFailed) as raised:
+        Script(f"{FOURTH} -> 06 03\n{FOURTH} -> 06 03 40 00\n{FOURTH} -> 06 03").play(read_string(4))
+    assert raised.value.cause.code is CauseCode.OUT_OF_STEP
+
+
+@pytest.mark.parametrize(
+    ("answer", "times"), [("ok", 3), ("06 02 40 00 46 00", 3), ("05 03 40 00 46", 1), ("07 03 40 00 46", 3)]
+)
+def test_inv8_what_is_no_string_is_refused(answer: str, times: int) -> None:
+    script = Script(f"{FOURTH} -> {answer}\n" * times)
     with pytest.raises(MalformedDescriptor):
-        Script(f"{FOURTH} -> {answer}").play(read_string(4))
+        script.play(read_string(4))
+    script.finish()
 
 
 @pytest.mark.parametrize(
@@ -66,4 +86,4 @@ def test_a_serial_number_in_an_encoding_of_its_own() -> None:
 
 def test_inv8_a_device_descriptor_that_is_cut_short_is_refused() -> None:
     with pytest.raises(MalformedDescriptor):
-        Script("80 06 00 01 00 00 12 00 -> 12 01").play(read_serial("utf-8"))
+        Script("80 06 00 01 00 00 12 00 -> 12 01\n" * 3).play(read_serial("utf-8"))
