@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from firmwarden.drivers.boot.procedures import procedure
 from firmwarden.drivers.boot.target import Target
 from firmwarden.errors import AttemptFailed
 from firmwarden.model import CauseCode
-from firmwarden.protocol.dfu.conversation import Control
+from firmwarden.protocol.dfu.conversation import Control, Progress
 from firmwarden.protocol.dfu.dfuse_host import GRANULE, DfuseHost, ReadsBackWrong
 from firmwarden.protocol.dfu.requests import Request
 from firmwarden.protocol.dfu.steps import Unit
@@ -95,6 +96,24 @@ def test_stages_are_announced_before_they_begin() -> None:
         (Stage.CHECK, 3, True),
         (Stage.LEAVE, 3, True),
     ]
+
+
+def test_a_commit_of_many_blocks_ends_with_the_vectors() -> None:
+    """Where nothing is known of the silicon, the first page is the commit."""
+    target = Target(memory=L476.flash_map)
+    made = Bench(settings(L476, OLD, NEW, boot0=True, traits=replace(L476.traits, transfer_size=256)))
+    plan = procedure(target, NEW.segments, Contents())
+    blank: list[bool] = []
+
+    def answer(event: Event) -> Reply:
+        flash = made.device.chip.flash
+        if isinstance(event, Progress) and flash.read(1024, 8) != b"\xff" * 8:
+            blank.append(flash.read(0, 8) == b"\xff" * 8)
+        return made.answer(event)
+
+    run(visit(made, plan, granule=target.granule), answer)
+    assert blank[0]
+    assert not blank[-1]
 
 
 def test_inv1_wherever_a_visit_ends_the_device_was_not_told_to_start_a_part() -> None:

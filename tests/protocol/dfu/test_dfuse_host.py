@@ -165,6 +165,36 @@ def test_a_command_that_is_not_carried_out(script: str, code: CauseCode) -> None
     assert _code(raised) is code
 
 
+def test_a_block_that_is_written_at_once_is_none_the_worse() -> None:
+    """Some clones do not tell that they are busy; a command that nobody was busy with was not carried out, though."""
+    player = Script(f"""
+        {_SET} -> ok
+        {STATUS} -> 00 00 00 00 04 00
+        pause 0.005
+        {STATUS} -> 00 00 00 00 05 00
+        21 01 02 00 00 00 10 00  2a*16 -> ok
+        {STATUS} -> 00 00 00 00 05 00
+    """)
+
+    player.play(_host().write([Segment(BASE, b"*" * 16)]))
+
+    player.finish()
+
+
+def test_blocks_can_be_written_from_the_last_to_the_first() -> None:
+    device = ModelDevice(ROM, LAYOUT)
+    pointers: list[bytes] = []
+
+    def answer(event: Event) -> Reply:
+        if isinstance(event, Control) and event.data[:1] == bytes((Code.SET_ADDRESS,)):
+            pointers.append(event.data[1:2])
+        return device.answer(event)
+
+    run(_host().write([Segment(BASE, b"*" * 120)], descending=True), answer)
+
+    assert pointers == [b"\x60", b"\x30", b"\x00"]
+
+
 def test_a_short_answer_is_no_memory() -> None:
     device = ModelDevice(ROM, LAYOUT)
 

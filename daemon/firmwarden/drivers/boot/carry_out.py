@@ -4,7 +4,8 @@ The steps are said in their order; the first that fails ends it, and nothing is 
 here: a page that does not read back is erased and written once more in the same attempt, as a cell may fail to take one
 pulse and take the next.  The order holds then, too: what was repaired is read back with everything else before the
 commit, and a commit that is repaired begins with the erase of its page.  A page that reads wrong again is a matter of
-the device, and no further erase makes it better.
+the device, and no further erase makes it better.  So an attempt erases no page more often than twice, and the one count
+that the journal makes of its wear, before the first erase, is enough for both.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _say(host: DfuseHost, plan: Procedure, steps: Iterable[Step]) -> Conversatio
                 if isinstance(step, Leave):
                     told = yield from host.leave(plan.image, step.entry)
         else:
-            yield from host.write(step.segment for step in alike if isinstance(step, Program | Commit))
+            # Where the granule is not known a commit is a page of many blocks: the one with the vectors goes last.
+            pieces = (step.segment for step in alike if isinstance(step, Program | Commit))
+            yield from host.write(pieces, descending=kind is Commit)
     return told
 
 
