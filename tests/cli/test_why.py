@@ -146,6 +146,10 @@ What a power cut in an update would leave
   - read what is there: the old image runs
   - erase, write: the ROM's loader runs, and the update goes on
 """ in "\n".join([*why_lines(await desk.why("panel-1"), NOON), ""])
+    desk.doubted = True
+    assert """
+What a power cut in an update would leave, if nothing protects the device
+  - read""" in "\n".join(why_lines(await desk.why("panel-1"), NOON))
 
 
 @pytest.mark.anyio

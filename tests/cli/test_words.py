@@ -32,5 +32,7 @@ def test_a_place_is_told_where_there_was_one() -> None:
     assert nowhere[-1] == "/dev/ttyACM3 vanished."
     first_chunk = cause_in_words({**LINK_LOST, "chunk": 0, "offset": 0, "sequence": 2})
     assert first_chunk[-1] == "That was at chunk 0, sequence number 2, after 0 bytes of the image."
+    no_chunks = cause_in_words({**LINK_LOST, "chunk": None, "offset": 30_720, "sequence": None})
+    assert no_chunks[-1] == "That was after 30,720 bytes of the image."
     answered = cause_in_words({**LINK_LOST, "chunk": None, "offset": 0, "sequence": 1, "raw": "010501"})
     assert answered[-2:] == ["That was at sequence number 1.", "It answered 01 05 01."]

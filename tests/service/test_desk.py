@@ -9,11 +9,11 @@ import pytest
 
 from firmwarden.drivers.base import PlannedStep, Step
 from firmwarden.errors import NotFound, Refused, StoreError
-from firmwarden.model import CauseCode, JobId, JobState, Outcome
+from firmwarden.model import CauseCode, JobId, JobState, Outcome, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.shelf import RefusedRelease, Shelf
 from support.house import NOON, PANEL, content, living, release, virtual_time
-from support.scripted import Play, Unit, fails
+from support.scripted import Play, Unit, fails, must_wait
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -242,13 +242,14 @@ async def do(house: House, commands: list[str]) -> None:
 async def test_why_says_what_power_cuts_would_leave_and_what_a_class_that_waits_for_a_person_needs() -> None:
     doubt = "its class does not say what it relies on"
     parts = (PlannedStep(step=Step.WRITE, does="write", if_interrupted="it starts what is no image"),)
-    policy = ClassPolicy(name=PANEL, doubt=doubt, power_cuts=parts)
+    policy = ClassPolicy(name=PANEL, doubt=doubt, unprotected=parts)
     async with living({"panel-1": Unit()}, "2.0.0", policies=[policy]) as house:
         await house.planned()
         view = await house.desk.why(await id_of(house, "panel-1"))
         assert view["power_cuts"] == [
             {"step": "write", "does": "write", "if_interrupted": "it starts what is no image"}
         ]
+        assert view["doubted"]
         assert doubt in view["next"]
         assert 'failsafe = "none" for the class panel' in view["next"]
         assert view["commands"] == ["systemctl reload firmwarden", "firmwarden cancel 1"]
@@ -257,7 +258,35 @@ async def test_why_says_what_power_cuts_would_leave_and_what_a_class_that_waits_
             await house.desk.retry(view["device"]["id"], who="ann")
         house.warden.configure({PANEL: ClassPolicy(name=PANEL)}, 16, {})
         await house.quiet()
-        assert (await house.desk.why(await id_of(house, "panel-1")))["power_cuts"] == []
+        view = await house.desk.why(await id_of(house, "panel-1"))
+        assert (view["power_cuts"], view["doubted"]) == ([], False)
+
+
+async def test_why_does_not_promise_what_a_device_showed_not_to_hold() -> None:
+    def parts(leaves: str) -> tuple[PlannedStep, ...]:
+        return (PlannedStep(step=Step.WRITE, does="write", if_interrupted=leaves),)
+
+    policy = ClassPolicy(name=PANEL, power_cuts=parts("the loader runs"), unprotected=parts("it is dead"))
+    units = {
+        "panel-1": Unit(script=[must_wait()]),
+        "panel-2": Unit(script=[must_wait(kind=WaitKind.IDENTITY)]),
+    }
+
+    async with living(units, policies=[policy]) as house:
+
+        async def told(name: str) -> tuple[bool, list[str]]:
+            view = await house.desk.why(await id_of(house, name))
+            return view["doubted"], [each["if_interrupted"] for each in view["power_cuts"]]
+
+        assert await told("panel-1") == (False, ["the loader runs"])
+        house.drop("2.0.0")
+        await anyio.sleep(1.0)
+        assert await told("panel-1") == (True, ["it is dead"])
+        assert await told("panel-2") == (False, ["the loader runs"])
+        # Unplugged it waits to be here, and is what it was.
+        await house.unplug("panel-1")
+        await house.planned()
+        assert await told("panel-1") == (True, ["it is dead"])
 
 
 async def test_plan_says_what_would_happen_and_why_not() -> None:

@@ -16,7 +16,7 @@ from firmwarden.store.store import Store
 from support.house import NOON, PANEL, VirtualClock, virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, MutableMapping
+    from collections.abc import AsyncGenerator, Callable, Collection, MutableMapping
     from typing import Any
 
     from firmwarden.model import Device
@@ -56,9 +56,10 @@ class Hall:
             store=store, clock=self.clock, rules=[RULE], labels={PANEL: "panel {serial}"}
         )
 
-    async def see(self, *sightings: Sighting) -> list[str] | None:
+    async def see(self, *sightings: Sighting, under_way: Collection[str] = ()) -> list[str] | None:
         """Take a scan; returns the serial numbers of those that came."""
-        came = await self.registry.take(sightings)
+        busy = {device.id for device in await self.devices() if device.serial in under_way}
+        came = await self.registry.take(sightings, under_way=busy)
         known = {device.id: device.serial for device in await self.devices()}
         return None if came is None else [known[device] for device in came]
 
@@ -86,6 +87,31 @@ async def test_units_are_enrolled_once_and_greeted_each_time(logs: list[MutableM
         "device-gone",
         "device-appeared",
     ]
+
+
+async def test_a_unit_that_goes_into_its_loader_and_back_is_not_told_to_be_gone(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    def told() -> list[str]:
+        names = [entry["event"] for entry in logs]
+        logs.clear()
+        return names
+
+    async with hall() as here:
+        await here.see(port(1, "A"), port(2, "B"))
+        told()
+        assert await here.see(port(2, "B"), under_way="A") == []
+        assert await here.see(port(1, "A"), port(2, "B"), under_way="A") == ["A"]
+        assert told() == []
+        await here.see(under_way="A")
+        await here.see(under_way="A")
+        assert told() == ["device-gone"], "of B"
+        # It is over, and nothing else has changed.
+        assert await here.see() is None
+        assert told() == ["device-gone"]
+        assert await here.see() is None
+        await here.see(port(1, "A"), under_way="A")
+        assert told() == ["device-appeared"]
 
 
 async def test_who_was_there_at_the_start_was_not_plugged_in() -> None:

@@ -150,8 +150,9 @@ SITUATIONS = {
         job=QUEUED,
         wait=Wait(kind=WaitKind.FAILSAFE, detail="its class does not say what it relies on"),
         next="Job 7 (2.0.0) waits: its class does not say what it relies on. Declare what protects it when the power "
-        'fails, or switch that on; or take the risk: write failsafe = "none" for the class panel and reload the '
-        "configuration, knowing that an interruption then bricks the device.",
+        "fails, or switch that on (`firmwarden provision --help` says on which parts it can); or take the risk: write "
+        'failsafe = "none" for the class panel and reload the configuration, knowing that an interruption then bricks '
+        "the device.",
         commands=["systemctl reload firmwarden", "firmwarden cancel 7"],
     ),
     "it shows that nothing protects it": Situation(
@@ -168,6 +169,23 @@ SITUATIONS = {
         paused=True,
         next="Job 7 (2.0.0) waits: another unit is on the port. Plug in the right unit",
         commands=["firmwarden adopt usb-1.4 k3x9qa", "firmwarden cancel 7", "firmwarden retry k3x9qa"],
+    ),
+    "it tells what has no rank": Situation(
+        device=replace(UNIT, running_evidence="its product string says spring, and how", complete=True),
+        job=QUEUED,
+        runs="Not known: its product string says spring, and how.",
+        next="Job 7 starts",
+        commands=["firmwarden cancel 7"],
+    ),
+    "it keeps no update": Situation(
+        job=replace(QUEUED, state=JobState.SUCCEEDED),
+        next="Nothing within 24 hours of the first of its last updates to 2.0.0: it did not keep any of them.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
+    "updated, and not planned since": Situation(
+        device=replace(RUNS_ONE, running_image=TWO.image),
+        job=replace(QUEUED, state=JobState.SUCCEEDED),
+        next="Nothing, until there is something to do.",
     ),
     "erased and not finished": Situation(
         device=replace(RUNS_ONE, complete=False),

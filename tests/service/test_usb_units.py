@@ -69,7 +69,28 @@ async def test_a_unit_goes_through_its_loader_and_back_as_one(logs: list[Mutable
         assert states(await house.jobs("panel-1")) == [JobState.SUCCEEDED]
         assert len(await house.store.run(lambda ledger: ledger.devices())) == 2
         assert house.registry.conflicts == ()
-    assert {entry["event"] for entry in logs}.isdisjoint({"device-conflict", "attempt-failed"})
+    events = {entry["event"] for entry in logs}
+    assert events.isdisjoint({"device-conflict", "attempt-failed", "device-gone", "device-appeared"})
+
+
+async def test_inv2_a_unit_that_does_not_come_back_is_told_to_be_gone_when_its_attempt_has_settled(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    unit = Unit(script=[fails(CauseCode.LINK_LOST)])
+    policies = [ClassPolicy(name="panel", settles_s=15.0)]
+    async with living({"panel-1": unit}, make=UsbHouse, policies=policies) as house:
+        house.drop("2.0.0")
+        await house.until(lambda ledger: bool(ledger.attempts(None, 1)))
+        house.plugged.clear()
+        await anyio.sleep(1.0)
+        await house.scan()
+        assert not house.registry.plugged_at
+        await anyio.sleep(10.0)
+        await house.scan()
+        assert "device-gone" not in [entry["event"] for entry in logs]
+        await anyio.sleep(10.0)
+        await house.scan()
+        assert [entry["event"] for entry in logs].count("device-gone") == 1
 
 
 @BOTH

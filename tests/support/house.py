@@ -145,7 +145,7 @@ class House:
     async def scan(self) -> None:
         """See which units are plugged in."""
         sightings = tuple(self._sighting(name) for name in sorted(self.plugged))
-        came = await self.registry.take(sightings)
+        came = await self.registry.take(sightings, under_way=self.warden.under_way)
         if came is not None:
             self.warden.plugged(came)
 

@@ -159,6 +159,7 @@ class MemoryDesk:
         self.attempts: list[AttemptView] = []
         self.actions: list[ActionView] = []
         self.power_cuts: list[PowerCutView] = []
+        self.doubted = False
         self.latches: list[LatchView] = []
         self.held: str | None = None
         self.store_problem = ""
@@ -234,6 +235,7 @@ class MemoryDesk:
             "attempts": [each for each in self.attempts if each["device"] == found["id"]],
             "next": "Nothing, until the latch is cleared." if found["latched"] else "It is updated now.",
             "power_cuts": self.power_cuts,
+            "doubted": self.doubted,
             "commands": [f"firmwarden clear {found['id']}"] if found["latched"] else [],
         }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from firmwarden.drivers.dfu_settings import VersionSource
 from firmwarden.model import Sighting, UsbAddress, UsbFacts
 from firmwarden.service.identity import ClassRule
 from support.house import House
@@ -81,3 +84,18 @@ class UsbHouseByPort(UsbHouse):
     """The same where units go by their place."""
 
     by_serial = False
+
+
+class TellingUsbHouse(UsbHouse):
+    """The same where applications tell by their product string what they are."""
+
+    def _rule(self, device_class: ClassName) -> ClassRule:
+        source = VersionSource(field="product", expect=re.compile(rf"^{device_class} (\S+)$"))
+        return replace(super()._rule(device_class), version=source)
+
+    def _sighting(self, name: str) -> Sighting:
+        seen, runs = super()._sighting(name), self.units[name].runs
+        assert seen.usb is not None
+        # A loader that happens to look like a version of the application.
+        product = "panel 9.9.9" if runs is None else runs.decode()
+        return replace(seen, usb=replace(seen.usb, product=product))

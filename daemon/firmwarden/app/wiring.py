@@ -56,13 +56,13 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
             ),
             settles_s=_settles_s(device_class),
             doubt=_doubt(device_class),
-            power_cuts=_power_cuts(device_class),
+            power_cuts=_power_cuts(device_class, _relied_on(device_class)[0]),
+            unprotected=_power_cuts(device_class, cfg.Failsafe.NONE),
         )
         for device_class in config.devices
     }
 
 
-def _doubt(device_class: cfg.DeviceClass) -> str:
 def _settles_s(device_class: cfg.DeviceClass) -> float:
     """How long a driver may wait for a unit of a class that comes and goes."""
     if device_class.driver is not cfg.DriverName.DFU:
@@ -72,13 +72,13 @@ def _settles_s(device_class: cfg.DeviceClass) -> float:
     )
 
 
+def _doubt(device_class: cfg.DeviceClass) -> str:
     if device_class.driver is not cfg.DriverName.DFU:
         return ""
     return standing_doubt(*_relied_on(device_class), _family(device_class)) or ""
 
 
-def _power_cuts(device_class: cfg.DeviceClass) -> tuple[PlannedStep, ...]:
-    failsafe, _ = _relied_on(device_class)
+def _power_cuts(device_class: cfg.DeviceClass, failsafe: cfg.Failsafe) -> tuple[PlannedStep, ...]:
     return outlooks(failsafe) if device_class.driver is cfg.DriverName.DFU else ()
 
 

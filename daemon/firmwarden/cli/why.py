@@ -71,7 +71,8 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     yield from _section("What happens next", [view["next"], *_job(device)])
     if view["power_cuts"]:
         yield ""
-        yield "What a power cut in an update would leave"
+        condition = ", if nothing protects the device" if view["doubted"] else ""
+        yield f"What a power cut in an update would leave{condition}"
         for part in view["power_cuts"]:
             leaves = f"{part['does']}: {part['if_interrupted']}"
             yield from paragraph(leaves, indent=_INDENT * 2, first=f"{_INDENT}- ")

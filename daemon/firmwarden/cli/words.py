@@ -82,13 +82,13 @@ def cause_in_words(cause: CauseView) -> list[str]:
         said.append(sentence(cause["detail"]))
     where = []
     if cause["chunk"] is not None:
-        where.append(f"chunk {cause['chunk']}")
+        where.append(f"at chunk {cause['chunk']}")
     if cause["sequence"] is not None and (cause["raw"] or cause["chunk"] is not None):
-        where.append(f"sequence number {cause['sequence']}")
+        where.append(f"{'' if where else 'at '}sequence number {cause['sequence']}")
     if cause["offset"] or (cause["offset"] is not None and cause["chunk"] is not None):
         where.append(f"after {cause['offset']:,} bytes of the image")
     if where:
-        said.append(f"That was at {', '.join(where)}.")
+        said.append(f"That was {', '.join(where)}.")
     if cause["raw"]:
         said.append(f"It answered {raw_bytes(cause['raw'])}.")
     return said

@@ -34,6 +34,8 @@ class ClassPolicy:
     to its units.  What only a unit shows is its driver's to find out."""
     power_cuts: tuple[PlannedStep, ...] = ()
     """What a power cut would leave, phase by phase; empty where its driver has no table of that."""
+    unprotected: tuple[PlannedStep, ...] = ()
+    """The same of a unit that does not have what the class relies on."""
 
 
 @dataclass(frozen=True, slots=True)

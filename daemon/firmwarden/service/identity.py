@@ -119,16 +119,14 @@ class ClassRule:
         serial = serial_number(sighting)
         return f"serial:{serial}" if serial else None
 
-    def word(self, sighting: Sighting) -> OwnWord | None:
-        """Read what the application at a port tells of itself.
+    @property
+    def tells_modes(self) -> bool:
+        """Whether a scan sees if a unit runs its application or its loader.
 
-        Nothing where the class's loaders go by the same ids: a scan does not see which of the two it is, and
-        what a loader says, its revision for one, would be recorded as what the unit runs.
+        It does not where both go by the same ids; what a loader says, its revision for one, would be taken for what
+        the unit runs.
         """
-        usb = sighting.usb
-        if self.version is None or usb is None or self.loader == self.usb:
-            return None
-        return own_word(self.version, usb)
+        return self.loader is not None and self.loader != self.usb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +145,10 @@ class Presence:
     """None: seen for the first time."""
     moved_from: str | None = None
     """The port where the unit was before."""
+    running: bool = False
+    """Its application was seen, and no loader can look like that."""
     word: OwnWord | None = None
-    """What its application tells of itself, where that is what is here."""
+    """What its application tells of itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +318,10 @@ def _presence(candidate: _Candidate, device: Device | None) -> Presence:
         sighting = replace(sighting, address=replace(sighting.address, baud=rule.baud))
     port = rule.port(sighting)
     moved = rule.by_serial and device is not None and device.port not in {"", port}
+    running = rule.tells_modes and candidate.loader is None
+    word = None
+    if running and rule.version is not None and sighting.usb is not None:
+        word = own_word(rule.version, sighting.usb)
     serial = serial_number(sighting)
     if candidate.loader is not None and (device is not None or candidate.loader.shared):
         serial = "" if device is None else device.serial  # that of its application
@@ -329,7 +333,8 @@ def _presence(candidate: _Candidate, device: Device | None) -> Presence:
         serial=serial,
         known=None if device is None else device.id,
         moved_from=device.port if moved and device is not None else None,
-        word=rule.word(sighting) if candidate.loader is None else None,
+        running=running,
+        word=word,
     )
 
 

@@ -44,8 +44,8 @@ class Here:
     """Devices with an attempt or a question under way."""
     asking_rests: Mapping[DeviceId, Wait]
     """Devices with an unknown outcome that are not asked again yet."""
-    words: Mapping[DeviceId, OwnWord] = field(default_factory=dict)
-    """What applications tell of themselves, as a scan saw it that began after the last attempt at their device."""
+    running: Mapping[DeviceId, OwnWord | None] = field(default_factory=dict)
+    """Devices whose application was seen, by a scan that began after their last attempt, each with what that tells."""
 
 
 @dataclass(slots=True)
@@ -122,7 +122,7 @@ class _Planning:
                 continue  # its class left the configuration: what is known of it stays, nothing is planned
             shelf = by_class.get(device.device_class, ())
             kept = self._one_of(open_jobs.get(device.id, []))
-            known = self._told(device, kept, shelf)
+            known = self._as_seen(device, kept, shelf)
             wanted = desired(known, shelf, latches, policy, may_be_erased=may_be_erased(self.ledger, known))
             self.agenda.desired[device.id] = wanted
             planned = self._job_for(known, wanted, kept)
@@ -130,11 +130,15 @@ class _Planning:
                 lined_up.append(planned)
         return lined_up
 
-    def _told(self, device: Device, job: Job | None, releases: Sequence[Release]) -> Device:
-        """Take a device at its application's word, unless an attempt or a question finds out more."""
-        word = self.here.words.get(device.id)
-        open_end = job is not None and (job.state is JobState.UNKNOWN or self._under_way(job))
-        if word is None or open_end or device.id in self.here.busy:
+    def _as_seen(self, device: Device, job: Job | None, releases: Sequence[Release]) -> Device:
+        """Record that an application runs and what it tells, unless an attempt or a question finds out more."""
+        asked = job is not None and job.state in {JobState.RUNNING, JobState.UNKNOWN}
+        if device.id not in self.here.running or asked or device.id in self.here.busy:
+            return device
+        if device.entered:
+            device = self.ledger.is_back(device.id)
+        word = self.here.running[device.id]
+        if word is None:
             return device
         known = take_word(self.ledger, device, word, job=job, releases=releases, now=self.now)
         if known.running_version != device.running_version:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from firmwarden import __version__
-from firmwarden.model import JobState, LatchScope, Wait
+from firmwarden.model import JobState, LatchScope, Wait, WaitKind
 from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
 from firmwarden.service.naming import find_device
@@ -178,6 +178,9 @@ class Questions:
             wait = self._wait(job)
             latches = self._latches(found, facts)
             policy = self._warden.planner.classes.get(found.device_class)
+            shown = paused.get(found.id)
+            doubted = (shown is not None and shown.kind is WaitKind.FAILSAFE) or bool(policy and policy.doubt)
+            power_cuts = () if policy is None else policy.unprotected if doubted else policy.power_cuts
             return {
                 "device": self._device_view(ledger, found, facts),
                 "should_run": sentences.should_run(wanted),
@@ -193,7 +196,8 @@ class Questions:
                     again_after_s=self._warden.budgets(found.device_class).again_after_s,
                     paused=found.id in paused,
                 ),
-                "power_cuts": [] if policy is None else [power_cut_view(step) for step in policy.power_cuts],
+                "power_cuts": [power_cut_view(step) for step in power_cuts],
+                "doubted": doubted,
                 "commands": sentences.commands(found, job, wait, wanted, latches, paused=found.id in paused),
             }
 

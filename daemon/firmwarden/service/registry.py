@@ -80,9 +80,9 @@ class Registry:
         return {device: conflict.detail for conflict in self.conflicts for device in conflict.devices}
 
     @property
-    def words(self) -> dict[DeviceId, OwnWord]:
-        """What the applications that run here tell of themselves."""
-        return {device: presence.word for device, presence in self._here.items() if presence.word is not None}
+    def running(self) -> dict[DeviceId, OwnWord | None]:
+        """Devices whose application was seen, each with what that tells of itself, if anything."""
+        return {device: presence.word for device, presence in self._here.items() if presence.running}
 
     def address(self, device: DeviceId) -> Address | None:
         """Where a device is, or None when it is not here."""

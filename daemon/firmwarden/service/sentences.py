@@ -45,6 +45,8 @@ def runs(device: Device, job: Job | None) -> str:
         )
     if known:
         return f"{known}."
+    if device.running_evidence:
+        return f"Not known: {device.running_evidence}."
     return "Not known: Firmwarden has not updated it yet, and a port is opened only for a job."
 
 
@@ -78,7 +80,12 @@ def next_step(
         return f"Nothing: the device runs what it should{more}."
     if latches:
         return "Nothing, until a person lifts the latch or another image is released."
-    if job is not None and _may_be_retried(job, wanted):
+    if job is not None and _may_be_retried(device, job, wanted):
+        if job.state is JobState.SUCCEEDED:
+            return (
+                f"Nothing within {again_after_s / 3600.0:g} hours of the first of its last updates to {job.version}: "
+                "it did not keep any of them. Then it is updated again, or when a person retries."
+            )
         if job.cause is not None and job.cause.code is CauseCode.TRANSPORT_EXHAUSTED:
             again = instant(job.updated_at + again_after_s)
             return f"Nothing until {again}: then it is tried again, or when it is plugged anew or a person retries."
@@ -111,7 +118,8 @@ def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
 def _way_out(job: Job) -> str:
     """What a person can do who does not want to wait for ever."""
     return (
-        "Declare what protects it when the power fails, or switch that on; or take the risk: write "
+        "Declare what protects it when the power fails, or switch that on (`firmwarden provision --help` says on which "
+        "parts it can); or take the risk: write "
         f'failsafe = "none" for the class {job.device_class} and reload the configuration, knowing that an '
         "interruption then bricks the device."
     )
@@ -150,7 +158,7 @@ def commands(
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
     in_back_off = wait is not None and wait.kind is WaitKind.BACK_OFF
-    if job is not None and (_may_be_retried(job, wanted) or in_back_off or paused):
+    if job is not None and (_may_be_retried(device, job, wanted) or in_back_off or paused):
         found.append(f"firmwarden retry {device.id}")
     busy = job is not None and job.state in {JobState.QUEUED, JobState.RUNNING}
     unknown = device.running_version is None and not busy
@@ -161,8 +169,11 @@ def commands(
     return list(dict.fromkeys(found))
 
 
-def _may_be_retried(job: Job, wanted: Desired | None) -> bool:
+def _may_be_retried(device: Device, job: Job, wanted: Desired | None) -> bool:
     """Whether a person's ``retry`` would start something that does not start by itself."""
+    if job.state is JobState.SUCCEEDED:
+        again = wanted is not None and wanted.release is not None and wanted.release.image == job.image
+        return again and device.running_image != job.image
     if job.state in {JobState.FAILED, JobState.CANCELLED}:
         return wanted is not None and wanted.release is not None
     return job.state is JobState.UNKNOWN

@@ -205,6 +205,8 @@ class WhyView(TypedDict):
     """What will happen next and when, and what a person can do about a wait that does not end by itself."""
     power_cuts: list[PowerCutView]
     """What a loss of power in an update would leave, in the order of the update; empty where no table tells it."""
+    doubted: bool
+    """Whether that which the class relies on may not be there; ``power_cuts`` then tells how it is without."""
     commands: list[str]
     """The exact commands that would change it."""
 

@@ -288,9 +288,9 @@ class Warden:
             paused=self.paused,
             busy=frozenset(self._busy),
             asking_rests=self._waits(self._rests),
-            words={
+            running={
                 device: word
-                for device, word in self.registry.words.items()
+                for device, word in self.registry.running.items()
                 if self._ended.get(device, -inf) < self.registry.as_of
             },
         )
