@@ -338,7 +338,8 @@ class Device:
     complete: bool | None = None
     """False: known to hold no complete image.  True: holds one.  None: not known."""
     entered: bool = False
-    """An attempt brought it out of its application, nothing was erased since, and it was not seen running since."""
+    """An attempt brought it out of its application, or a person said that it is in its loader; since then nothing was
+    erased, and it was not seen running."""
     pinned: str | None = None
     first_seen: float = 0.0
     last_seen: float = 0.0

@@ -55,7 +55,13 @@ def rom(at: int, serial: str | None = "FFFFFFFEFFFF") -> Sighting:
 
 
 def known(
-    id_: str, at: int, *, serial: str = "", half_done: bool = False, device_class: ClassName = PANEL
+    id_: str,
+    at: int,
+    *,
+    serial: str = "",
+    half_done: bool = False,
+    entered: bool = False,
+    device_class: ClassName = PANEL,
 ) -> Device:
     return Device(
         id=DeviceId(id_),
@@ -64,6 +70,7 @@ def known(
         port=place(at),
         serial=serial,
         complete=not half_done,
+        entered=entered,
     )
 
 
@@ -183,6 +190,44 @@ CASES: Final = {
         means={2: "? p1"},
         says="Left in its loader was p1 at usb-0000:00:14.0-1: plug it in there again, or say which it is",
     ),
+    "a ROM where a unit ran, while one that was left in it is missing": Case(
+        rules=[BY_SERIAL],
+        scan=[rom(3)],
+        known=[known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="C")],
+        means={3: "? p1 p3"},
+        says="may be that of p1 or p3: say which it is with `firmwarden adopt usb-0000:00:14.0-3 DEVICE`, or "
+        "`firmwarden forget` those that will not come back",
+    ),
+    "a ROM where a unit ran, while one of another class that was brought into it is missing": Case(
+        rules=[BY_PORT, replace(LIFT_BY_PORT, by_serial=True)],
+        scan=[rom(3)],
+        known=[known("p3", 3), known("l1", 1, serial="A", entered=True, device_class=LIFT)],
+        means={3: "? l1 p3"},
+    ),
+    "a ROM where a unit was left, while another one that was is missing": Case(
+        rules=[BY_SERIAL],
+        scan=[rom(3)],
+        known=[known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="C", half_done=True)],
+        means={3: "p3"},
+    ),
+    "a ROM into which its unit was brought, while one that was left in it is missing": Case(
+        rules=[BY_SERIAL],
+        scan=[rom(3)],
+        known=[known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="C", entered=True)],
+        means={3: "p3"},
+    ),
+    "a ROM where a unit ran, while one that was left in it is where it was": Case(
+        rules=[BY_SERIAL],
+        scan=[rom(3), rom(1)],
+        known=[known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="C")],
+        means={1: "p1", 3: "p3"},
+    ),
+    "a ROM where a unit ran, while one that was left in it runs elsewhere": Case(
+        rules=[BY_SERIAL],
+        scan=[rom(3), seen(4, serial="A")],
+        known=[known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="C")],
+        means={3: "p3", 4: "p1"},
+    ),
     "a ROM where a unit was whose application runs elsewhere": Case(
         rules=[BY_SERIAL],
         scan=[rom(1), seen(2, serial="A")],
@@ -202,6 +247,12 @@ CASES: Final = {
         means={2: "? p1"},
     ),
     # --- loaders of the product's own
+    "a loader with its unit's serial number, where it was, while one that was left in it is missing": Case(
+        rules=[OWN_LOADER],
+        scan=[seen(3, OWN, "C")],
+        known=[known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="C")],
+        means={3: "p3"},
+    ),
     "a loader with its unit's serial number": Case(
         rules=[OWN_LOADER],
         scan=[seen(2, OWN, "A")],

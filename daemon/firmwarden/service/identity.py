@@ -246,17 +246,18 @@ class _Scan:
     def sort_loaders(self) -> None:
         """Sort the loaders by whose they may be."""
         devices = self.devices.values()
-        riddles = []
-        for loader in self.loaders:
-            owners = loader.owners(devices, self.running)
+        claims = [(loader, loader.owners(devices, self.running)) for loader in self.loaders]
+        here = self.running | {
+            (owners[0].rule.name, owners[0].key) for _, owners in claims if len(owners) == 1
+        }
+        for loader, found in claims:
+            owners = [*found, *loader.rivals(found[0], devices, here)] if len(found) == 1 else found
             if len(owners) == 1:
                 owner = owners[0]
                 candidate = _Candidate(owner.rule, loader.sighting, owner.key, loader)
                 self.alike[owner.rule.name, owner.key].append(candidate)
-            else:
-                riddles.append((loader, owners))
-        for loader, owners in riddles:
-            lost = [] if owners else loader.lost(devices, self.running | self.alike.keys())
+                continue
+            lost = [] if owners else loader.lost(devices, here)
             concerned = {owner.device.id for owner in owners if owner.device} | {unit.id for unit in lost}
             detail = loader.riddle(owners, lost)
             said = _conflict([loader.sighting], loader.rules, concerned, detail)

@@ -2,8 +2,9 @@
 
 A part's ROM goes by the ids of its maker, not by those of the product, and by a serial number that need not be that of
 the application, nor the only one of its kind.  So such a loader is told by its place alone: it is taken for the unit
-that was last seen there.  A loader of the product's own is told by its serial number where that is its unit's, else by
-its place too.  Whatever is not told so is a conflict (invariant 4).
+that was last seen there; unless that was not left in it, and one that was is missing.  A loader of the product's own is
+told by its serial number where that is its unit's, else by its place too.  Whatever is not told so is a conflict
+(invariant 4).
 """
 
 from __future__ import annotations
@@ -87,6 +88,16 @@ class Loader:
                 found.append(Owner(rule, f"port:{self.place}", None))
         return found
 
+    def rivals(
+        self, owner: Owner, known: Collection[Device], present: AbstractSet[tuple[ClassName, str]]
+    ) -> list[Owner]:
+        """Name the units whose loader it may be rather than that of its owner, who was no more than last seen there."""
+        device = owner.device
+        if device is None or _was_left(device) or owner in self._by_serial(known):
+            return []
+        rules = {rule.name: rule for rule in self.rules}
+        return [Owner(rules[lost.device_class], lost.key, lost) for lost in self.lost(known, present)]
+
     def lost(self, known: Iterable[Device], present: AbstractSet[tuple[ClassName, str]]) -> list[Device]:
         """Name the units that are not here and were left in such a loader: it may be one of them."""
         names = {rule.name for rule in self.rules}
@@ -95,7 +106,7 @@ class Loader:
                 device
                 for device in known
                 if device.device_class in names
-                and device.complete is False
+                and _was_left(device)
                 and (device.device_class, device.key) not in present
             ),
             key=lambda device: device.id,
@@ -128,3 +139,8 @@ class Loader:
             f"{why}: plug it in where it was before, or {say}; for a unit that is new give its class "
             '`identity = "port"` and `port` in `match`, then `systemctl reload firmwarden`'
         )
+
+
+def _was_left(device: Device) -> bool:
+    """Tell whether a unit was in its loader when it was last heard of."""
+    return device.complete is False or device.entered

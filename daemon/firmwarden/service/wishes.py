@@ -253,6 +253,11 @@ class Wishes:
                 f"{' or '.join(riddle.classes)}"
             )
         ledger.take_place(known.id, riddle.place)
+        # So that it counts as one that was left there, whatever else is missing.
+        if ledger.unfinished(known.id) is None:
+            ledger.is_in_loader(known.id)
+        else:
+            ledger.set_complete(known.id, complete=False)
         self._record(ledger, who, "adopt", known.id, f"is in its loader at {riddle.place}")
         return f"the loader at {riddle.place} is that of {known.id} from now on"
 

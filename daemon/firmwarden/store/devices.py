@@ -153,6 +153,10 @@ class Devices(Transaction):
         """Record whether a unit holds a complete image."""
         return self._change(id, complete=complete)
 
+    def is_in_loader(self, id: DeviceId) -> Device:  # noqa: A002
+        """Record a person's word that a unit is in its loader, with all that it ran."""
+        return self._change(id, entered=True)
+
     def is_back(self, id: DeviceId) -> Device:  # noqa: A002
         """Record that a unit was seen running its application: it is not in the loader into which it was brought."""
         return self._change(id, entered=False)
