@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,8 +62,9 @@ def test_a_class_knows_what_a_power_cut_would_leave(tmp_path: Path) -> None:
     assert policies[METER].power_cuts == outlooks(cfg.Failsafe.BFB2)
     # Nobody said that anything protects it.
     assert wiring.policies(meter(tmp_path))[METER].power_cuts == outlooks(cfg.Failsafe.NONE)
+    assert policies[METER].unprotected == outlooks(cfg.Failsafe.NONE)
     panel = policies[ClassName("panel")]
-    assert (panel.doubt, panel.power_cuts, panel.settles_s) == ("", (), 0.0)
+    assert (panel.doubt, panel.power_cuts, panel.unprotected, panel.settles_s) == ("", (), (), 0.0)
     assert policies[METER].settles_s == 15.0, "as long as it may take to return"
     slow = wiring.policies(meter(tmp_path, '[device.dfu]\nloader = "34ad:0006"'))
     assert slow[METER].settles_s == 60.0, "and what is known of a product may outdo its class"
@@ -93,6 +95,8 @@ def test_how_units_are_recognised(tmp_path: Path) -> None:
     dfu, mdfu = wiring.rules(meter(tmp_path))
     assert dfu == ClassRule(name=METER, dfu=True, usb=(0x1209, 1), loader=(0x0483, 0xDF11), place="usb-*-1.4")
     assert mdfu == ClassRule(name=ClassName("panel"), usb=(0x04D8, 0x000A))
+    telling, _ = wiring.rules(meter(tmp_path, 'dfu = { version = { from = "product", expect = "v(.+)" } }'))
+    assert telling == replace(dfu, version=VersionSource(field="product", expect=re.compile("v(.+)")))
 
 
 def test_what_the_driver_gets(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ async def test_inv2_what_was_seen_before_the_end_of_an_attempt_says_nothing_abou
 
 @pytest.mark.anyio
 async def test_inv2_nothing_is_taken_for_known_while_an_attempt_is_under_way() -> None:
-    unit = Unit(content("1.0.0"), script=[replace(fails(CauseCode.LINK_LOST, Step.PROBE), seconds=120.0)])
+    unit = Unit(content("1.0.0"), script=[replace(fails(CauseCode.LINK_LOST, Step.PROBE), seconds=121.0)])
     async with plugged(unit, "2.0.0") as house:
         await house.until_running("panel-1")
         unit.runs = unit.flash = content("2.0.0")

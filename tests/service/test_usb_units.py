@@ -18,7 +18,7 @@ from support.scripted import PARTIAL, Play, Unit, fails, must_wait
 from support.usb_house import UsbHouse, UsbHouseByPort, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, MutableMapping
+    from collections.abc import AsyncGenerator, Mapping, MutableMapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -38,10 +38,17 @@ def anyio_backend() -> object:
 
 @asynccontextmanager
 async def plugged(
-    units: Mapping[str, Unit], *versions: str, make: type[UsbHouse] = UsbHouse, path: Path | None = None
+    units: Mapping[str, Unit],
+    *versions: str,
+    make: type[UsbHouse] = UsbHouse,
+    path: Path | None = None,
+    policies: Sequence[ClassPolicy] = (ClassPolicy(name="panel"),),
 ) -> AsyncGenerator[UsbHouse]:
     """Start the service around units that are seen again and again."""
-    async with living(units, *versions, make=make, path=path) as house, anyio.create_task_group() as tasks:
+    async with (
+        living(units, *versions, make=make, path=path, policies=policies) as house,
+        anyio.create_task_group() as tasks,
+    ):
         assert isinstance(house, UsbHouse)
         tasks.start_soon(house.watch)
         yield house
@@ -73,24 +80,33 @@ async def test_a_unit_goes_through_its_loader_and_back_as_one(logs: list[Mutable
     assert events.isdisjoint({"device-conflict", "attempt-failed", "device-gone", "device-appeared"})
 
 
-async def test_inv2_a_unit_that_does_not_come_back_is_told_to_be_gone_when_its_attempt_has_settled(
+@pytest.mark.parametrize(
+    ("end", "told_at_once"),
+    [(fails(CauseCode.LINK_LOST, Step.PROBE), True), (must_wait(), False)],
+    ids=["lost", "sent back"],
+)
+async def test_inv2_a_unit_that_does_not_come_back_is_told_to_be_gone_when_that_is_over(
     logs: list[MutableMapping[str, Any]],
+    end: Play,
+    told_at_once: bool,
 ) -> None:
-    unit = Unit(script=[fails(CauseCode.LINK_LOST)])
+    unit = Unit(script=[replace(end, seconds=5.0)])
     policies = [ClassPolicy(name="panel", settles_s=15.0)]
-    async with living({"panel-1": unit}, make=UsbHouse, policies=policies) as house:
+
+    def told() -> bool:
+        return "device-gone" in [entry["event"] for entry in logs]
+
+    async with plugged({"panel-1": unit}, policies=policies) as house:
         house.drop("2.0.0")
-        await house.until(lambda ledger: bool(ledger.attempts(None, 1)))
+        await house.until_running("panel-1")
         house.plugged.clear()
-        await anyio.sleep(1.0)
-        await house.scan()
+        await anyio.sleep(4.0)
         assert not house.registry.plugged_at
-        await anyio.sleep(10.0)
-        await house.scan()
-        assert "device-gone" not in [entry["event"] for entry in logs]
-        await anyio.sleep(10.0)
-        await house.scan()
-        assert [entry["event"] for entry in logs].count("device-gone") == 1
+        assert not told()
+        await anyio.sleep(4.0)
+        assert told() is told_at_once
+        await anyio.sleep(15.0)
+        assert told()
 
 
 @BOTH

@@ -427,6 +427,10 @@ outcome. `firmwarden jobs` and `firmwarden history` list them. Attempts are kept
     yield from """
 No other step is possible; the store refuses it. The planner keeps one job of a device at most that is not final.
 
+A device may be known to run something else although its last jobs for the wanted release all succeeded: it falls back
+on another image each time. After as many of them as `attempts`, the next one comes `again_after` the first, or with
+`firmwarden retry`.
+
 ## Outcomes of an attempt
 """.splitlines()
     yield from table(("outcome", "what it means"), ((code(each.value), OUTCOMES[each]) for each in Outcome))

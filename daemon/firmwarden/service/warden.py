@@ -137,8 +137,6 @@ class Warden:
         self._busy: set[DeviceId] = set()
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
-        self._settling: dict[DeviceId, float] = {}
-        """Boot clock when what comes and goes after it is no longer its doing."""
         self._rests: dict[DeviceId, _Pause] = {}
         self._tried_s: dict[JobId, float] = {}
         self._planned_at = clock.boot()
@@ -358,7 +356,6 @@ class Warden:
         finally:
             self._busy.discard(job.device)
             self._ended[job.device] = self.clock.boot()
-            self._settling[job.device] = self._settled_at(job.device_class)
             self._idle.set()
             self.poke()
 
@@ -452,9 +449,9 @@ class Warden:
 
     @property
     def under_way(self) -> AbstractSet[DeviceId]:
-        """Devices that may be on the way into their loader or back: with an attempt or a question, or just after."""
+        """Devices that may be on the way into their loader or back: those with an attempt, or just sent back by one."""
         now = self.clock.boot()
-        return self._busy | {device for device, settled_at in self._settling.items() if now < settled_at}
+        return self._busy | {device for device, pause in self._held.items() if now < pause.settled_at}
 
     @property
     def paused(self) -> dict[DeviceId, Wait]:
