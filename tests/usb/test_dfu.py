@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ PART: Final = PARTS["stm32l476"]
 NAME: Final = "meter"
 OWN_LOADER: Final = (0x1209, 0xDF02)
 START: Final = application_start(PART, Kind.RESIDENT_LOADER)
-RULES: Final = Path("/etc/udev/rules.d/60-firmwarden-dfu.rules")
+RULE: Final = Path("/etc/udev/rules.d/60-firmwarden-dfu.rules")
 
 RETRY: Final = 'retry = { back_off = "500ms", back_off_max = "2s", attempts = 50 }'
 VERSION: Final = r"version = { from = 'product', expect = 'Simulated application (\S+)' }"
@@ -210,34 +211,52 @@ def test_inv4_a_unit_that_would_be_dead_after_a_power_cut_waits(
 
 
 @pytest.fixture
-def no_rule() -> Iterator[None]:
-    rules = RULES.read_text()
-    RULES.unlink()
+def rule() -> Iterator[str]:
+    """The rule for DFU devices, taken away for once."""
+    text = RULE.read_text()
+    RULE.unlink()
     subprocess.run(["udevadm", "control", "--reload"], check=True)
-    yield
-    RULES.write_text(rules)
+    yield text
+    put_back(text)
+
+
+def put_back(rule: str) -> None:
+    RULE.write_text(rule)
     subprocess.run(["udevadm", "control", "--reload"], check=True)
 
 
-@pytest.mark.usefixtures("no_rule")
 def test_without_the_udev_rule_it_is_said_what_is_missing(
-    service: Service, plug: Callable[..., Meters]
+    service: Service, plug: Callable[..., Meters], rule: str
 ) -> None:
     service.configure(device_class("RULED"))
     service.start()
-    rules = (Path("/mnt/tree/systemd") / RULES.name).read_text()
     service.drop("meter", NEW, update())
     meters = plug(device("RULED"))
     failed = service.wait_for("attempt-failed")
     assert "permission denied" in failed["detail"]
-    assert RULES.name in failed["detail"]
+    assert RULE.name in failed["detail"]
     assert meters.report(NAME)["erase_starts"] == 0
     # What the file says about itself: no re-plug is needed.
-    RULES.write_text(rules)
-    subprocess.run(["udevadm", "control", "--reload"], check=True)
+    put_back(rule)
     subprocess.run(["udevadm", "trigger", "--action=change", "--subsystem-match=usb"], check=True)
     service.job("succeeded")
     assert_healthy(meters)
+
+
+def test_whoever_is_in_the_group_may_use_it_and_others_are_told_so(plug: Callable[..., Meters]) -> None:
+    plug({"name": NAME, "port": "1", "options": {"BFB2": 1}})
+    subprocess.run(["udevadm", "settle"], check=True)
+
+    def info(*groups: str) -> subprocess.CompletedProcess[str]:
+        nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", *groups]
+        command = [*nobody, "firmwarden", "info", "--usb", "0483:df11"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    refused = info("--clear-groups")
+    assert refused.returncode
+    assert "members of the group firmwarden may open it" in refused.stderr
+    allowed = info(f"--groups={grp.getgrnam('firmwarden').gr_gid}")
+    assert (allowed.returncode, allowed.stderr) == (0, "")
 
 
 # --- beside dfu-util

@@ -85,8 +85,8 @@ NOT_STARTED: Final = (
 )
 """Each would cost a second or more of an emulated processor."""
 
-KEEP_S: Final = 21 * 86_400.0
-"""An image that nobody made or used for so long is removed when another one is made."""
+KEEP_S: Final = 14 * 86_400.0
+"""An image that was made so long ago is nobody's any more; it is removed when another one is made."""
 
 
 class CannotBuild(Exception):
