@@ -204,6 +204,19 @@ CASES: Final = {
         known=[known("p3", 3), known("l1", 1, serial="A", entered=True, device_class=LIFT)],
         means={3: "? l1 p3"},
     ),
+    "by port, a ROM where a unit ran, while one that was left in it is missing": Case(
+        rules=[BY_PORT],
+        scan=[rom(3)],
+        known=[known("p1", 1, half_done=True), known("p3", 3)],
+        means={3: "p3"},
+    ),
+    "a ROM at a place that the class names, while one of another class that was left in it is missing": Case(
+        rules=[AT_1, replace(LIFT_BY_PORT, by_serial=True)],
+        scan=[rom(1)],
+        known=[known("l2", 2, serial="A", half_done=True, device_class=LIFT)],
+        means={1: "? l2"},
+        says="may be that of l2: say which it is with",
+    ),
     "a ROM where a unit was left, while another one that was is missing": Case(
         rules=[BY_SERIAL],
         scan=[rom(3)],
@@ -407,13 +420,8 @@ def test_inv4_what_is_present_stays_present_when_nothing_changes(
     kept = {device.id: device for device in store}
     for number, presence in enumerate(first.present):
         id_ = presence.known or DeviceId(f"new-{number}")
-        kept[id_] = Device(
-            id=id_,
-            device_class=presence.device_class,
-            key=presence.key,
-            port=presence.port,
-            serial=presence.serial,
-        )
+        new = Device(id=id_, device_class=presence.device_class, key=presence.key)
+        kept[id_] = replace(kept.get(id_, new), port=presence.port, serial=presence.serial)
     second = roll(rules, scan, kept.values())
     assert [(unit.device_class, unit.key) for unit in second.present] == [
         (unit.device_class, unit.key) for unit in first.present

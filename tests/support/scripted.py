@@ -78,6 +78,8 @@ class Unit:
         self.script = deque(script)
         self.answers: deque[Play] = deque()
         """How the next questions go; when used up it answers as it is."""
+        self.detaches = False
+        """Whether its loader is one of its own, into which its application has to make room, and can be read back."""
         self.tells = False
         """Whether its application tells what it is."""
         self.erases = 0
@@ -87,10 +89,16 @@ class Unit:
         self.latest: ScriptedDriver | None = None
         self.left: list[Attempt | None] = []
         """What the journal told each driver of the attempt before."""
+        self.was_entered: list[bool] = []
+        """Whether the journal told it that the unit was brought into its loader before."""
 
     def erase(self) -> None:
         self.erases += 1
         self.flash = PARTIAL
+        self.runs = None
+
+    def enter(self) -> None:
+        """Leave its application for its loader, which changes nothing of what it holds."""
         self.runs = None
 
     def start(self) -> None:
@@ -126,14 +134,20 @@ class ScriptedDriver:
         unit.left.append(self._journal.unfinished)
         self._total = len(image)
         play = unit.script.popleft() if unit.script else WELL
+        unit.was_entered.append(self._journal.entered)
+        if unit.detaches and unit.runs is not None:
+            await self._journal.entering()
+            unit.enter()
         await self._reach(Step.PROBE, play)
-        await self._journal.erase_starting(CommitMark(unit.flash[:MARKED], image[:MARKED]))
-        unit.erase()
-        await self._reach(Step.WRITE, play)
-        self._done = len(image)
-        unit.flash = image
+        mark = CommitMark(unit.flash[:MARKED], image[:MARKED])
+        if not (unit.detaches and unit.flash == image):
+            await self._journal.erase_starting(mark)
+            unit.erase()
+            await self._reach(Step.WRITE, play)
+            self._done = len(image)
+            unit.flash = image
         await self._reach(Step.VERIFY, play)
-        await self._journal.ending()
+        await self._journal.ending(mark)
         if play.end != "lost":
             unit.start()
         await self._reach(Step.LEAVE, play)

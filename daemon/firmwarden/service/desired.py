@@ -46,6 +46,8 @@ class Desired:
     reason: str
     settled: bool = False
     """True when there is nothing to do because the device runs what it should."""
+    stuck: bool = False
+    """True when the device waits in its loader, and there is nothing to be given to it that would start it."""
 
 
 def tag(release: Release) -> VersionTag:
@@ -95,6 +97,25 @@ def desired(
     if may_be_erased and device.running_image == release.image:
         return Desired(release, f"{why}, and a refused update may have erased it")
     return _against_running(device, release, why, policy)
+
+
+def waiting_in_loader(
+    device: Device, wanted: Desired, releases: Sequence[Release], latches: Sequence[Latch]
+) -> Desired:
+    """Say what ``device`` should be given when it waits in its loader and what is new is not for it.
+
+    Args:
+        device: as the store knows it.
+        wanted: what it should be given if it ran; there is no job for that.
+        releases: the accepted releases of its class; none where what it holds is not to be started.
+        latches: every active latch.
+    """
+    for release in releases:
+        if release.image == device.running_image and not _is_latched(device, release, latches):
+            return Desired(release, f"{release.version} is what it holds, and it waits in its loader")
+    if wanted.release is not None:
+        return wanted
+    return Desired(None, f"it waits in its loader; by what is recorded, {wanted.reason}", stuck=True)
 
 
 def _pick(

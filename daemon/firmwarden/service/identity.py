@@ -147,6 +147,8 @@ class Presence:
     """The port where the unit was before."""
     running: bool = False
     """Its application was seen, and no loader can look like that."""
+    in_loader: bool = False
+    """Its loader was seen, and no application can look like that."""
     word: OwnWord | None = None
     """What its application tells of itself."""
 
@@ -335,6 +337,7 @@ def _presence(candidate: _Candidate, device: Device | None) -> Presence:
         known=None if device is None else device.id,
         moved_from=device.port if moved and device is not None else None,
         running=running,
+        in_loader=candidate.loader is not None,
         word=word,
     )
 

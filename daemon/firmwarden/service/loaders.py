@@ -91,12 +91,19 @@ class Loader:
     def rivals(
         self, owner: Owner, known: Collection[Device], present: AbstractSet[tuple[ClassName, str]]
     ) -> list[Owner]:
-        """Name the units whose loader it may be rather than that of its owner, who was no more than last seen there."""
-        device = owner.device
-        if device is None or _was_left(device) or owner in self._by_serial(known):
+        """Name the units whose loader it may be rather than that of its owner, who was no more than last seen there.
+
+        Those of a class that goes by the place are none to each other: another place makes another unit of them.
+        """
+        told = not self.shared and owner.key == f"serial:{self.usb.serial}"
+        if told or (owner.device is not None and _was_left(owner.device)):
             return []
         rules = {rule.name: rule for rule in self.rules}
-        return [Owner(rules[lost.device_class], lost.key, lost) for lost in self.lost(known, present)]
+        return [
+            Owner(rules[lost.device_class], lost.key, lost)
+            for lost in self.lost(known, present)
+            if owner.rule.by_serial or lost.device_class != owner.rule.name
+        ]
 
     def lost(self, known: Iterable[Device], present: AbstractSet[tuple[ClassName, str]]) -> list[Device]:
         """Name the units that are not here and were left in such a loader: it may be one of them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Outcome, Phase, Wait, WaitKind
-from firmwarden.service.desired import ClassPolicy, Desired, desired
+from firmwarden.service.desired import ClassPolicy, Desired, desired, waiting_in_loader
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 from firmwarden.service.running import take_word
 
@@ -46,6 +46,8 @@ class Here:
     """Devices with an unknown outcome that are not asked again yet."""
     running: Mapping[DeviceId, OwnWord | None] = field(default_factory=dict)
     """Devices whose application was seen, by a scan that began after their last attempt, each with what that tells."""
+    in_loader: AbstractSet[DeviceId] = frozenset()
+    """Devices whose loader was seen by such a scan."""
 
 
 @dataclass(slots=True)
@@ -124,6 +126,7 @@ class _Planning:
             kept = self._one_of(open_jobs.get(device.id, []))
             known = self._as_seen(device, kept, shelf)
             wanted = desired(known, shelf, latches, policy, may_be_erased=may_be_erased(self.ledger, known))
+            wanted = self._or_what_it_holds(known, wanted, kept, shelf, latches)
             self.agenda.desired[device.id] = wanted
             planned = self._job_for(known, wanted, kept)
             if planned is not None:
@@ -145,6 +148,25 @@ class _Planning:
             keys = {"device": device.id, "release": word.version, "before": device.running_version}
             self.agenda.notes.append((LogEvent.VERSION_TOLD, {**keys, "evidence": known.running_evidence}))
         return known
+
+    def _or_what_it_holds(
+        self,
+        device: Device,
+        wanted: Desired,
+        job: Job | None,
+        releases: Sequence[Release],
+        latches: Sequence[Latch],
+    ) -> Desired:
+        """Let a unit that waits in its loader be given what it holds, where it gets nothing else: that starts it."""
+        if device.id not in self.here.in_loader or (job is not None and self._under_way(job)):
+            return wanted
+        release = wanted.release
+        if release is not None and (
+            (job is not None and job.image == release.image) or self._again(device, release)
+        ):
+            return wanted
+        whole = was_left_whole(self.ledger, device)
+        return waiting_in_loader(device, wanted, releases if whole else (), latches)
 
     def _one_of(self, jobs: list[Job]) -> Job | None:
         """Keep one open job of a device; there may be two when two records were adopted into one."""
@@ -312,6 +334,11 @@ def may_be_erased(ledger: Ledger, device: Device) -> bool:
     return any(attempt.erase_starts for attempt in since) and all(
         attempt.phase is not Phase.ENDING for attempt in since
     )
+
+
+def was_left_whole(ledger: Ledger, device: Device) -> bool:
+    """Whether a unit was left in its loader with all that it ran, so that this may be started again."""
+    return device.entered and device.complete is True and ledger.unfinished(device.id) is None
 
 
 def _suspect_images(latches: Sequence[Latch]) -> set[str]:

@@ -184,7 +184,7 @@ class Questions:
             return {
                 "device": self._device_view(ledger, found, facts),
                 "should_run": sentences.should_run(wanted),
-                "runs": sentences.runs(found, job),
+                "runs": sentences.runs(found, job, in_loader=found.id in self._warden.registry.in_loader),
                 "latches": [latch_view(latch) for latch in latches],
                 "attempts": [attempt_view(attempt) for attempt in ledger.attempts(found.id, ATTEMPTS_TOLD)],
                 "next": sentences.next_step(

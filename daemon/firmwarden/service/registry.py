@@ -84,6 +84,11 @@ class Registry:
         """Devices whose application was seen, each with what that tells of itself, if anything."""
         return {device: presence.word for device, presence in self._here.items() if presence.running}
 
+    @property
+    def in_loader(self) -> frozenset[DeviceId]:
+        """Devices whose loader was seen."""
+        return frozenset(device for device, presence in self._here.items() if presence.in_loader)
+
     def address(self, device: DeviceId) -> Address | None:
         """Where a device is, or None when it is not here."""
         presence = self._here.get(device)

@@ -28,7 +28,7 @@ def should_run(wanted: Desired | None) -> str:
     return f"{wanted.reason}." if wanted.reason.startswith(version) else f"{version}: {wanted.reason}."
 
 
-def runs(device: Device, job: Job | None) -> str:
+def runs(device: Device, job: Job | None, *, in_loader: bool = False) -> str:
     """What does it run, and how do we know."""
     if job is not None and job.state is JobState.UNKNOWN:
         return (
@@ -39,6 +39,8 @@ def runs(device: Device, job: Job | None) -> str:
     if device.complete is False:
         before = f"; before that {known}" if known else ""
         return f"No complete image: an erase was begun and no update was finished since{before}."
+    if in_loader:
+        return f"Nothing: it is in its loader{f'; before that {known}' if known else ''}."
     if known and device.complete is None:
         return (
             f"{known}; a later update was refused after an erase may have begun, so it may hold nothing now."
@@ -90,6 +92,8 @@ def next_step(
             again = instant(job.updated_at + again_after_s)
             return f"Nothing until {again}: then it is tried again, or when it is plugged anew or a person retries."
         return f"Nothing by itself: job {job.id} ended {job.state.value}. A new release or a retry starts another."
+    if wanted is not None and wanted.stuck and device.complete is not False:
+        return "Nothing by itself: it waits in its loader. Cycle its power, or release something for it."
     if device.complete is False and wanted is not None and wanted.release is None:
         return "Nothing, until there is a release for it: it holds no complete image and waits in its loader."
     return "Nothing, until there is something to do."

@@ -68,6 +68,8 @@ class _Pause:
     """How often it was begun."""
     settled_at: float = 0.0
     """Boot clock: a plug before that is not a person's doing, and does not end it."""
+    outlasts_plugs: bool = False
+    """No plug ends it."""
 
     def wait(self, boot: float, wall: float) -> Wait | None:
         """As others see it; None when it is over."""
@@ -175,7 +177,7 @@ class Warden:
         for pauses in (self._rests, self._held):
             for device in devices:
                 pause = pauses.get(device)
-                if pause is not None and pause.settled_at <= now:
+                if pause is not None and pause.settled_at <= now and not pause.outlasts_plugs:
                     del pauses[device]
         self.poke()
 
@@ -280,17 +282,19 @@ class Warden:
         self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
 
     def _here(self) -> Here:
+        registry = self.registry
+
+        def is_fresh(device: DeviceId) -> bool:
+            return self._ended.get(device, -inf) < registry.as_of
+
         return Here(
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
             paused=self.paused,
             busy=frozenset(self._busy),
             asking_rests=self._waits(self._rests),
-            running={
-                device: word
-                for device, word in self.registry.running.items()
-                if self._ended.get(device, -inf) < self.registry.as_of
-            },
+            running={device: word for device, word in registry.running.items() if is_fresh(device)},
+            in_loader=frozenset(filter(is_fresh, registry.in_loader)),
         )
 
     def _waits(self, pauses: Mapping[DeviceId, _Pause]) -> dict[DeviceId, Wait]:
@@ -400,15 +404,20 @@ class Warden:
     def _note_must_wait(self, job: Job, group: BaseExceptionGroup[MustWait]) -> None:
         for exc in group.exceptions:
             if isinstance(exc, MustWait):
-                settled_at, detail = self._settled_at(job.device_class), str(exc)
+                detail = str(exc)
                 if exc.left_in_loader:
                     # A power cycle starts its application again, and must not take that from it each time.
-                    settled_at = inf
                     detail += (
                         "; it had to be left in its loader, so it is looked at again only when a person retries "
                         "or the configuration is reloaded"
                     )
-                self._held[job.device] = _Pause(exc.kind, detail, inf, settled_at=settled_at)
+                self._held[job.device] = _Pause(
+                    exc.kind,
+                    detail,
+                    inf,
+                    settled_at=self._settled_at(job.device_class),
+                    outlasts_plugs=exc.left_in_loader,
+                )
 
     def _concluded(self, conclusion: Conclusion) -> None:
         device = conclusion.job.device

@@ -13,10 +13,10 @@ import structlog
 from firmwarden.errors import NotFound, Refused
 from firmwarden.events import LogEvent
 from firmwarden.model import Action, Cause, CauseCode, JobId, JobState
-from firmwarden.service.desired import desired
+from firmwarden.service.desired import desired, waiting_in_loader
 from firmwarden.service.facts import gather
 from firmwarden.service.naming import find_device, find_latches
-from firmwarden.service.planner import may_be_erased
+from firmwarden.service.planner import may_be_erased, was_left_whole
 from firmwarden.service.running import named, record
 from firmwarden.service.telling import latch_view
 
@@ -309,6 +309,8 @@ class Wishes:
         wanted = desired(
             device, releases, ledger.latches(), policy, may_be_erased=may_be_erased(ledger, device)
         )
+        if wanted.release is None and was_left_whole(ledger, device):
+            wanted = waiting_in_loader(device, wanted, releases, ledger.latches())
         if wanted.release is None:
             latches = gather(ledger).latches_on(device, releases)
             first = ", ".join(dict.fromkeys(f"`{latch_view(latch)['clear']}`" for latch in latches))
