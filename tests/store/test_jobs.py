@@ -371,6 +371,66 @@ def test_a_mark_is_on_disk_with_the_erase_that_it_is_for(ledger: Ledger, job: Jo
     assert left(ledger, job.device) is None, "it is under way"
 
 
+def test_an_end_without_an_erase_has_a_mark_of_its_own(ledger: Ledger, job: Job) -> None:
+    """A unit is known by it when the next image is another one."""
+    attempt = ledger.claim(job.id, NOON)
+    for given, stands in ((NEW, NEW), (None, NEW), (OLD, OLD)):
+        ledger.ending(attempt.id, NOON, given)
+        found = ledger.attempt(attempt.id)
+        assert found is not None
+        assert (found.phase, found.mark, found.erase_starts) == (Phase.ENDING, stands, 0)
+    ledger.finish(attempt.id, Outcome.FAILED, now=NOON, cause=CAUSE)
+    assert left(ledger, job.device) == attempt.id
+
+
+def entered(ledger: Ledger, device: DeviceId) -> bool:
+    found = ledger.device(device)
+    assert found is not None
+    return found.entered
+
+
+def test_inv5_that_a_unit_was_brought_into_its_loader_outlives_its_attempt(ledger: Ledger, job: Job) -> None:
+    attempt = ledger.claim(job.id, NOON)
+    assert not entered(ledger, job.device)
+    ledger.entering(attempt.id, NOON)
+    ledger.unclaim(attempt.id, NOON)
+    assert entered(ledger, job.device)
+    assert left(ledger, job.device) is None, "nothing of it was changed"
+    again = ledger.claim(job.id, NOON)
+    ledger.finish(again.id, Outcome.FAILED, now=NOON, cause=CAUSE)
+    assert entered(ledger, job.device)
+    with pytest.raises(ValueError, match="is over"):
+        ledger.entering(again.id, NOON)
+
+
+@pytest.mark.parametrize("how", ["erased", "known to run", "seen running", "forgotten"])
+def test_a_unit_is_no_longer_left_in_its_loader(ledger: Ledger, job: Job, how: str) -> None:
+    attempt = ledger.claim(job.id, NOON)
+    ledger.entering(attempt.id, NOON)
+    device = job.device
+    match how:
+        case "erased":
+            ledger.erase_starting(attempt.id, NOON)
+        case "known to run":
+            ledger.set_running(device, version="9", sequence=None, image=None, evidence="told", now=NOON)
+        case "seen running":
+            ledger.is_back(device)
+        case _:
+            ledger.finish(attempt.id, Outcome.FAILED, now=NOON, cause=CAUSE)
+            ledger.move(job.id, JobState.FAILED, now=NOON)
+            ledger.forget(device)
+            enroll(ledger, 1)
+    assert not entered(ledger, device)
+
+
+@pytest.mark.parametrize("which", ["new", "old"])
+def test_that_a_unit_is_in_its_loader_is_adopted(ledger: Ledger, device: DeviceId, which: str) -> None:
+    replacement = enroll(ledger, 2)
+    ledger.is_in_loader(replacement if which == "new" else device)
+    ledger.adopt(replacement, device)
+    assert entered(ledger, device)
+
+
 @pytest.mark.parametrize("phase", [Phase.WRITING, Phase.ENDING])
 @pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.RUNNING, Outcome.SUCCEEDED}))
 def test_inv5_the_last_attempt_that_began_to_change_a_unit_is_found(

@@ -58,6 +58,8 @@ class Model:
 
     devices: dict[DeviceId, bool | None] = field(default_factory=dict)
     """Present devices, and whether each is known to be complete."""
+    entered: set[DeviceId] = field(default_factory=set)
+    """Those that were left in their loader."""
     jobs: dict[JobId, JobModel] = field(default_factory=dict)
     attempts: dict[AttemptId, AttemptModel] = field(default_factory=dict)
     latches: dict[LatchId, tuple[LatchScope, DeviceId | None, ImageHash | None]] = field(default_factory=dict)
@@ -79,6 +81,9 @@ class Model:
                 if job.state in OPEN and self.open_pair(old, job.image):
                     job.state = JobState.SUPERSEDED
                 job.device = old
+        if new in self.entered:
+            self.entered.remove(new)
+            self.entered.add(old)
         complete = self.devices.pop(new)
         if complete is not None:
             self.devices[old] = complete
@@ -170,6 +175,23 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model.attempts[attempt.id] = AttemptModel(job)
         return attempt.id
 
+    @rule(attempt=attempts)
+    def enter(self, attempt: AttemptId) -> None:
+        expected = self.model.attempts.get(attempt)
+        if expected is None or expected.outcome is not Outcome.RUNNING:
+            with pytest.raises((ValueError, LookupError)):
+                self.ledger.entering(attempt, self.now)
+            return
+        self.model.entered.add(self.model.jobs[expected.job].device)
+        self.ledger.entering(attempt, self.now)
+
+    @rule(number=DEVICES)
+    def see_running(self, number: int) -> None:
+        device = self.keys.get(number)
+        if device in self.model.devices and device is not None:
+            self.model.entered.discard(device)
+            self.ledger.is_back(device)
+
     @rule(
         attempt=attempts, mark=st.sampled_from([None, CommitMark(b"", b"\xff"), CommitMark(b"old", b"new")])
     )
@@ -184,18 +206,20 @@ class LedgerMachine(RuleBasedStateMachine):
         expected.erase_starts += 1
         expected.mark = mark or expected.mark
         self.model.devices[device] = False
+        self.model.entered.discard(device)
         self.model.erases[device, self.day] += 1
         assert self.ledger.erase_starting(attempt, self.now, mark) == self._wear(device)
 
-    @rule(attempt=attempts)
-    def end(self, attempt: AttemptId) -> None:
+    @rule(attempt=attempts, mark=st.sampled_from([None, CommitMark(b"past", b"next")]))
+    def end(self, attempt: AttemptId, mark: CommitMark | None) -> None:
         expected = self.model.attempts.get(attempt)
         if expected is None or expected.outcome is not Outcome.RUNNING:
             with pytest.raises((ValueError, LookupError)):
                 self.ledger.ending(attempt, self.now)
             return
         expected.phase = Phase.ENDING
-        self.ledger.ending(attempt, self.now)
+        expected.mark = mark or expected.mark
+        self.ledger.ending(attempt, self.now, mark)
 
     @rule(attempt=attempts, outcome=st.sampled_from(Outcome), state=st.sampled_from(JobState))
     def finish(self, attempt: AttemptId, outcome: Outcome, state: JobState) -> None:
@@ -261,6 +285,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         self.ledger.forget(device)
         del self.model.devices[device]
+        self.model.entered.discard(device)
         self._drop_jobs({id_ for id_, job in self.model.jobs.items() if job.device == device})
 
     @rule(numbers=st.lists(DEVICES, min_size=2, max_size=2, unique=True))
@@ -295,7 +320,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def devices_are_as_expected(self) -> None:
-        assert {device.id: device.complete for device in self.ledger.devices()} == self.model.devices
+        devices = self.ledger.devices()
+        assert {device.id: device.complete for device in devices} == self.model.devices
+        assert {device.id for device in devices if device.entered} == self.model.entered
         for device in self.model.devices:
             assert self.ledger.wear(device, self.now) == self._wear(device)
 
