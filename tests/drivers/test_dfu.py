@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import pytest
@@ -18,18 +19,20 @@ from firmwarden.images.dfu_suffix import DfuSuffix, append
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import Cause, CauseCode, Phase, UsbAddress, WaitKind
 from firmwarden.protocol.dfu.requests import Request
+from firmwarden.protocol.dfu.segments import Segment
 from firmwarden.simulate.dfu.firmware import Entry, RunTime
-from firmwarden.simulate.dfu.parts import PARTS
+from firmwarden.simulate.dfu.parts import FLASH_BASE, PARTS
 from support.dfu_bench import CLASS, DEVICE, NEW, NEXT, OLD, backend, content, usb_bench
 from support.dfu_ports import PLACE
 from support.dfu_simulated import L476, image
 from support.dfu_simulated import settings as simulated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from firmwarden.drivers.base import Progress
     from firmwarden.drivers.dfu import DfuDriver
+    from firmwarden.simulate.dfu.settings import DfuSettings as Simulated
     from support.dfu_bench import UsbBench
 
 pytestmark = pytest.mark.anyio
@@ -74,20 +77,21 @@ async def test_inv5_each_intent_is_durable_before_the_device_is_touched() -> Non
         noted: list[tuple[str, int, bool]] = []
         at.book.noted = lambda name: noted.append((name, at.erases, at.device.chip.contains(NEW)))
         await at.update()
-        assert noted == [("erase-starting", 0, False), ("ending", 3, True)]
+        assert noted == [("entering", 0, False), ("erase-starting", 0, False), ("ending", 3, True)]
         (attempt,) = at.book.attempts
         assert attempt.mark is not None
         assert (attempt.mark.before, attempt.mark.after) == (content(OLD)[:8], content(NEW)[:8])
 
 
-@pytest.mark.parametrize("place", ["erase-starting", "ending"])
+@pytest.mark.parametrize("place", ["entering", "erase-starting", "ending"])
 async def test_inv5_a_device_is_not_touched_when_the_intent_cannot_be_written(place: str) -> None:
     async with usb_bench() as at:
         at.book.fails_at = place
         with pytest.raises(StoreError):
             await at.update()
         await anyio.sleep(5)
-        assert (at.runs, at.erases) == (("old", 0) if place == "erase-starting" else ("rom", 3))
+        assert (at.runs, at.erases) == (("rom", 3) if place == "ending" else ("old", 0))
+        assert (at.device.transfers[Request.DETACH] == 0) is (place == "entering")
         at.book.fails_at = None
         assert (await at.update()).confirmed
 
@@ -471,15 +475,17 @@ async def test_inv2_no_version_is_not_the_right_one() -> None:
         assert landing.evidence.endswith(", which tells no version")
 
 
-async def test_inv2_a_device_that_does_not_come_back_is_asked_again() -> None:
-    async with usb_bench() as at:
+@pytest.mark.parametrize("version", [None, BY_NAME], ids=["without a version", "with a version"])
+async def test_inv2_a_device_that_does_not_come_back_is_asked_again(version: VersionSource | None) -> None:
+    """Without a version, that an application is there by then tells nothing: it is looked at once more."""
+    async with usb_bench(device_class=replace(CLASS, version=version)) as at:
 
         def pull() -> None:
             at.device.unplug(anyio.current_time())
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_when_it_left, at, pull)
-            landing = await at.update()
+            landing = await at.update(expected="new")
         assert not landing.confirmed
         assert landing.evidence == f"the image was read back whole, and nothing came back at usb:{PLACE}"
         again = await at.driver().confirm()
@@ -487,9 +493,13 @@ async def test_inv2_a_device_that_does_not_come_back_is_asked_again() -> None:
         at.device.plug(anyio.current_time())
         at.book.attempts.pop()
         transfers = at.usb.transfers
-        settled = await at.driver().confirm()
-        assert settled.confirmed
-        assert "it is back as 1209:0001 application new" in settled.evidence
+        if version is None:
+            assert (await _confirmed(at)) is CauseCode.NOT_STARTED
+            assert (await at.update()).confirmed
+            assert at.erases == 3, "what is there is not written again"
+            return
+        settled = await at.driver(expected="new").confirm()
+        assert (settled.confirmed, settled.version) == (True, "new")
         assert at.usb.transfers == transfers
 
 
@@ -513,20 +523,78 @@ async def test_inv2_another_unit_that_came_instead_is_no_evidence() -> None:
         assert "there is 1209:0001 application new, serial number 0123 now" in landing.evidence
 
 
-async def test_an_image_that_does_not_start_is_started_once_more_and_then_given_up() -> None:
+@asynccontextmanager
+async def falls_back(at: UsbBench, times: int = 100) -> AsyncGenerator[None]:
+    """Bring the device into its ROM whenever the new image runs, as one that dies at once and BOOT0 would."""
+
+    async def press() -> None:
+        for _ in range(times):
+            await _when_it_left(at, fall)
+
+    def fall() -> None:
+        at.device.chip.boot0 = 1
+        at.device.reset(anyio.current_time())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(press)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def test_inv3_an_image_that_twice_does_not_start_in_one_attempt_is_given_up() -> None:
+    async with usb_bench() as at, falls_back(at):
+        cause = await refused(at)
+        assert cause.code is CauseCode.FIRMWARE_CORRUPT
+        assert "twice" in cause.detail
+        assert at.erases == 3
+        assert (await _confirmed(at)) is CauseCode.NOT_STARTED
+
+
+async def test_an_image_that_starts_the_second_time_is_there() -> None:
+    async with usb_bench() as at, falls_back(at, times=1):
+        assert (await at.update()).confirmed
+        assert at.erases == 3
+
+
+async def test_a_mended_release_is_written_behind_one_that_did_not_start() -> None:
+    """Also behind an attempt that had nothing to write: by what it began to start the unit is known again."""
+    async with usb_bench() as at:
+        async with falls_back(at):
+            for _ in range(2):
+                assert (await refused(at)).code is CauseCode.FIRMWARE_CORRUPT
+        assert at.runs == "rom"
+        assert at.book.attempts[-1].erase_starts == 0
+        assert (await at.update(NEXT)).confirmed
+
+
+async def test_inv3_a_leave_that_did_not_arrive_is_held_against_no_image() -> None:
+    """However often: it was the wire."""
     async with usb_bench() as at:
 
-        def fall_back() -> None:
-            at.device.chip.boot0 = 1
-            at.device.reset(anyio.current_time())
+        def lose(_number: int) -> None:
+            if at.book.attempts[-1].phase is Phase.ENDING and at.runs == "rom":
+                at.device.lose_power(anyio.current_time(), back_s=1.0)
 
-        for code in (CauseCode.NOT_STARTED, CauseCode.FIRMWARE_CORRUPT):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_when_it_left, at, fall_back)
-                assert (await refused(at)).code is code
-            assert at.book.attempts[-1].phase is Phase.ENDING
-            assert at.erases == 3, "the second attempt only reads"
-            assert (await _confirmed(at)) is CauseCode.NOT_STARTED
+        at.usb.before = lose
+        at.device.chip.boot0 = 1
+        for _ in range(3):
+            assert (await refused(at)).code in {CauseCode.LINK_LOST, CauseCode.NOT_STARTED}
+        at.usb.before = lambda _number: None
+        assert (await at.update()).confirmed
+
+
+async def test_inv3_a_loader_that_cannot_be_read_again_is_held_against_no_image() -> None:
+    async with usb_bench() as at:
+
+        def weaken(_number: int) -> None:
+            if at.book.attempts[-1].phase is Phase.ENDING and at.device.chip.boot0:
+                at.device.chip.flash.erase(1)
+
+        at.usb.before = weaken
+        async with falls_back(at):
+            cause = await refused(at)
+        assert cause.code is CauseCode.NOT_STARTED
+        assert "in its loader again" in cause.detail
 
 
 async def _confirmed(at: UsbBench) -> CauseCode:
@@ -537,6 +605,103 @@ async def _confirmed(at: UsbBench) -> CauseCode:
     at.book.attempts.pop()
     assert at.usb.transfers == transfers, "confirming only looks"
     return caught.value.cause.code
+
+
+@pytest.mark.parametrize("version", [None, BY_NAME], ids=["without a version", "with a version"])
+async def test_inv2_another_board_with_the_old_image_confirms_nothing_and_is_held_against_none(
+    version: VersionSource | None,
+) -> None:
+    async with usb_bench(device_class=replace(CLASS, version=version)) as at:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_when_it_left, at, lambda: at.device.unplug(anyio.current_time()))
+            assert not (await at.update(expected="new")).confirmed
+        at.plug(replace(DEVICE, name="another", seed=7))
+        await anyio.sleep(1)
+        assert at.runs == "old"
+        at.address = at.usb.address
+        assert (await _confirmed(at)) is CauseCode.NOT_STARTED
+        assert (await at.update(expected="new")).confirmed
+
+
+async def test_inv4_the_application_of_another_unit_is_no_evidence_for_one_that_is_known_by_its_number() -> (
+    None
+):
+    """It was found in its loader, so only the class knows what its application shows."""
+    async with usb_bench(IN_ROM) as at:
+
+        def swap() -> None:
+            at.device.chip.boot0 = 0
+            at.device.serial = "ANOTHER"
+            at.device.reset(anyio.current_time())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_when_it_left, at, swap)
+            landing = await at.update(serial=at.device.serial)
+        assert not landing.confirmed
+        assert "serial number ANOTHER" in landing.evidence
+
+
+@pytest.mark.parametrize(("dfu_interface", "confirmed"), [(1, True), (None, False)])
+async def test_inv2_what_nobody_knows_is_an_application_when_it_speaks_dfu(
+    dfu_interface: int | None, *, confirmed: bool
+) -> None:
+    """A mouse that is plugged in there instead does not."""
+    shows = replace(NEW.run_time, product=0xC077, dfu_interface=dfu_interface)
+    settings = replace(IN_ROM, product_serial="M1", known=(OLD, replace(NEW, run_time=shows)))
+    async with usb_bench(settings, replace(CLASS, application=None)) as at:
+        landing = await at.update()
+        assert landing.confirmed is confirmed
+        assert "1209:c077" in landing.evidence
+
+
+# --- brought there and left ---------------------------------------------------------------------------------
+
+
+UNSURE: Final = replace(DEVICE, factory={"BFB2": 0, "DUALBANK": 1})
+"""Has to wait once it has been looked at."""
+
+
+@pytest.mark.parametrize("how", ["killed", "held"])
+@pytest.mark.parametrize(
+    ("settings", "changes"), [(UNSURE, {}), (DEVICE, {"declared": False})], ids=["device", "class"]
+)
+async def test_a_unit_that_an_attempt_left_in_its_loader_is_put_back_by_the_next_that_has_to_wait(
+    how: str, settings: Simulated, changes: dict[str, Any]
+) -> None:
+    async with usb_bench(settings) as at:
+        if how == "killed":
+            with anyio.CancelScope() as life:
+                at.usb.before = lambda _number: life.cancel() if at.runs == "rom" else None
+                await at.update()
+            at.usb.before = lambda _number: None
+        else:
+            at.book.noted = lambda _name: setattr(at.usb, "holder", "another")
+            with pytest.raises(PortHeld):
+                await at.update()
+            at.usb.holder = None
+        assert (at.runs, at.erases, at.book.entered) == ("rom", 0, True)
+        with pytest.raises(MustWait) as caught:
+            await at.update(**changes)
+        assert not caught.value.left_in_loader
+        await anyio.sleep(2)
+        assert at.runs == "old"
+
+
+async def test_a_unit_that_somebody_else_left_in_its_loader_is_not_put_back() -> None:
+    async with usb_bench(replace(UNSURE, boot0=True)) as at:
+        with pytest.raises(MustWait) as caught:
+            await at.update()
+        assert not caught.value.left_in_loader
+        await anyio.sleep(2)
+        assert at.runs == "rom"
+
+
+async def test_a_unit_that_cannot_be_put_back_says_so() -> None:
+    """Each time it was tried again it would be taken out of its application anew."""
+    async with usb_bench(replace(DEVICE, installed={2: (OLD,)})) as at:
+        with pytest.raises(MustWait, match="bank 2 begins with") as caught:
+            await at.update()
+        assert caught.value.left_in_loader
 
 
 # --- going on -----------------------------------------------------------------------------------------------
@@ -577,11 +742,35 @@ async def test_inv4_another_unit_in_its_loader_is_not_taken_for_the_one_that_was
         assert "another unit is on the port" in wait.does
 
 
+async def test_a_unit_that_a_person_vouched_for_is_written_whole() -> None:
+    async with usb_bench() as at:
+        at.usb.before = lambda _number: at.device.lose_power(anyio.current_time()) if at.erases == 3 else None
+        await refused(at)
+        at.usb.before = lambda _number: None
+        at.device.power_on(anyio.current_time())
+        await anyio.sleep(1)
+        at.device.chip.install((Segment(FLASH_BASE, bytes.fromhex("00200020 01020008")),))
+        with pytest.raises(MustWait, match="another unit is on the port"):
+            await at.update()
+        at.book.attempts = [replace(each, vouched=True) for each in at.book.attempts]
+        assert (await at.update()).confirmed
+        assert at.device.chip.flash.wear[:3] == [2, 2, 2]
+
+
+async def test_inv5_where_no_image_begins_nothing_is_kept_that_nobody_knows_of() -> None:
+    """An update was cut there, maybe by the power, of which there is no journal: another host's."""
+    async with usb_bench(IN_ROM) as at:
+        at.device.chip.flash.erase(0)
+        at.device.chip.install((Segment(FLASH_BASE + 2048, content(NEW)[2048:]),))
+        assert (await at.update()).confirmed
+        assert at.device.chip.flash.wear[:3] == [2, 1, 1]
+
+
 async def test_a_unit_that_runs_tells_who_it_is_but_not_that_its_flash_is_sound() -> None:
     """Its power failed before the first page was erased, say; what it holds by then nobody knows."""
     async with usb_bench(replace(DEVICE, installed={1: (NEW,)})) as at:
         driver = at.driver(NEXT)
-        at.book.noted = lambda _name: driver.request_stop()
+        at.book.noted = lambda name: driver.request_stop() if name == "erase-starting" else None
         await refused(at, driver, NEXT)
         await anyio.sleep(2)
         assert at.book.attempts[-1].phase is Phase.WRITING

@@ -11,16 +11,19 @@ import pytest
 
 from firmwarden.drivers.base import Step
 from firmwarden.drivers.boot.outlook import Failsafe, Outlook
-from firmwarden.drivers.dfu_settings import VersionSource
+from firmwarden.drivers.dfu_settings import EnterDetach, VersionSource
 from firmwarden.drivers.entry import EnterNone
 from firmwarden.errors import AttemptFailed, MustWait, StoreError
 from firmwarden.images.dfu_suffix import DfuSuffix, append
-from firmwarden.model import CauseCode, Phase
+from firmwarden.model import CauseCode, Phase, WaitKind
+from firmwarden.protocol.dfu.conversation import Control
 from firmwarden.protocol.dfu.descriptors import Attribute
-from firmwarden.protocol.dfu.requests import Request
+from firmwarden.protocol.dfu.requests import Request, State
+from firmwarden.protocol.dfu.steps import LONGEST_WAIT_S
+from firmwarden.simulate.dfu.faults import Fault, Kind
 from firmwarden.simulate.dfu.firmware import Entry, Role, Service
 from firmwarden.simulate.dfu.parts import FLASH_BASE
-from support.dfu_bench import CLASS, DEVICE, NEW, OLD, OWN_LOADER, backend, usb_bench
+from support.dfu_bench import CLASS, DEVICE, NEW, OLD, OWN_LOADER, backend, content, usb_bench
 from support.dfu_sealed import (
     ADDRESSED,
     END,
@@ -44,6 +47,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return backend(request.param)
 
 
+BY_NAME: Final = VersionSource(field="product", expect=re.compile(r"application (\w+)"))
+
 TOLERANT = device(Service.of_dfu(START, END))
 DFUSE = device(Service.of_dfuse(START, END))
 
@@ -62,7 +67,9 @@ async def test_a_device_is_updated_by_plain_dfu(*, tolerant: bool) -> None:
         assert "it is back as 1209:0001 application new" in landing.evidence
         assert at.runs == "new"
         blocks = -(-len(stream(SEALED_NEW)) // 256)
-        assert noted == [("erase-starting", 0), ("ending", blocks)], "the empty download comes behind both"
+        assert noted == [("entering", 0), ("erase-starting", 0), ("ending", blocks)], (
+            "the empty download comes behind both"
+        )
         assert at.book.attempts[0].mark is None
         assert driver.progress.step is Step.CONFIRM
         await at.cycle()
@@ -141,6 +148,75 @@ async def test_a_loader_that_did_not_hear_that_this_was_all_is_written_to_again(
         with pytest.raises(AttemptFailed) as caught:
             await at.driver().confirm()
         assert caught.value.cause.code is CauseCode.NOT_STARTED
+        assert (await at.driver().update(FILE)).confirmed
+
+
+@pytest.mark.parametrize("behind", [0, 1], ids=["before it", "behind it"])
+@pytest.mark.parametrize("version", [None, BY_NAME], ids=["without a version", "with a version"])
+async def test_inv2_an_old_application_behind_a_cut_end_is_no_success_and_no_verdict(
+    version: VersionSource | None, behind: int
+) -> None:
+    """A loader with two slots starts the old image, unless it got that this was all and had the time."""
+    async with usb_bench(TOLERANT, replace(PLAIN, version=version)) as at:
+        before = at.device.snapshot()
+        blocks = -(-len(stream(SEALED_NEW)) // 256)
+
+        def cut(_number: int) -> None:
+            ending = at.book.attempts[-1].phase is Phase.ENDING
+            if ending and at.device.transfers[Request.DNLOAD] == blocks + behind:
+                at.usb.before = lambda _number: None
+                at.device.restore(before)
+                at.device.lose_power(anyio.current_time(), back_s=1.0)
+
+        at.usb.before = cut
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver(expected="new").update(FILE)
+        if not behind:
+            assert caught.value.cause.code is CauseCode.LINK_LOST
+            await anyio.sleep(2)
+            with pytest.raises(AttemptFailed) as caught:
+                await at.driver(expected="new").confirm()
+            at.book.attempts.pop()
+        assert at.runs == "old"
+        assert caught.value.cause.code is CauseCode.NOT_STARTED
+        assert (await at.driver(expected="new").update(FILE)).confirmed
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_a_device_whose_host_died_before_its_last_reset_gets_it(*, asked: bool) -> None:
+    """It answers nobody then, so its silence is waited for; also by an update that nothing was asked before."""
+    settings = device(Service.of_dfu(START, END, tolerant=False))
+    async with usb_bench(settings, replace(PLAIN, version=BY_NAME)) as at:
+        with anyio.CancelScope() as life:
+            at.usb.before = lambda _number: (
+                life.cancel() if at.device.state is State.MANIFEST_WAIT_RESET else None
+            )
+            await at.driver(expected="new").update(FILE)
+        at.usb.before = lambda _number: None
+        began = anyio.current_time()
+        if asked:
+            assert (await at.driver(expected="new").confirm()).confirmed
+        else:
+            with pytest.raises(AttemptFailed) as caught:
+                await at.driver(expected="new").update(FILE)
+            assert caught.value.cause.code is CauseCode.CLIENT_REBOOTED
+            await anyio.sleep(1)
+            assert at.runs == "new"
+        assert anyio.current_time() - began > LONGEST_WAIT_S
+
+
+async def test_a_device_that_was_not_heard_at_its_end_gets_its_reset_when_it_stays_silent() -> None:
+    settings = device(Service.of_dfu(START, END, tolerant=False))
+    async with usb_bench(settings, PLAIN) as whole:
+        await whole.driver().update(FILE)
+        setups = [ask.setup.dfu_request if isinstance(ask, Control) else None for ask in whole.usb.log]
+    end = max(number for number, request in enumerate(setups) if request is Request.DNLOAD)
+    fault = Fault(kind=Kind.UNANSWERED, at=end + 1)
+    async with usb_bench(replace(settings, faults=(fault,)), PLAIN) as at:
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver().update(FILE)
+        assert caught.value.cause.code is CauseCode.NOT_STARTED
+        assert at.runs == "new"
         assert (await at.driver().update(FILE)).confirmed
 
 
@@ -234,31 +310,41 @@ async def test_an_application_that_speaks_dfu_itself() -> None:
 GOLDEN: Final = replace(image("golden", L476, 3000), role=Role.GOLDEN)
 
 
+TWO_IMAGES: Final = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
+BY_HAND: Final = replace(TWO_IMAGES, boot0=True)
+"""Is brought into its ROM by the pin, and a reset."""
+
+GOLDEN_BANK: Final = replace(
+    CLASS,
+    failsafe=Failsafe.GOLDEN_BANK,
+    enter=EnterNone(),
+    version=BY_NAME,
+)
+
+
 async def test_inv2_a_golden_image_that_answers_is_no_evidence_for_the_other_one() -> None:
     """A ROM that is told to leave jumps into bank 1; only a reset starts the new image in bank 2."""
-    settings = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
-    version = VersionSource(field="product", expect=re.compile(r"application (\w+)"))
-    async with usb_bench(settings, replace(CLASS, failsafe=Failsafe.GOLDEN_BANK, version=version)) as at:
+    async with usb_bench(BY_HAND, GOLDEN_BANK) as at:
         landing = await at.update(NEW, "new")
         assert not landing.confirmed
-        assert "it may be the golden image, until the next reset" in landing.evidence
+        assert "may be the golden image, until the next reset" in landing.evidence
+        at.device.chip.boot0 = 0
+        assert not (await at.driver(NEW, "new").confirm()).confirmed
         await at.cycle()
         assert at.runs == "new"
         assert (await at.driver(NEW, "new").confirm()).confirmed
 
 
 async def test_inv2_without_a_version_the_golden_image_cannot_be_told_from_the_new_one() -> None:
-    settings = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
-    async with usb_bench(settings, replace(CLASS, failsafe=Failsafe.GOLDEN_BANK)) as at:
+    async with usb_bench(BY_HAND, replace(GOLDEN_BANK, version=None)) as at:
         landing = await at.update()
         assert not landing.confirmed
-        assert "that may be the golden image" in landing.evidence
+        assert "may be the golden image" in landing.evidence
 
 
 async def test_a_golden_image_is_what_a_device_goes_back_to() -> None:
     """It is whole, and the next reset starts the other one."""
-    settings = replace(DEVICE, known=(GOLDEN, OLD, NEW), installed={1: (GOLDEN,), 2: (OLD,)})
-    async with usb_bench(settings, replace(CLASS, failsafe=Failsafe.GOLDEN_BANK)) as at:
+    async with usb_bench(TWO_IMAGES, replace(GOLDEN_BANK, enter=EnterDetach(), attended=True)) as at:
         at.book.fails_at = "erase-starting"
         with pytest.raises(StoreError):
             await at.update()
@@ -266,6 +352,28 @@ async def test_a_golden_image_is_what_a_device_goes_back_to() -> None:
         assert (at.runs, at.erases) == ("golden", 0)
         await at.cycle()
         assert at.runs == "old"
+
+
+@pytest.mark.parametrize("attended", [False, True])
+async def test_a_golden_image_is_not_left_to_what_an_application_leaves_of_the_banks(
+    *, attended: bool
+) -> None:
+    """Swapped as they still may be, it is the golden image that is where bank 2 should be."""
+    settings = replace(TWO_IMAGES, traits=replace(L476.traits, keeps_banks=True))
+    async with usb_bench(settings, replace(GOLDEN_BANK, enter=EnterDetach(), attended=attended)) as at:
+        driver = at.driver(NEW, "new")
+        if attended:
+            await driver.update(content(NEW))
+            (warning,) = driver.warnings
+        else:
+            with pytest.raises(MustWait) as caught:
+                await driver.update(content(NEW))
+            assert caught.value.kind is WaitKind.FAILSAFE
+            assert at.usb.links == []
+            warning = str(caught.value)
+        assert "by BOOT0 and a reset" in warning
+        golden = content(GOLDEN)
+        assert (at.device.chip.flash.read(0, len(golden)) == golden) is not attended
 
 
 # --- no way in ----------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from firmwarden.drivers.boot.families import FAMILIES
 from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe, Stage
 from firmwarden.drivers.boot.procedures import procedure
+from firmwarden.drivers.entry import EnterNone
 from firmwarden.simulate.dfu.chip import Reset
 from firmwarden.simulate.dfu.flash import CheckBits, Tear
 from firmwarden.simulate.dfu.parts import PARTS
@@ -232,6 +233,8 @@ def test_cuts_at_every_operation_and_every_status_poll(case: Case) -> None:
 
     async def story() -> None:
         unit = stood(stand)
+        if case.failsafe is Failsafe.GOLDEN_BANK:
+            unit = stood(stand, enter=EnterNone())
         async with unit.bench(flash_time=0.0) as at:
             device, book = at.device, at.book
 

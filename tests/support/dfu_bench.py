@@ -19,6 +19,7 @@ from firmwarden.model import Phase, UsbAddress
 from firmwarden.service.policy import AskAgain, Budgets, History, Retry, decide
 from firmwarden.simulate.dfu.appearance import Mode
 from firmwarden.simulate.dfu.chip import Landing
+from firmwarden.simulate.dfu.device import SimDfu
 from firmwarden.simulate.dfu.parts import FLASH_BASE
 from support.dfu_attempts import Book
 from support.dfu_ports import PLACE, SimulatedUsb
@@ -93,6 +94,13 @@ class UsbBench:
     async def update(self, firmware: Firmware = NEW, expected: str = "2.0.0", **changes: object) -> Landed:
         """Make an attempt."""
         return await self.driver(firmware, expected, **changes).update(content(firmware))
+
+    def plug(self, settings: Simulated) -> None:
+        """Plug another device in at the place."""
+        generation = self.device.generation
+        self.device = self.usb.device = SimDfu(settings)
+        self.device.generation = generation + 1
+        self.device.plug(anyio.current_time())
 
     @property
     def runs(self) -> str:

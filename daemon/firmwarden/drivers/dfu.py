@@ -11,19 +11,21 @@ where the next attempt goes on; so does one that was found there.
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from firmwarden.drivers.base import Landing, Step
+from firmwarden.drivers.base import Step
 from firmwarden.drivers.boot.carry_out import StageBegins, carry_out
 from firmwarden.drivers.boot.contents import Contents
 from firmwarden.drivers.boot.outlook import Failsafe, Stage
 from firmwarden.drivers.boot.preflight import at_risk
 from firmwarden.drivers.boot.reliance import standing_doubt
 from firmwarden.drivers.boot.target import Target
-from firmwarden.drivers.dfu_access import Access, Opened, patience
+from firmwarden.drivers.dfu_access import Access, Opened, as_causes
+from firmwarden.drivers.dfu_aftermath import Aftermath, Sent
 from firmwarden.drivers.dfu_meter import Meter
+from firmwarden.drivers.dfu_settings import EnterDetach
 from firmwarden.drivers.dfu_shell import Shell
 from firmwarden.drivers.dfu_words import (
     about_application,
@@ -39,26 +41,25 @@ from firmwarden.drivers.dfuse_visit import (
     put_back,
     read_loader_id,
     read_memories,
+    start_again,
     told_apart,
 )
-from firmwarden.drivers.usb_place import told
-from firmwarden.errors import AttemptFailed, BadImage, MustWait, OpenFailed, PortHeld
+from firmwarden.errors import AttemptFailed, MustWait
 from firmwarden.images.cas import hash_of
 from firmwarden.images.dfu_image import addressed, check_file, streamed
-from firmwarden.model import Cause, CauseCode, Phase, WaitKind
+from firmwarden.model import CauseCode, Phase, WaitKind
 from firmwarden.protocol.dfu import conversation as talk
 from firmwarden.protocol.dfu.dfuse_host import DfuseHost, ReadsBackWrong
-from firmwarden.protocol.dfu.host import DfuHost, reset_if_waiting
+from firmwarden.protocol.dfu.host import DfuHost, Manifested, reset_if_waiting
 from firmwarden.protocol.dfu.quirks import Mode
-from firmwarden.protocol.dfu.steps import Unit
+from firmwarden.protocol.dfu.verdicts import failure
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Mapping
 
-    from firmwarden.drivers.base import Journal, PlannedStep, Progress
+    from firmwarden.drivers.base import Journal, Landing, PlannedStep, Progress
     from firmwarden.drivers.dfu_settings import DfuSettings
     from firmwarden.drivers.dfuse_visit import Memory, Planned
-    from firmwarden.drivers.usb_place import Shown
     from firmwarden.model import LinkStats, UsbAddress
     from firmwarden.protocol.dfu.conversation import Conversation
     from firmwarden.protocol.machine import Milestone
@@ -98,9 +99,11 @@ class DfuDriver:
         self._shell = Shell(self._pass)
         self._access = Access(settings, address, ports, self._shell)
         self._place = self._access.place
+        self._aftermath = Aftermath(settings, self._access, expected_version)
         self._meter = Meter()
         self._stopping = False
         self._returning = False
+        self._brought = journal.entered
         self._erasing = self._whole = False
         self._planned: Planned | None = None
 
@@ -122,43 +125,55 @@ class DfuDriver:
 
     async def update(self, image: bytes) -> Landing:
         """Write ``image``, read it back, start it, see that it is back; see ``drivers/base.Driver``."""
-        with _told():
+        with as_causes():
             check_file(image, self._settings.image)
-            self._wait_for_word(self._standing_doubt())
+            if not self._brought:
+                self._wait_for_word(self._standing_doubt())
             shown = await self._place.find()
             ran = await self._access.mode(shown) is Mode.RUN_TIME
             if ran:
+                self._wait_for_word(self._standing_doubt())
                 self._stop_if_asked()
                 self._meter.step(Step.ENTER)
-                shown = await self._access.enter(shown)
+                shown = await self._access.enter(shown, self._journal.entering)
+                self._brought = True
             self._meter.step(Step.PROBE)
             async with self._access.opened(shown) as loader:
-                write = self._write_addressed if loader.unit.dfuse else self._write_stream
-                evidence = await write(loader, image, ran=ran)
+                if loader.unit.dfuse:
+                    sent = await self._write_addressed(loader, image, ran=ran)
+                else:
+                    sent = await self._write_stream(loader, image)
         self._meter.step(Step.CONFIRM)
-        return await self._landed(shown, image, evidence)
+        return await self._aftermath.landed(shown, sent)
 
-    async def _write_addressed(self, loader: Opened, image: bytes, *, ran: bool) -> str:
-        """Update by DfuSe; return what came of it, for a person."""
+    async def _write_addressed(self, loader: Opened, image: bytes, *, ran: bool) -> Sent:
+        """Update by DfuSe, up to the command to leave."""
         memories = await loader.run(read_memories(loader.interface, loader.unit.quirks))
         visit = self._visit(loader, memories[0])
         contents = Contents()
         try:
+            self._wait_for_word(self._standing_doubt())
             visit = self._visit_of(loader, memories, image)
             planned = await loader.run(self._examine(visit, image, ran=ran))
             contents = planned.contents
             if planned.doubt is not None:
                 self._wait_or_warn(*planned.doubt)
             self._planned = planned
-            said = await loader.run(carry_out(visit.host, planned.plan))
+            heard = await loader.run(carry_out(visit.host, planned.plan))
         except ReadsBackWrong as wrong:
             raise told_apart(wrong, contents) from wrong
-        except Exception:
-            if ran and not visit.host.touched:
-                await self._return(loader, put_back(visit))
+        except Exception as exc:
+            if not visit.host.touched:
+                await self._return(loader, put_back(visit), exc)
             raise
         held = "read back whole" if planned.plan.writes else "there already and read back whole"
-        return f"the image was {held}" + ("" if said else "; the loader did not say that it leaves")
+        silent = "" if heard else "; the loader did not say that it leaves"
+
+        def again(anew: Opened) -> Conversation[bool]:
+            there = self._visit(anew.with_memory(visit.memory.text), visit.memory)
+            return start_again(there, planned.plan.image)
+
+        return Sent(evidence=f"the image was {held}{silent}", heard=heard, checked=True, again=again)
 
     def _visit_of(self, loader: Opened, memories: tuple[Memory, ...], image: bytes) -> Visit:
         """Choose the memory of an image."""
@@ -166,7 +181,7 @@ class DfuDriver:
             detail = (
                 "the loader lets nothing be read back, and does not check by itself what it is told to start"
             )
-            raise _failed(CauseCode.NOT_SUPPORTED, detail)
+            raise failure(CauseCode.NOT_SUPPORTED, detail)
         segments = addressed(image, self._settings.image)
         memory = choose(memories, segments, self._settings.alternate)
         return replace(self._visit(loader.with_memory(memory.text), memory), image=segments)
@@ -186,32 +201,37 @@ class DfuDriver:
             host=DfuseHost(loader.unit, memory.map, erased=target.erased, granule=target.granule),
             target=target,
             block_size=loader.unit.functional.block_size,
-            setting=memory.setting if len(loader.interface.alternates) > 1 else None,
+            memory=memory,
+            several=len(loader.interface.alternates) > 1,
         )
 
     def _examine(self, visit: Visit, image: bytes, *, ran: bool) -> Conversation[Planned]:
         unfinished = self._journal.unfinished
         return examine(visit, unfinished=unfinished, same_image=self._is_same(image), ran=ran)
 
-    async def _write_stream(self, loader: Opened, image: bytes, *, ran: bool) -> str:
-        """Update by plain DFU; return what came of it, for a person."""
+    async def _write_stream(self, loader: Opened, image: bytes) -> Sent:
+        """Update by plain DFU, up to the reset behind the manifestation."""
+        if self._ended and await loader.run(reset_if_waiting(loader.unit, told=True)):
+            detail = "the device waited for the reset that ends an earlier update, and has it now"
+            raise failure(CauseCode.CLIENT_REBOOTED, detail)
         host = DfuHost(loader.unit)
         try:
+            self._wait_for_word(self._standing_doubt())
             content = streamed(image, self._settings.image)
             self._wait_for_word(self._doubt_of_stream())
             self._meter.step(Step.WRITE, len(content))
             await loader.run(host.download(content))
-        except Exception:
-            if ran and not host.touched:
-                await self._return(loader, host.return_untouched())
+        except Exception as exc:
+            if not host.touched:
+                await self._return(loader, host.return_untouched(), exc)
             raise
         await self._journal.ending()
         self._meter.step(Step.LEAVE)
         manifested = await loader.run(host.manifest())
+        if manifested is Manifested.UNHEARD:
+            return Sent(evidence=manifested.value)
         await loader.run(host.attach())
-        return manifested.value
-
-    # --- the aftermath -------------------------------------------------------------------------------
+        return Sent(evidence=manifested.value, heard=True)
 
     async def confirm(self) -> Landing:
         """Look what became of an attempt that ended unknown; see ``drivers/base.Driver``.
@@ -222,78 +242,14 @@ class DfuDriver:
             AttemptFailed: also when it is in its loader; the next attempt reads back whether it has to be written.
         """
         self._meter.step(Step.CONFIRM)
-        within_s = self._settings.return_within_s
-        shown = await self._place.wait_for(self._place.may_be_application, within_s)
-        with _told():
-            if shown is not None and self._place.may_be_loader(shown) and await self._reset_if_waiting(shown):
-                shown = await self._place.wait_for(self._place.may_be_application, within_s)
-            return await self._conclude(shown, "the device was told to start the image", again=False)
-
-    async def _reset_if_waiting(self, shown: Shown) -> bool:
-        if shown.interface is None or Unit.of(shown.interface, shown.quirks).dfuse:
-            return False
-        async with self._access.opened(shown) as loader:
-            return await loader.run(reset_if_waiting(loader.unit))
-
-    async def _landed(self, loader: Shown, image: bytes, evidence: str) -> Landing:
-        def is_back(shown: Shown) -> bool:
-            # What has left may still be shown for a moment.
-            return shown.seen.address != loader.seen.address and self._place.may_be_application(shown)
-
-        within_s = patience(self._settings.return_within_s, loader.quirks)
-        shown = await self._place.wait_for(is_back, within_s)
-        unfinished = self._journal.unfinished
-        before = unfinished is not None and unfinished.phase is Phase.ENDING and self._is_same(image)
-        try:
-            with _told():
-                return await self._conclude(shown, evidence, again=before)
-        except PortHeld as exc:
-            # Too late for "nothing was sent".
-            return _unknown(f"{evidence}; asking whether it started has to wait: {exc}")
-
-    async def _conclude(self, shown: Shown | None, evidence: str, *, again: bool) -> Landing:
-        """Conclude from what is at the place.
-
-        Args:
-            shown: that.
-            evidence: what is known of the image.
-            again: an attempt before had told the device to start the same image.
-        """
-        place = self._place
-        if shown is None:
-            return _unknown(f"{evidence}, and nothing came back at {self._address}")
-        if not place.is_known(shown) or place.is_another(shown):
-            return _unknown(f"{evidence}, and at {self._address} there is {shown} now")
-        if await self._access.mode(shown) is not Mode.RUN_TIME:
-            if again:
-                detail = f"{evidence}, twice, and the device comes back in its loader"
-                raise _failed(CauseCode.FIRMWARE_CORRUPT, detail)
-            raise _failed(CauseCode.NOT_STARTED, f"{evidence}, and the device is in its loader")
-        facts = shown.seen.facts
-        golden = self._settings.failsafe is Failsafe.GOLDEN_BANK
-        if self._settings.version is None:
-            back = f"{evidence}; it is back as {told(facts)}"
-            if golden:
-                return _unknown(f"{back}; without a version to ask for, that may be the golden image")
-            return Landing(confirmed=True, evidence=back)
-        version = self._settings.version.read(facts)
-        if version is None:
-            return _unknown(f"{evidence}; it is back as {told(facts)}, which tells no version")
-        if version == self._expected_version:
-            return Landing(
-                confirmed=True, evidence=f"the application says that it is {version}", version=version
-            )
-        detail = f"the application says that it is {version}, not {self._expected_version}"
-        if golden:
-            # A ROM that is told to leave jumps into bank 1, whatever it would choose after a reset.
-            return _unknown(f"{evidence}; {detail}; it may be the golden image, until the next reset")
-        raise AttemptFailed(Cause(code=CauseCode.VERSION_MISMATCH, detail=detail, raw=version.encode()))
+        with as_causes():
+            return await self._aftermath.confirm(ended=self._ended)
 
     # --- asked by people -----------------------------------------------------------------------------
 
     async def info(self) -> Mapping[str, str | int]:
         """Say what the device tells of itself, without bringing it into its loader; see ``drivers/base.Driver``."""
-        with _told():
+        with as_causes():
             shown = await self._place.find()
             if await self._access.mode(shown) is Mode.RUN_TIME:
                 return about_application(shown)
@@ -308,7 +264,7 @@ class DfuDriver:
     async def plan(self, image: bytes) -> tuple[PlannedStep, ...]:
         """Say phase by phase what ``update`` would do; a device that runs its application is left there."""
         settings = self._settings
-        with _told():
+        with as_causes():
             check_file(image, settings.image)
             doubt = self._standing_doubt()
             shown = await self._place.find()
@@ -330,11 +286,20 @@ class DfuDriver:
 
     # --- on the way ----------------------------------------------------------------------------------
 
-    async def _return(self, loader: Opened, way: Conversation[object]) -> None:
-        """Send a device back, if it lets itself be."""
+    async def _return(self, loader: Opened, way: Conversation[object], why: Exception) -> None:
+        """Send a device back that was brought out of its application, if it lets itself be.
+
+        Raises:
+            MustWait: `why` is that, and it stays: each time this is tried it would be without its application.
+        """
+        if not self._brought:
+            return
         self._returning = True
+        back = False
         with suppress(AttemptFailed):
-            await loader.run(way)
+            back = await loader.run(way) is not False
+        if isinstance(why, MustWait) and not back:
+            raise MustWait(why.kind, str(why), left_in_loader=True) from why
 
     async def _pass(self, milestone: Milestone) -> None:
         """Stop if that is wished, make durable what has to be, and count."""
@@ -355,7 +320,7 @@ class DfuDriver:
         if self._planned is not None:
             self._meter.begin(stage, self._planned.plan)
         if stage.journal is Phase.ENDING:
-            await self._journal.ending()
+            await self._journal.ending(self._planned.mark if self._planned else None)
         elif stage is Stage.INVALIDATE:
             await self._erase_starts()
 
@@ -371,7 +336,7 @@ class DfuDriver:
                 if self._erasing
                 else "stopped before anything was erased"
             )
-            raise _failed(CauseCode.STOPPING, detail)
+            raise failure(CauseCode.STOPPING, detail)
 
     def _wait_for_word(self, doubt: str | None) -> None:
         if doubt is not None:
@@ -385,7 +350,8 @@ class DfuDriver:
 
     def _standing_doubt(self) -> str | None:
         settings = self._settings
-        doubt = standing_doubt(settings.failsafe, settings.declared, settings.family)
+        by_software = isinstance(settings.enter, EnterDetach)
+        doubt = standing_doubt(settings.failsafe, settings.declared, settings.family, by_software=by_software)
         return None if doubt is None else at_risk(doubt)
 
     def _doubt_of_stream(self) -> str | None:
@@ -396,28 +362,12 @@ class DfuDriver:
             f'its class says failsafe = "{said}", and what starts the device is a loader of its own'
         )
 
+    @property
+    def _ended(self) -> bool:
+        """An earlier attempt began to tell the device that it has the whole image."""
+        unfinished = self._journal.unfinished
+        return unfinished is not None and unfinished.phase is Phase.ENDING
+
     def _is_same(self, image: bytes) -> bool:
         unfinished = self._journal.unfinished
         return unfinished is not None and unfinished.image == hash_of(image)
-
-
-def _failed(code: CauseCode, detail: str) -> AttemptFailed:
-    return AttemptFailed(Cause(code=code, detail=detail))
-
-
-def _unknown(evidence: str) -> Landing:
-    cause = Cause(code=CauseCode.END_UNANSWERED, detail=evidence)
-    return Landing(confirmed=False, evidence=evidence, cause=cause)
-
-
-@contextmanager
-def _told() -> Generator[None]:
-    """Turn what an image or the way to a device brings into an attempt's cause."""
-    try:
-        yield
-    except PortHeld:
-        raise
-    except OpenFailed as exc:
-        raise _failed(CauseCode.OPEN_FAILED, str(exc)) from exc
-    except BadImage as exc:
-        raise _failed(CauseCode.IMAGE_UNFIT, str(exc)) from exc

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar, assert_never
 
 from firmwarden.drivers.dfu_settings import EnterDetach
 from firmwarden.drivers.entry import EnterCommand, EnterNone, run_command
 from firmwarden.drivers.usb_place import Place
+from firmwarden.errors import BadImage, OpenFailed, PortHeld
 from firmwarden.model import CauseCode
 from firmwarden.protocol.dfu.host import detach, identify
 from firmwarden.protocol.dfu.quirks import STANDARD, Mode, Quirks, quirks_of
@@ -16,7 +17,7 @@ from firmwarden.protocol.dfu.steps import Unit
 from firmwarden.protocol.dfu.verdicts import failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
     from firmwarden.drivers.dfu_settings import DfuSettings
     from firmwarden.drivers.dfu_shell import Shell
@@ -58,7 +59,13 @@ class Access:
     """
 
     def __init__(self, settings: DfuSettings, address: UsbAddress, ports: UsbPorts, shell: Shell) -> None:
-        self.place = Place(address, ports, application=settings.application, loader=settings.loader)
+        self.place = Place(
+            address,
+            ports,
+            application=settings.application,
+            loader=settings.loader,
+            serial=settings.serial,
+        )
         self._settings = settings
         self._address = address
         self._shell = shell
@@ -94,8 +101,12 @@ class Access:
         async with self.opened(shown) as device:
             return await device.run(identify(device.unit, None))
 
-    async def enter(self, shown: Shown) -> Shown:
+    async def enter(self, shown: Shown, entering: Callable[[], Awaitable[None]]) -> Shown:
         """Bring a device from its application into its loader, and return that.
+
+        Args:
+            shown: the application.
+            entering: makes durable that it is about to be brought out of it.
 
         Raises:
             AttemptFailed: it does not come.
@@ -108,10 +119,12 @@ class Access:
                 detail = f"{shown} runs its application, and its class knows no way into its loader"
                 raise failure(CauseCode.ENTRY_FAILED, detail)
             case EnterCommand():
+                await entering()
                 await run_command(way, self._address)
             case EnterDetach():
                 # It is closed before the device is waited for: a link that is open may keep it from coming back.
                 async with self.opened(shown) as application:
+                    await entering()
                     await application.run(detach(application.unit))
             case unreachable:
                 assert_never(unreachable)
@@ -127,6 +140,19 @@ class Access:
             detail = f"no loader came at {self._address} within {within_s:g} s: {there} is there"
             raise failure(CauseCode.ENTRY_FAILED, detail)
         return came
+
+
+@contextmanager
+def as_causes() -> Generator[None]:
+    """Turn what an image or the way to a device brings into an attempt's cause."""
+    try:
+        yield
+    except PortHeld:
+        raise
+    except OpenFailed as exc:
+        raise failure(CauseCode.OPEN_FAILED, str(exc)) from exc
+    except BadImage as exc:
+        raise failure(CauseCode.IMAGE_UNFIT, str(exc)) from exc
 
 
 def patience(class_s: float, quirks: Quirks) -> float:

@@ -142,8 +142,13 @@ class Visit:
     """Where its file says."""
     block_size: int
     """What the loader moves at a time."""
-    setting: int | None
-    """Of the memory, where there is more than one."""
+    memory: Memory
+    several: bool
+    """There are other memories: this one has to be selected."""
+
+    def begin(self) -> Conversation[object]:
+        """Bring the device to idle, on the right memory."""
+        return self.host.select(self.memory.setting) if self.several else self.host.make_idle()
 
 
 def examine(
@@ -163,10 +168,7 @@ def examine(
         MustWait: it is not what the unfinished attempt can have left.
     """
     host, target, image = visit.host, visit.target, visit.image
-    if visit.setting is None:
-        yield from host.make_idle()
-    else:
-        yield from host.select(visit.setting)
+    yield from visit.begin()
     # Nor is anything kept of what nobody can know again, if a person vouches for the unit.
     cut = unfinished is not None and (unfinished.phase is Phase.WRITING or unfinished.vouched)
     # What speaks against the image alone needs nothing to be read.
@@ -183,9 +185,11 @@ def examine(
                 raise MustWait(WaitKind.IDENTITY, "too little of it can be read to know it again")
             case recovery.Begin() | recovery.Start():
                 pass
-    plan = procedure(target, image, contents, keep=not cut)
-    commit = target.commit(plan.image)
+    commit = target.commit(target.place(image))
     before = contents.read(commit.address, commit.end) or b""
+    # Where no image begins an update may have been cut of which nothing is known, another host's or one forgotten.
+    blank = not before[: target.granule].strip(bytes((target.erased,)))
+    plan = procedure(target, image, contents, keep=not (cut or blank))
     size = recovery.MARK_SIZE
     return Planned(
         plan=plan,
@@ -216,6 +220,21 @@ def _read(host: DfuseHost, reads: tuple[Read, ...]) -> Conversation[tuple[Conten
         else:
             pieces.append(Segment(read.address, data))
     return Contents(tuple(pieces)), True
+
+
+def start_again(visit: Visit, image: Iterable[Segment]) -> Conversation[bool]:
+    """Read back once more an image that was there whole a moment ago, and start it.
+
+    Returns:
+        Whether the device said that it leaves.
+
+    Raises:
+        AttemptFailed: it is there no longer, or the device cannot be reached.
+    """
+    pieces = tuple(image)
+    yield from visit.begin()
+    yield from visit.host.verify(pieces)
+    return (yield from visit.host.leave(pieces, visit.target.base))
 
 
 # --- back --------------------------------------------------------------------------------------------

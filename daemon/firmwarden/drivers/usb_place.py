@@ -50,6 +50,7 @@ class Place:
         *,
         application: frozenset[Ids] | None,
         loader: frozenset[Ids],
+        serial: str | None = None,
     ) -> None:
         """Take what tells units of the class from others.
 
@@ -58,11 +59,16 @@ class Place:
             ports: the bus.
             application: what a unit goes by while its application runs; None: not known, anything may be it.
             loader: the same for its loader.
+            serial: of the unit's application, where it is known by that.
         """
         self._address = address
         self._ports = ports
         self._application = application
         self._loader = loader
+        self._serial = serial
+
+    def __str__(self) -> str:
+        return str(self._address)
 
     async def find(self, patience_s: float = OPEN_PATIENCE_S) -> Shown:
         """Return what is there, with patience for a device that is just coming.
@@ -116,11 +122,19 @@ class Place:
         return ids in self._loader or self._may_run_as(ids)
 
     def is_another(self, shown: Shown) -> bool:
-        """Tell whether a serial number shows that it is not the unit that was seen here before."""
+        """Tell whether a serial number shows that it is not the unit that was seen here before, or that is known."""
         before, now = self._address.usb, shown.seen.facts
+        if self._serial is not None and shown.mode is Mode.RUN_TIME and now.serial != self._serial:
+            return True
         if before is None or ids_of(before) != ids_of(now):
             return False  # a loader may go by another serial number than the application
         return before.serial != now.serial
+
+    def shows_itself(self, shown: Shown) -> bool:
+        """Tell whether an application shows what units of the class do, or is at least no stranger."""
+        before, serial = self._address.usb, shown.seen.facts.serial
+        same = before is not None and serial is not None and serial == before.serial
+        return self._application is not None or shown.interface is not None or same
 
     def may_be_loader(self, shown: Shown) -> bool:
         """Tell whether it is a unit of the class, in its loader for all that it shows."""

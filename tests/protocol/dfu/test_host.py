@@ -279,14 +279,37 @@ def test_inv1_a_device_goes_back_only_before_anything_was_downloaded() -> None:
     player.finish()
 
 
-@pytest.mark.parametrize(
-    ("told", "resets"),
-    [("timeout", True), ("08", True), ("02", False), ("05", False), ("stall", False), ("gone", False)],
-)
-def test_a_device_that_waits_for_its_reset_gets_it(told: str, *, resets: bool) -> None:
-    player = Script(f"{STATE} -> {told}" + ("\nreset" if resets else ""))
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("state", ["08", "02", "05", "06", "07", "0a", "stall", "gone", "broken"])
+def test_a_device_that_says_that_it_waits_for_its_reset_gets_it(state: str, *, told: bool) -> None:
+    resets = state == "08"
+    player = Script(f"{STATE} -> {state}" + ("\nreset" if resets else ""))
 
-    assert player.play(reset_if_waiting(_unit(BOTH))) is resets
+    assert player.play(reset_if_waiting(_unit(BOTH), told=told)) is resets
+
+    player.finish()
+
+
+_SILENCE = f"{STATE} -> timeout\npause 20\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "told", "resets"),
+    [
+        (_SILENCE * 6 + f"{STATE} -> timeout\nreset", True, True),
+        (_SILENCE * 6 + f"{STATE} -> 07", True, False),
+        (_SILENCE + f"{STATE} -> 05", True, False),
+        (_SILENCE + f"{STATE} -> 08\nreset", True, True),
+        (f"{STATE} -> timeout", False, False),
+    ],
+)
+def test_inv1_one_answer_that_was_lost_is_no_reason_for_a_reset(
+    script: str, *, told: bool, resets: bool
+) -> None:
+    """It may have half an image, or be at work."""
+    player = Script(script)
+
+    assert player.play(reset_if_waiting(_unit(BOTH), told=told)) is resets
 
     player.finish()
 
@@ -426,8 +449,6 @@ def _transferred(
         (f"{STATUS} -> 00 00 00 00 06 00\npause 0.005\n{STATUS} -> 00 00 00 00 02 00", Manifested.IDLE),
         (f"{STATUS} -> 00 64 00 00 07 00\npause 0.1\n{STATUS} -> 00 00 00 00 08 00", Manifested.WAITS),
         (f"{STATUS} -> 00 64 00 00 07 00\npause 0.1\n{STATUS} -> gone", Manifested.SILENT),
-        (f"{STATUS} -> gone", Manifested.SILENT),
-        (f"{STATUS} -> timeout\npause 1\n{STATUS} -> timeout", Manifested.SILENT),
         (f"{STATUS} -> timeout\npause 1\n{STATUS} -> 00 00 00 00 02 00", Manifested.IDLE),
         (f"{STATUS} -> 00 00 00 00 00 00", Manifested.SILENT),
     ],
@@ -439,6 +460,18 @@ def test_how_a_manifestation_ends(text: str, result: Manifested) -> None:
     script.play(host.attach())
 
     script.finish()
+
+
+@pytest.mark.parametrize("text", [f"{STATUS} -> gone", f"{STATUS} -> timeout\npause 1\n{STATUS} -> timeout"])
+def test_inv1_a_device_that_was_not_heard_again_is_not_sent_back(text: str) -> None:
+    """It may not have got that this was all."""
+    host, script = _transferred(THE_END + text)
+
+    assert script.play(host.manifest()) is Manifested.UNHEARD
+
+    script.finish()
+    with pytest.raises(OutOfTurn):
+        Script("").play(host.attach())
 
 
 def test_some_devices_leave_by_detach() -> None:

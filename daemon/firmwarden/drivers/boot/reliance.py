@@ -47,13 +47,20 @@ def doubts(target: Target, contents: Contents) -> Iterator[str]:
             yield from _golden_doubts(family.bank_check, target, contents)
 
 
-def standing_doubt(failsafe: Failsafe, declared: bool, family: Family | None) -> str | None:  # noqa: FBT001
+def standing_doubt(
+    failsafe: Failsafe,
+    declared: bool,  # noqa: FBT001
+    family: Family | None,
+    *,
+    by_software: bool = False,
+) -> str | None:
     """Say what speaks against a class's word whatever its devices show, as far as its configuration tells; else None.
 
     Args:
         failsafe: what the class says.
         declared: False when it says nothing; ``failsafe`` does not matter then.
         family: of the part that the class declares, if anything is known of it.
+        by_software: the application brings the unit into its ROM, which then finds the chip as that left it.
     """
     if not declared:
         return f"its class does not say what it relies on; {_offers(family)}"
@@ -73,6 +80,11 @@ def standing_doubt(failsafe: Failsafe, declared: bool, family: Family | None) ->
                 )
             if failsafe is Failsafe.GOLDEN_BANK and family.bank_check.first == 1:
                 return f"the ROM of {family.title} starts the image in bank 1 whatever bank 2 holds"
+            if failsafe is Failsafe.GOLDEN_BANK and by_software:
+                return (
+                    "an application in bank 2 that jumps into the ROM may leave the banks swapped, and then the golden "
+                    'image is what an update erases; bring it there by BOOT0 and a reset, with method = "command"'
+                )
             return None
 
 

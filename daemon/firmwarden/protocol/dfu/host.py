@@ -64,6 +64,9 @@ _BUSY_DOWNLOADING: Final = frozenset({State.DNLOAD_SYNC, State.DNBUSY})
 _SILENT_MANIFEST_S: Final = 1.0
 """Some devices need so long before they answer again while they manifest."""
 
+_SILENT_ASKS: Final = 6
+"""How often a device is asked again before its silence is believed."""
+
 
 class OutOfTurn(RuntimeError):
     """A step was begun that the steps before do not allow: a defect in the caller."""
@@ -117,20 +120,30 @@ def detach(unit: Unit) -> Conversation[None]:
         yield ResetPort()
 
 
-def reset_if_waiting(unit: Unit) -> Conversation[bool]:
+def reset_if_waiting(unit: Unit, *, told: bool) -> Conversation[bool]:
     """Give a device the reset that it waits for after its manifestation, and tell whether it did.
 
-    Only for one that was told that it has the whole image, by a host that was cut off before it could do this itself.
-    Such a device answers nothing any more, so silence is taken for it.
+    Such a device answers nothing any more, by the standard; some still tell their state.  But one that is silent may
+    also be at work, or have been missed: so silence counts when it lasts for as long as anything may take, and only for
+    a device that is known to have the whole image.
+
+    Args:
+        unit: the device.
+        told: an earlier host told it that this is all, and was cut off before it could reset it.
 
     Raises:
         AttemptFailed: its answer is none that DFU has.
     """
     state = yield from ask_state(unit)
-    if state not in {State.MANIFEST_WAIT_RESET, Trouble.TIMED_OUT}:
-        return False
-    yield ResetPort()
-    return True
+    for _ in range(_SILENT_ASKS):
+        if state is not Trouble.TIMED_OUT or not told:
+            break
+        yield Pause(LONGEST_WAIT_S / _SILENT_ASKS)
+        state = yield from ask_state(unit)
+    if state is State.MANIFEST_WAIT_RESET or (told and state is Trouble.TIMED_OUT):
+        yield ResetPort()
+        return True
+    return False
 
 
 @unique
@@ -172,6 +185,7 @@ class Manifested(Enum):
     IDLE = "the device put the image in force and is idle"
     WAITS = "the device put the image in force and waits for a reset"
     SILENT = "the device took the image and answers no more"
+    UNHEARD = "the device was told that this is all, and was not heard again"
 
 
 class DfuHost:
@@ -187,7 +201,6 @@ class DfuHost:
         self._unit = unit
         self.touched = False
         self._blocks = 0
-        self._manifested = Manifested.SILENT
 
     def _begin(self, step: Step) -> None:
         if self.stage not in NEEDS[step]:
@@ -228,6 +241,8 @@ class DfuHost:
     def manifest(self) -> Conversation[Manifested]:
         """Tell the device that it has the whole image; it may start it.
 
+        Where it was not heard again nobody knows whether it got that, and it is not sent back either.
+
         Raises:
             OutOfTurn: it has not.
             AttemptFailed: the device found fault with the image.
@@ -238,18 +253,19 @@ class DfuHost:
         reply = yield unit.ask(Request.DNLOAD, value=self._blocks % BLOCK_NUMBERS)
         if isinstance(reply, Trouble):
             yield from refused(unit, what, reply)
-        self._manifested = yield from self._await_manifestation(what)
-        self.stage = Stage.MANIFESTED
-        return self._manifested
+        manifested = yield from self._await_manifestation(what)
+        if manifested is not Manifested.UNHEARD:
+            self.stage = Stage.MANIFESTED
+        return manifested
 
     def _await_manifestation(self, what: str) -> Conversation[Manifested]:
         unit = self._unit
-        waited_s, second_try = 0.0, False
+        waited_s, second_try, silent = 0.0, False, Manifested.UNHEARD
         while waited_s <= LONGEST_WAIT_S:
             report = yield from poll(unit)
             if isinstance(report, Trouble):
                 if report is Trouble.GONE or second_try:
-                    return Manifested.SILENT
+                    return silent
                 second_try = True
                 yield Pause(_SILENT_MANIFEST_S)
                 continue
@@ -260,6 +276,7 @@ class DfuHost:
                 case State.MANIFEST_WAIT_RESET:
                     return Manifested.WAITS
                 case State.MANIFEST_SYNC | State.MANIFEST:
+                    silent = Manifested.SILENT
                     waited_s += pause_s
                     yield Pause(pause_s)
                 case State.ERROR:

@@ -65,17 +65,16 @@ def read_serial(encoding: str) -> Conversation[str]:
 
 def _believed(kind: int, index: int, length: int, language: int = 0) -> Conversation[Reply]:
     """Ask for a descriptor until it can be believed; raises AttemptFailed when it is another each time."""
-    came = set()
-    for _ in range(_TRIES):
+    came: list[bytes] = []
+    while len(came) < _TRIES:
         raw = yield _descriptor(kind, index, length, language)
         if isinstance(raw, Trouble) or (raw[1:2] == bytes((kind,)) and len(raw) >= raw[0]):
             return raw
-        came.add(raw)
-    if len(came) > 1:
-        raise failure(
-            CauseCode.OUT_OF_STEP, f"descriptor {index} comes short, and otherwise each time", raw=raw
-        )
-    return raw
+        came.append(raw)
+    if len(set(came)) > 1:
+        detail = f"descriptor {index} comes short, and otherwise each time"
+        raise failure(CauseCode.OUT_OF_STEP, detail, raw=came[-1])
+    return came[-1]
 
 
 def _descriptor(kind: int, index: int, length: int, language: int = 0) -> Control:

@@ -496,7 +496,7 @@ class SimDfu:
         elif part.jump_checks_banks and chip.options.get("BFB2"):
             self._restart(Reset.PLAIN, now)
         else:
-            chip.swapped = False
+            chip.swapped = chip.swapped and chip.traits.keeps_banks
             self._start(chip.enter_rom(), now)
 
 

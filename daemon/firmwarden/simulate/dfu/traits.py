@@ -79,3 +79,6 @@ class Traits:
     """The same in an upload: with RESETS it is off the bus, and back with nothing else lost."""
     clears_empty: bool = False
     """Clears the empty flag when it starts (STM32C051)."""
+    keeps_banks: bool = False
+    """An application in bank 2 that jumps into it leaves the banks swapped, as FB_MODE stays set without a reset.  No
+    vendor tells."""
