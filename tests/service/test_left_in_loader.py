@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-DAY_S = 86_400.0
+LATER_S = 600.0
 KILLED = Play(at=Step.PROBE, hangs=True, deaf=True)
 """The host dies when the unit has come into its loader, and nothing is erased yet."""
 BOTH = pytest.mark.parametrize("make", [UsbHouse, UsbHouseByPort], ids=["by serial number", "by port"])
@@ -92,7 +92,7 @@ async def test_inv5_it_starts_what_it_holds_when_what_brought_it_there_is_withdr
             JobState.SUPERSEDED,
             JobState.SUCCEEDED,
         ]
-        await anyio.sleep(DAY_S)
+        await anyio.sleep(LATER_S)
         device = await house.device("panel-1")
         assert (device.entered, device.running_version) == (False, "2.0.0")
         assert len(await house.jobs("panel-1")) == 3
@@ -102,7 +102,7 @@ async def test_why_does_not_say_that_it_runs_what_it_should(tmp_path: Path) -> N
     unit = of_two()
     await left_by_a_kill(unit, tmp_path / "state.db")
     async with plugged({"panel-1": unit}, path=tmp_path / "state.db") as house:
-        await anyio.sleep(DAY_S)
+        await anyio.sleep(LATER_S)
         id_ = (await house.device("panel-1")).id
         view = await house.desk.why(id_)
         assert view["runs"].startswith("Nothing: it is in its loader; before that 2.0.0 (")
@@ -123,14 +123,14 @@ async def test_a_unit_that_somebody_else_brought_into_its_loader_is_left_to_them
         await house.quiet(10.0)
         await anyio.sleep(10.0)
         unit.enter()
-        await anyio.sleep(DAY_S)
+        await anyio.sleep(LATER_S)
         assert unit.runs is None
         assert len(await house.jobs("panel-1")) == 1
         view = await house.desk.why((await house.device("panel-1")).id)
         assert view["should_run"].startswith(
             "Nothing new: it waits in its loader; by what is recorded, 2.0.0 is"
         )
-        unit.runs = unit.flash
+        unit.put_back()
         await anyio.sleep(10.0)
         view = await house.desk.why((await house.device("panel-1")).id)
         assert view["next"] == "Nothing: the device runs what it should."
@@ -139,21 +139,23 @@ async def test_a_unit_that_somebody_else_brought_into_its_loader_is_left_to_them
 async def test_what_cannot_be_written_now_does_not_keep_it_dark(tmp_path: Path) -> None:
     """Nor does the unit oscillate between the two releases."""
     unit = of_two()
-    policy = ClassPolicy(name=PANEL, budgets=Budgets(attempts=2, back_off_s=2.0), settles_s=15.0)
+    policy = ClassPolicy(
+        name=PANEL, budgets=Budgets(attempts=2, back_off_s=2.0, again_after_s=LATER_S), settles_s=15.0
+    )
     async with plugged({"panel-1": unit}, "2.0.0", policy=policy, path=tmp_path / "state.db") as house:
         await house.quiet(10.0)
         await anyio.sleep(10.0)
         unit.script.extend([fails(CauseCode.LINK_LOST, Step.PROBE)] * 2)
         house.drop("2.0.0", "3.0.0")
-        await anyio.sleep(3600.0)
+        await anyio.sleep(LATER_S / 2)
         assert unit.runs == content("2.0.0")
         assert states(await house.jobs("panel-1")) == [
             JobState.SUCCEEDED,
             JobState.FAILED,
             JobState.SUCCEEDED,
         ]
-        await anyio.sleep(DAY_S)
-        assert unit.runs == content("3.0.0"), "it is tried again after a day"
+        await anyio.sleep(LATER_S)
+        assert unit.runs == content("3.0.0"), "it is tried again later"
 
 
 async def test_a_start_that_failed_may_be_tried_again_by_a_person(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ async def test_a_start_that_failed_may_be_tried_again_by_a_person(tmp_path: Path
     await left_by_a_kill(unit, tmp_path / "state.db")
     unit.script.append(fails(CauseCode.NOT_AUTHORIZED, Step.PROBE))
     async with plugged({"panel-1": unit}, "2.0.0", path=tmp_path / "state.db") as house:
-        await anyio.sleep(DAY_S)
+        await anyio.sleep(LATER_S)
         id_ = (await house.device("panel-1")).id
         assert (await house.job("panel-1")).state is JobState.FAILED
         await house.desk.clear(id_, who="ann")
@@ -174,7 +176,7 @@ async def test_inv5_that_it_was_brought_there_survives_a_claim_that_is_taken_bac
     unit = of_two()
     unit.script.append(must_wait(left_in_loader=True))
     async with plugged({"panel-1": unit}, "2.0.0") as house:
-        await anyio.sleep(DAY_S)
+        await anyio.sleep(LATER_S)
         assert (await house.job("panel-1")).attempts == 0
         assert (await house.device("panel-1")).entered
         assert unit.runs is None
@@ -182,6 +184,20 @@ async def test_inv5_that_it_was_brought_there_survives_a_claim_that_is_taken_bac
         await house.quiet(10.0)
         assert unit.was_entered == [False, True]
         assert unit.runs == content("2.0.0")
+
+
+async def test_a_doubt_about_its_class_does_not_keep_it_dark(tmp_path: Path) -> None:
+    """Its driver starts it again, and then it waits."""
+    unit = of_two()
+    await left_by_a_kill(unit, tmp_path / "state.db")
+    unit.script.append(must_wait())
+    policy = ClassPolicy(name=PANEL, settles_s=15.0, doubt="its class does not say what it relies on")
+    async with plugged({"panel-1": unit}, "3.0.0", path=tmp_path / "state.db", policy=policy) as house:
+        await anyio.sleep(LATER_S)
+        assert unit.runs == content("2.0.0")
+        assert not (await house.device("panel-1")).entered
+        (wait,) = house.warden.agenda.waits.values()
+        assert (wait.kind, wait.detail) == (WaitKind.FAILSAFE, policy.doubt)
 
 
 async def test_inv4_a_person_may_say_that_a_loader_is_that_of_a_unit_that_ran() -> None:
@@ -197,7 +213,7 @@ async def test_inv4_a_person_may_say_that_a_loader_is_that_of_a_unit_that_ran() 
         assert (lost.flash, here.runs) == (PARTIAL, content("2.0.0"))
         assert not house.registry.conflicts_of_known, "its own way through its loader is no riddle"
         here.enter()
-        await anyio.sleep(DAY_S)
+        await anyio.sleep(LATER_S)
         riddle = house.registry.conflicts[0]
         ids = [(await house.device(name)).id for name in ("panel-1", "panel-3")]
         assert riddle.devices == tuple(sorted(ids))

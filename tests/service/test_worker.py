@@ -142,13 +142,20 @@ async def test_inv5_the_intent_is_on_disk_before_the_device_is_touched(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("script", "most"),
-    [([], 4), ([VERDICT], 3), ([Play(end="lost")], 5), ([fails(CauseCode.NO_ANSWER, Step.PROBE)], 6)],
-    ids=["success", "verdict", "unknown and settled", "failure and success"],
+    ("script", "detaches", "most"),
+    [
+        ([], False, 4),
+        ([], True, 5),
+        ([VERDICT], False, 3),
+        ([Play(end="lost")], False, 5),
+        ([fails(CauseCode.NO_ANSWER, Step.PROBE)], False, 6),
+    ],
+    ids=["success", "success in a loader", "verdict", "unknown and settled", "failure and success"],
 )
-async def test_an_attempt_costs_at_most_six_commits(script: list[Play], most: int) -> None:
+async def test_an_attempt_costs_at_most_six_commits(script: list[Play], detaches: bool, most: int) -> None:
     faults = Faults()
     unit = Unit(script=script)
+    unit.detaches = detaches
     async with living({"panel-1": unit}, before_commit=faults.before_commit) as house:
         await house.planned()
         before = faults.commits

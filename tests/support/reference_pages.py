@@ -431,6 +431,10 @@ A device may be known to run something else although its last jobs for the wante
 on another image each time. After as many of them as `attempts`, the next one comes `again_after` the first, or with
 `firmwarden retry`.
 
+A device that an attempt brought into its loader, and that sits there with all that it ran, is given that once more when
+nothing else comes to it and its release lies in the directory. Nothing has to be erased for it: what it holds is read
+back and started. One that somebody else brought there is left to them, and `firmwarden why` says where it is.
+
 ## Outcomes of an attempt
 """.splitlines()
     yield from table(("outcome", "what it means"), ((code(each.value), OUTCOMES[each]) for each in Outcome))
@@ -445,6 +449,9 @@ decides what becomes of the attempt.
         ((code(each.value), *PHASES[each]) for each in Phase),
     )
     yield from """
+That a device was brought out of its application is on disk before, too. It stands until something is erased or the
+device is seen running: whichever attempt comes next starts the device again if it cannot go on.
+
 ## Waits
 
 A queued job that does not run waits for one of these; `firmwarden why` names it, with what exactly and until when.

@@ -101,6 +101,10 @@ class Unit:
         """Leave its application for its loader, which changes nothing of what it holds."""
         self.runs = None
 
+    def put_back(self) -> None:
+        """Start what was there."""
+        self.runs = self.flash
+
     def start(self) -> None:
         self.started.append(self.flash)
         self.runs = self.flash
@@ -138,7 +142,12 @@ class ScriptedDriver:
         if unit.detaches and unit.runs is not None:
             await self._journal.entering()
             unit.enter()
-        await self._reach(Step.PROBE, play)
+        try:
+            await self._reach(Step.PROBE, play)
+        except MustWait as exc:
+            if unit.detaches and not exc.left_in_loader:
+                unit.put_back()
+            raise
         mark = CommitMark(unit.flash[:MARKED], image[:MARKED])
         if not (unit.detaches and unit.flash == image):
             await self._journal.erase_starting(mark)

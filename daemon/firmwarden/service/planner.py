@@ -278,7 +278,7 @@ class _Planning:
         if job.device in self.here.conflicts:
             return Wait(kind=WaitKind.IDENTITY, detail=self.here.conflicts[job.device])
         doubt = self.rules.classes[job.device_class].doubt
-        if doubt and job.state is JobState.QUEUED:
+        if doubt and job.state is JobState.QUEUED and not self._may_be_put_back(job):
             # Before what ends by itself: the person who has to act should not learn of it when the device comes.
             return Wait(kind=WaitKind.FAILSAFE, detail=doubt)
         if job.device not in self.here.present:
@@ -288,6 +288,11 @@ class _Planning:
                 what = "everything is" if hold.device is None else "the device is"
                 return Wait(kind=WaitKind.HOLD, detail=f"{what} held by {hold.owner}: {hold.reason}")
         return self.here.paused.get(job.device)
+
+    def _may_be_put_back(self, job: Job) -> bool:
+        """Whether its driver would find a unit that was left in its loader, and start it again for want of more."""
+        device = self.ledger.device(job.device)
+        return device is not None and device.entered and device.id in self.here.in_loader
 
     def _time_wait(self, job: Job) -> Wait | None:
         """Back-off and the wear budget."""
