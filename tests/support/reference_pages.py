@@ -455,7 +455,9 @@ device is seen running: whichever attempt comes next starts the device again if 
 ## Waits
 
 A queued job that does not run waits for one of these; `firmwarden why` names it, with what exactly and until when.
-Waits are found anew each time and not stored.
+Waits are found anew each time and not stored. A device that had to be left in its loader when its attempt began to wait
+is looked at again after a reload or `firmwarden retry` only: a plug starts its application, and must not take that from
+it each time.
 """.splitlines()
     yield from table(
         ("wait", "what it means", "it ends when"), ((code(each.value), *WAITS[each]) for each in WaitKind)
