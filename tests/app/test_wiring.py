@@ -41,6 +41,11 @@ match = {{ usb = "04d8:000a" }}
     return cfg.load(file)
 
 
+GOLDEN = """part = "STM32L476RG"
+failsafe = "golden-bank"
+dfu = { version = { from = "product", expect = '(.+)' } }"""
+
+
 @pytest.mark.parametrize(
     ("lines", "doubt"),
     [
@@ -49,6 +54,8 @@ match = {{ usb = "04d8:000a" }}
         ('part = "STM32L496RG"\nfailsafe = "bfb2"', "is not proven on STM32L496/4A6"),
         ('part = "STM32L476RG"\nfailsafe = "bfb2"', ""),
         ('failsafe = "none"', ""),
+        (GOLDEN, "that jumps into the ROM may leave the banks swapped"),
+        (f'enter = {{ method = "none" }}\n{GOLDEN}', ""),
     ],
 )
 def test_a_class_s_updates_wait_for_what_nothing_proves(tmp_path: Path, lines: str, doubt: str) -> None:

@@ -289,7 +289,6 @@ def test_inv8_what_the_silicon_cannot_do_is_refused(file: Path, part: str, fails
     ("part", "failsafe"),
     [
         ("STM32L476RG", "bfb2"),
-        ("STM32L476RG", "golden-bank"),
         ("STM32L432KC", "empty-check"),
         ("STM32F072RB", "resident-loader"),
         ("STM32F072RB", "none"),
@@ -300,3 +299,11 @@ def test_inv8_what_the_silicon_cannot_do_is_refused(file: Path, part: str, fails
 def test_what_the_silicon_can_do(file: Path, part: str, failsafe: str) -> None:
     said = device(file, f'part = "{part}"\nfailsafe = "{failsafe}"')
     assert (said.part, said.failsafe) == (part, Failsafe(failsafe))
+
+
+def test_inv2_beside_a_golden_image_only_a_version_tells_which_one_runs(file: Path) -> None:
+    golden = 'part = "STM32L476RG"\nfailsafe = "golden-bank"'
+    [problem] = refusals(file, golden)
+    assert 'device[0].dfu.version: is missing; with failsafe = "golden-bank" only a version tells' in problem
+    told = "dfu = { version = { from = \"product\", expect = 'v(.+)' } }"
+    assert device(file, f"{golden}\n{told}").failsafe is Failsafe.GOLDEN_BANK

@@ -335,6 +335,12 @@ async def test_inv2_a_golden_image_that_answers_is_no_evidence_for_the_other_one
         assert (await at.driver(NEW, "new").confirm()).confirmed
 
 
+async def test_a_plan_says_when_the_new_image_can_be_seen_beside_a_golden_one() -> None:
+    async with usb_bench(BY_HAND, GOLDEN_BANK) as at:
+        *_, last = await at.driver(NEW, "new").plan(content(NEW))
+        assert last.does.endswith("the outcome stays unknown until the device was reset or its power was off")
+
+
 async def test_inv2_without_a_version_the_golden_image_cannot_be_told_from_the_new_one() -> None:
     async with usb_bench(BY_HAND, replace(GOLDEN_BANK, version=None)) as at:
         landing = await at.update()

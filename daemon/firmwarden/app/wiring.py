@@ -75,7 +75,8 @@ def _settles_s(device_class: cfg.DeviceClass) -> float:
 def _doubt(device_class: cfg.DeviceClass) -> str:
     if device_class.driver is not cfg.DriverName.DFU:
         return ""
-    return standing_doubt(*_relied_on(device_class), _family(device_class)) or ""
+    by_software = isinstance(device_class.enter, cfg.EnterDetach)
+    return standing_doubt(*_relied_on(device_class), _family(device_class), by_software=by_software) or ""
 
 
 def _power_cuts(device_class: cfg.DeviceClass, failsafe: cfg.Failsafe) -> tuple[PlannedStep, ...]:

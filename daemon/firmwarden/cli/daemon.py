@@ -107,13 +107,16 @@ def _summary(config: Config) -> Iterator[str]:
 
 
 def _protection(device: DeviceClass) -> str:
+    from firmwarden.config import EnterDetach
     from firmwarden.drivers.boot.lookup import family_of
     from firmwarden.drivers.boot.outlook import Failsafe
     from firmwarden.drivers.boot.reliance import RELIED_ON, standing_doubt
 
-    family = None if device.part is None else family_of(device.part)
     doubt = standing_doubt(
-        device.failsafe or Failsafe.NONE, declared=device.failsafe is not None, family=family
+        device.failsafe or Failsafe.NONE,
+        declared=device.failsafe is not None,
+        family=None if device.part is None else family_of(device.part),
+        by_software=isinstance(device.enter, EnterDetach),
     )
     if doubt is not None:
         return f"its updates wait, because {doubt}."

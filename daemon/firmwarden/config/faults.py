@@ -17,6 +17,7 @@ from firmwarden.config.tree import (
 )
 from firmwarden.config.values import has_wildcard
 from firmwarden.drivers.boot.declared import fault_of_failsafe, fault_of_part
+from firmwarden.drivers.boot.outlook import Failsafe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,8 +49,13 @@ def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterato
     yield from faults_of_driver(device, given)
     if fault := fault_of_part(device.part, device.failsafe):
         yield ("part",), fault
-    if fault := fault_of_failsafe(device.part, device.failsafe):
+    elif fault := fault_of_failsafe(device.part, device.failsafe):
         yield ("failsafe",), fault
+    elif device.failsafe is Failsafe.GOLDEN_BANK and device.dfu.version is None:
+        yield (
+            ("dfu", "version"),
+            f'is missing; with failsafe = "{device.failsafe}" only a version tells the image from the golden one',
+        )
     if device.driver is DriverName.MDFU:
         if match.tcp:
             yield from _faults_over_tcp(device)

@@ -137,6 +137,11 @@ def _confirm(settings: DfuSettings, version: str) -> PlannedStep:
     does = f"wait up to {settings.return_within_s:g} s until it is back as its application"
     if settings.version is not None:
         does += f", whose {settings.version.field} must tell version {version}"
+    if settings.failsafe is Failsafe.GOLDEN_BANK:
+        does += (
+            "; the ROM starts the golden image first, so the outcome stays unknown until the device was reset or its "
+            "power was off"
+        )
     return PlannedStep(
         step=Step.CONFIRM,
         does=does,

@@ -27,7 +27,7 @@ class Disposition(Enum):
     """What a cause means."""
 
     RETRY = "transport only: tried again within the budgets"
-    AGAIN = "the device was seen in its loader, so nothing is in doubt: tried again within the budgets"
+    AGAIN = "the device was seen, and not what it should run: tried again within the budgets"
     SUSPECT = "the device's verdict on the image, or on the pair: final here, one other unit may try it"
     FINAL_PAIR = "the device's verdict on this image: final for the pair"
     FINAL_DEVICE = "the device's verdict on itself: nothing more is written to it"
@@ -232,7 +232,7 @@ MEANINGS: Final[Mapping[CauseCode, str]] = {
     CauseCode.IMAGE_UNFIT: "the image cannot fit this device; nothing was erased",
     CauseCode.VERSION_MISMATCH: "after the update the device tells another version than the release's",
     CauseCode.END_UNANSWERED: "the image is on the device and valid; whether it was started is not known",
-    CauseCode.NOT_STARTED: "told to start the image, the device is in its loader again, or still",
+    CauseCode.NOT_STARTED: "told to start the image, the device is in its loader, or may run the one from before",
     CauseCode.PORT_HELD: "another process has the port",
     CauseCode.IMAGE_UNAVAILABLE: "the stored image cannot be read or is damaged",
     CauseCode.DEFECT: "a defect in Firmwarden itself ended the attempt",

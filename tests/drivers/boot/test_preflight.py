@@ -346,3 +346,12 @@ def test_what_the_configuration_alone_tells_against_a_class(
 ) -> None:
     doubt = standing_doubt(failsafe, declared, family_of(part))
     assert (doubt is None) if words is None else (doubt is not None and words in doubt)
+
+
+@pytest.mark.parametrize("failsafe", Failsafe)
+def test_only_a_golden_image_is_at_risk_from_an_application_that_jumps(failsafe: Failsafe) -> None:
+    family = family_of("STM32L476RG")
+    doubt, other = (
+        standing_doubt(failsafe, declared=True, family=family, by_software=jumps) for jumps in (True, False)
+    )
+    assert (doubt != other) is (failsafe is Failsafe.GOLDEN_BANK)
