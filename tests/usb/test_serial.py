@@ -11,6 +11,7 @@ import pytest
 
 from lab.adapters import Gadget, UsbSerial
 from lab.usbmon import ControlRequest, Listener
+from lab.waiting import until
 from lab.wire import Panel
 from support.gateway import LOADER, NEW, OLD, QUICK, USUAL, device_class, image
 
@@ -58,7 +59,7 @@ def matching(adapter: Adapter) -> str:
 
 def assert_healthy(panel: Panel, *, erases: int) -> None:
     """Hold what the device says of itself, which is the truth, to what may never happen."""
-    report = panel.report()
+    report = until(lambda: told if (told := panel.report())["running"] else None, "a running application")
     assert report["running"] is not None
     assert report["running"]["version"] == NEW
     assert (report["started_partial"], report["ended_partial"]) == (0, 0)
