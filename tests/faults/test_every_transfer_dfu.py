@@ -95,6 +95,21 @@ def test_inv1_a_cut_at_every_transfer_is_gone_on_with(name: str, kind: Kind, *, 
         assert max(at.device.chip.flash.wear) <= 2, number
 
 
+GLITCHES: Final = (Kind.STALL, Kind.LOST, Kind.BROKEN, Kind.SHORT, Kind.UNANSWERED)
+
+
+@pytest.mark.parametrize("kind", GLITCHES, ids=lambda kind: kind.name.lower())
+@pytest.mark.parametrize("name", ["stm32l476-bfb2", "plain-tolerant", "plain-not-tolerant"])
+def test_inv3_one_transfer_that_goes_wrong_is_held_against_nobody(name: str, kind: Kind) -> None:
+    """At whichever of them it was, the update is done in the end, and nothing was called final."""
+    _, whole = run(name)
+    for number in range(whole.usb.transfers):
+        attempts, at = run(name, Fault(kind=kind, at=number))
+        assert at.runs == "new", number
+        assert attempts <= 2, number
+        assert dead(at) == 0, number
+
+
 @pytest.mark.parametrize("name", STANDS)
 def test_inv1_a_host_that_dies_at_every_transfer_is_followed_by_another(name: str) -> None:
     """The cable stays: the device is found in the middle of whatever it was told."""
