@@ -687,6 +687,23 @@ async def test_a_unit_that_an_attempt_left_in_its_loader_is_put_back_by_the_next
         assert at.runs == "old"
 
 
+async def test_inv1_what_may_be_another_unit_is_not_sent_anywhere() -> None:
+    async with usb_bench() as at:
+        at.usb.before = lambda _number: at.device.lose_power(anyio.current_time()) if at.erases == 2 else None
+        await refused(at)
+        at.usb.before = lambda _number: None
+        at.book.entered = True
+        at.device.chip.flash.erase(0)
+        at.device.chip.install((Segment(FLASH_BASE, bytes.fromhex("00200020 01020008")),))
+        at.device.chip.boot0 = 1
+        at.device.power_on(anyio.current_time())
+        await anyio.sleep(1)
+        with pytest.raises(MustWait, match="another unit is on the port"):
+            await at.update()
+        await anyio.sleep(2)
+        assert at.runs == "rom"
+
+
 async def test_a_unit_that_somebody_else_left_in_its_loader_is_not_put_back() -> None:
     async with usb_bench(replace(UNSURE, boot0=True)) as at:
         with pytest.raises(MustWait) as caught:

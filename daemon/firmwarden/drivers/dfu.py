@@ -103,8 +103,7 @@ class DfuDriver:
         self._meter = Meter()
         self._stopping = False
         self._returning = False
-        self._brought = journal.entered
-        self._erasing = self._whole = False
+        self._ran = self._erasing = self._whole = False
         self._planned: Planned | None = None
 
     @property
@@ -127,26 +126,23 @@ class DfuDriver:
         """Write ``image``, read it back, start it, see that it is back; see ``drivers/base.Driver``."""
         with as_causes():
             check_file(image, self._settings.image)
-            if not self._brought:
+            if not self._journal.entered:
                 self._wait_for_word(self._standing_doubt())
             shown = await self._place.find()
-            ran = await self._access.mode(shown) is Mode.RUN_TIME
-            if ran:
+            if await self._access.mode(shown) is Mode.RUN_TIME:
                 self._wait_for_word(self._standing_doubt())
                 self._stop_if_asked()
                 self._meter.step(Step.ENTER)
                 shown = await self._access.enter(shown, self._journal.entering)
-                self._brought = True
+                self._ran = True
             self._meter.step(Step.PROBE)
             async with self._access.opened(shown) as loader:
-                if loader.unit.dfuse:
-                    sent = await self._write_addressed(loader, image, ran=ran)
-                else:
-                    sent = await self._write_stream(loader, image)
+                write = self._write_addressed if loader.unit.dfuse else self._write_stream
+                sent = await write(loader, image)
         self._meter.step(Step.CONFIRM)
         return await self._aftermath.landed(shown, sent)
 
-    async def _write_addressed(self, loader: Opened, image: bytes, *, ran: bool) -> Sent:
+    async def _write_addressed(self, loader: Opened, image: bytes) -> Sent:
         """Update by DfuSe, up to the command to leave."""
         memories = await loader.run(read_memories(loader.interface, loader.unit.quirks))
         visit = self._visit(loader, memories[0])
@@ -154,7 +150,7 @@ class DfuDriver:
         try:
             self._wait_for_word(self._standing_doubt())
             visit = self._visit_of(loader, memories, image)
-            planned = await loader.run(self._examine(visit, image, ran=ran))
+            planned = await loader.run(self._examine(visit, image))
             contents = planned.contents
             if planned.doubt is not None:
                 self._wait_or_warn(*planned.doubt)
@@ -205,9 +201,9 @@ class DfuDriver:
             several=len(loader.interface.alternates) > 1,
         )
 
-    def _examine(self, visit: Visit, image: bytes, *, ran: bool) -> Conversation[Planned]:
+    def _examine(self, visit: Visit, image: bytes) -> Conversation[Planned]:
         unfinished = self._journal.unfinished
-        return examine(visit, unfinished=unfinished, same_image=self._is_same(image), ran=ran)
+        return examine(visit, unfinished=unfinished, same_image=self._is_same(image), ran=self._ran)
 
     async def _write_stream(self, loader: Opened, image: bytes) -> Sent:
         """Update by plain DFU, up to the reset behind the manifestation."""
@@ -279,7 +275,7 @@ class DfuDriver:
                 memories = await loader.run(read_memories(loader.interface, loader.unit.quirks))
                 visit = self._visit_of(loader, memories, image)
                 try:
-                    planned = await loader.run(self._examine(visit, image, ran=False))
+                    planned = await loader.run(self._examine(visit, image))
                 except MustWait as exc:
                     return plan_unread(settings, str(exc), self._expected_version)
                 return plan_words(settings, planned, self._expected_version)
@@ -292,8 +288,10 @@ class DfuDriver:
         Raises:
             MustWait: `why` is that, and it stays: each time this is tried it would be without its application.
         """
-        if not self._brought:
+        if not (self._ran or self._journal.entered):
             return
+        if not self._ran and isinstance(why, MustWait) and why.kind is WaitKind.IDENTITY:
+            return  # it may be another unit, and nobody knows what with
         self._returning = True
         back = False
         with suppress(AttemptFailed):
