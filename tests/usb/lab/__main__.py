@@ -1,6 +1,6 @@
 """``make test-usb``: makes the machine's disk if it is not there, boots it, and runs these tests inside.
 
-Arguments are pytest's; without any, the whole suite runs.  ``--image`` makes the disk and does nothing more.
+Arguments are pytest's.  ``--image`` makes the disk and does nothing more.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         _stage("the package", lambda: _install(package))
         shutil.rmtree(RESULTS, ignore_errors=True)
         RESULTS.mkdir(parents=True)
-        status = _stage("the tests", lambda: _test(image, package, arguments or ["tests/usb"]))
+        status = _stage("the tests", lambda: _test(image, package, arguments))
     if status is None:
         sys.stderr.write(f"test-usb: the machine ended before the tests did; its console is in {RESULTS}\n")
         return 1

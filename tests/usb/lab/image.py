@@ -171,9 +171,10 @@ def _run(*command: object, text: str | None = None) -> str:
     return done.stdout
 
 
-def _apt_sources() -> list[Path]:
-    places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.sources"))]
-    return [place for place in places if place.exists() and "debian" in place.read_text(encoding="utf-8")]
+def _apt_source() -> Path:
+    """Name this machine's own list of Debian's archives; others that are beside it have nothing that we need."""
+    new = Path("/etc/apt/sources.list.d/debian.sources")
+    return new if new.exists() else Path("/etc/apt/sources.list")
 
 
 def _root_file_system(work: Path, root: Path) -> None:
@@ -192,7 +193,7 @@ def _root_file_system(work: Path, root: Path) -> None:
         f"--customize-hook={fetch_kernel}",
         suite(),
         root,
-        *_apt_sources(),
+        _apt_source(),
     )
     etc = root / "etc"
     shutil.copy(HERE / "guest" / "errand", root / "usr/local/sbin")
