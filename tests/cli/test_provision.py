@@ -14,7 +14,7 @@ from firmwarden.app import named_usb
 from firmwarden.cli import main
 from firmwarden.cli import provision as command
 from firmwarden.drivers.boot import option_block
-from firmwarden.simulate.dfu.chip import EraseOptions
+from firmwarden.simulate.dfu.chip import EraseOptions, ProgramOption
 from firmwarden.simulate.dfu.work import When
 from support.option_bench import OptionBench
 from support.pages import ROOT
@@ -114,6 +114,13 @@ def test_inv2_a_power_cut_is_told_for_what_it_left(bench: OptionBench) -> None:
     assert result.exit_code == 1
     assert "refuses to be read" in result.stderr
     assert "What was seen:" in result.stderr
+
+
+def test_inv2_what_the_loader_does_not_show_is_not_vouched_for(bench: OptionBench) -> None:
+    bench.cut(ProgramOption, When.AFTER, skip=4)
+    result = run(f"{PLACED} --yes")
+    assert bench.chip.protected(bench.chip.flash.pages - 1)
+    assert "Its loader shows those of bank 1 alone." in " ".join(result.stdout.split())
 
 
 def test_what_is_left_alone_is_told_with_its_reason(bench: OptionBench) -> None:

@@ -14,14 +14,18 @@ import pytest
 
 from firmwarden.drivers.boot.families import FAMILIES
 from firmwarden.drivers.boot.lookup import family_of
+from firmwarden.drivers.boot.option_block import Result
 from firmwarden.drivers.boot.outlook import Failsafe, Stage
 from firmwarden.drivers.boot.procedures import procedure
+from firmwarden.drivers.boot.provisioning import setting_of
 from firmwarden.drivers.entry import EnterNone
-from firmwarden.simulate.dfu.chip import Reset
+from firmwarden.errors import Refused
+from firmwarden.simulate.dfu.chip import Landing, Reset
 from firmwarden.simulate.dfu.flash import CheckBits, Tear
 from firmwarden.simulate.dfu.parts import PARTS
 from support import virtual_time
 from support.dfu_stood import decides, inside_the_commit, press_boot0, stood
+from support.option_cuts import REFUSED, SETTABLE, Span, option_campaign
 from support.power_cut_page import PAGE, render
 from support.power_cuts import (
     ORDERED,
@@ -261,6 +265,48 @@ def test_cuts_at_every_operation_and_every_status_poll(case: Case) -> None:
 
     virtual_time.run(story)
     assert any(moment.operation is None for moment, _, _ in moments)
+
+
+# --- option bytes ------------------------------------------------------------------------------------
+
+
+def test_every_part_whose_bit_can_be_set_is_cut() -> None:
+    def can_be_set(name: str) -> bool:
+        try:
+            oldest = setting_of(ORDERED.get(name, name)).check.loader_at_least
+        except Refused:
+            return False
+        return oldest is None or PARTS[name].loader_id >= oldest
+
+    assert set(SETTABLE) == {name for name in PARTS if can_be_set(name)}
+
+
+@pytest.mark.parametrize("name", SETTABLE)
+def test_inv2_every_cut_of_an_option_write_is_called_what_it_is(name: str) -> None:
+    cuts = option_campaign(name)
+    assert {cut.span for cut in cuts} == set(Span)
+    for cut in cuts:
+        assert cut.boot.landing is Landing.APPLICATION, "no operation is on the flash"
+        match cut.said:
+            case Result.DONE:
+                assert cut.shown_as_meant
+                assert not cut.torn or not cut.all_seen, cut
+            case Result.PROTECTED:
+                assert cut.level == 1
+            case Result.DIFFERENT:
+                assert cut.torn
+                assert cut.level == 0
+            case Result.UNREADABLE:
+                assert cut.left == "new", "the power failed while the command looked"
+            case _:
+                assert cut.said in {Result.UNCHANGED, REFUSED}
+                assert cut.left == "old"
+        if cut.span in {Span.BEFORE, Span.AFTER}:
+            assert cut.left == ("old" if cut.span is Span.BEFORE else "new")
+        if cut.torn:
+            assert cut.again == ("nothing-to-do" if cut.shown_as_meant else REFUSED)
+        else:
+            assert cut.again == ("written" if cut.left == "old" else "nothing-to-do")
 
 
 # --- the page ----------------------------------------------------------------------------------------

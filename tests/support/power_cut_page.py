@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.drivers.boot.families import FAMILIES
 from firmwarden.drivers.boot.outlook import OUTLOOKS, Failsafe, Stage
+from support.option_cuts import SETTABLE, Span, option_campaign
 from support.power_cuts import Case, campaign, cases, relied_on
 from support.reference_pages import REFERENCE, code, sentence, table
 
@@ -56,7 +58,7 @@ keeps it, its loader goes on running whatever happens to cable and host, and the
 [a how-to](../how-to/make-stm32-updates-failsafe.md) what to do about it.
 
 This page is written by the code: the facts by `drivers/boot/families.py`, the promise by `drivers/boot/outlook.py`, the
-last table by the campaign in `tests/faults`.
+last two tables by the campaigns in `tests/faults`.
 
 ## What the silicon does
 
@@ -101,6 +103,21 @@ what needs a hand at the device: *locked up*, *resetting* (the ROM cannot read t
 that is not whole runs).
 """.splitlines()
     yield from table(("part", "`failsafe`", "relied on", *COLUMNS), (_case(case) for case in cases()))
+    yield from """
+## Setting the option bit
+
+No update writes option bytes. `firmwarden provision` does, once in the life of a device, and nothing makes that safe:
+all are erased, and then programmed word by word. The command itself runs here, with BOOT0 high. The power fails before,
+in the middle of and after each of these operations, and before and after every status poll; it comes back, and the
+command looks. A number counts cuts, behind what the command said and what is left: the `old` option bytes, the `new`
+ones, or what protects the part since words do not fit their complements. **Bold** is what needs a debugger.
+
+The command says `done` of what its loader shows. That of an STM32L47x does not show the option bytes of bank 2, and it
+says that, too. The image is untouched, and the simulated parts start it after every cut; but where code is protected
+(PCROP) no update can replace what is there. That a part is locked for good its manual does not rule out, and no
+simulated part does it.
+""".splitlines()
+    yield from table(("part", *Span), (_setting(name) for name in SETTABLE))
 
 
 def _words() -> Iterator[tuple[str, str]]:
@@ -149,6 +166,14 @@ def _cell(tallies: Mapping[Stage, Tally], stages: tuple[Stage, ...]) -> str:
     return ", ".join(
         f"**{name} {count}**" if name in dead else f"{name} {count}" for name, count in sorted(found.items())
     )
+
+
+def _setting(name: str) -> tuple[str, ...]:
+    found = {span: Counter[str]() for span in Span}
+    for cut in option_campaign(name):
+        told = f"`{cut.said}`: {cut.left}"
+        found[cut.span][f"**{told}**" if cut.torn else told] += 1
+    return name, *("; ".join(f"{told} {count}" for told, count in each.items()) for each in found.values())
 
 
 def main() -> None:

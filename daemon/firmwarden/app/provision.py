@@ -75,7 +75,7 @@ def survey(part: str, way: UsbWay) -> Survey:
         Refused: it had better be left alone.
         AttemptFailed: it does not answer as it should.
     """
-    return anyio.run(_Visits(part, way).survey)
+    return anyio.run(Visits(part, way).survey)
 
 
 def provision(survey: Survey) -> Ending:
@@ -87,11 +87,11 @@ def provision(survey: Survey) -> Ending:
         Refused: its option bytes are no longer what was shown; nothing was written.
         AttemptFailed: it does not answer as it should; nothing was written.
     """
-    return anyio.run(_Visits(survey.part, survey.way).write, survey)
+    return anyio.run(Visits(survey.part, survey.way).write, survey)
 
 
-class _Visits:
-    """What both visits need: the place, and a way to run conversations there."""
+class Visits:
+    """The two visits: their place, and a way to run conversations there."""
 
     def __init__(self, part: str, way: UsbWay) -> None:
         facts = way.seen.facts
@@ -106,6 +106,7 @@ class _Visits:
         self._shell = Shell(_go_on)
 
     async def survey(self) -> Survey:
+        """Look; see `survey`."""
         async with self._open(await self._find()) as visit:
             found = provisioning(self._part, [memory.map for memory in visit.memories])
             pieces = await visit.read(found.flash, found.flash_reads)
@@ -114,6 +115,7 @@ class _Visits:
         return Survey(part=self._part, way=self._way, found=found, change=change)
 
     async def write(self, survey: Survey) -> Ending:
+        """Write; see `provision`."""
         shown = await self._find()
         # A host that is gone does the device no harm, but then nobody would tell what became of it.
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -44,6 +44,10 @@ _L476: Final = (
     "One user saw an STM32L476 refuse BFB2 over DFU, and nobody knows why. Set it with a debugger instead, or from "
     "the application."
 )
+_UNSEEN: Final = (
+    "Its loader shows those of bank 1 alone. The write renews those of bank 2 last, and if the power failed just then, "
+    "bank 2 may be protected now; only a debugger shows that."
+)
 
 ENDS: Final[Mapping[Result, str]] = MappingProxyType(
     {
@@ -132,6 +136,8 @@ def provision(*, usb: UsbTarget, part: str, failsafe: str, yes: bool, as_json: b
     except FirmwardenError as exc:
         teller.end("refused", f"{exc}. Nothing was written.", _FAILED)
     said = ENDS[ending.result]
+    if ending.result is Result.DONE and not survey.change.all_seen:
+        said = f"{said} {_UNSEEN}"
     if ending.detail:
         said = f"{said} What was seen: {ending.detail}."
     teller.end(ending.result.value, said, _DONE if ending.result is Result.DONE else _FAILED)

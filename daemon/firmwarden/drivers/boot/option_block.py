@@ -163,6 +163,14 @@ class Change:
         """True when the bit is as it should be."""
         return self.before == self.after
 
+    @property
+    def all_seen(self) -> bool:
+        """True when the loader shows the option bytes of both banks, which every part with this bit has.
+
+        A write erases all of them, shown or not.
+        """
+        return bool(self.beside)
+
     def words(self) -> tuple[WordChange, ...]:
         """Return every word of the block."""
         pairs = zip(words_of(self.before.data), words_of(self.after.data), strict=True)
