@@ -46,7 +46,7 @@ systemctl daemon-reload
 udevadm control --reload
 status=0
 CI=true PYTHONPATH={tools} {venv}/bin/python -m pytest --timeout=300 -o faulthandler_timeout=400 \
-  --junitxml=/mnt/results/junit.xml {arguments} || status=$?
+  -o testpaths=tests/usb --junitxml=/mnt/results/junit.xml {arguments} || status=$?
 journalctl --output=short-precise >/mnt/results/journal.txt
 exit $status
 """
