@@ -260,6 +260,17 @@ def test_what_the_device_rules_out_stays_refused(run_alone: Run, bus: Bus, tmp_p
     assert runs(device) == "old"
 
 
+def test_inv4_a_part_that_the_device_contradicts_is_refused(run_alone: Run, bus: Bus, new: str) -> None:
+    """Else it would be written in pages and words that are not its own."""
+    device = bus.meter(1)
+    result = run_alone(
+        "update", new, "--usb", "1209:0001", "--address", "0x08000000", "--part", "STM32F207VG"
+    )
+    assert result.exit_code == 1
+    assert "Not updated. The device is no STM32F2" in words(result.stdout)
+    assert sum(device.chip.flash.wear) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "content", "options", "says"),
     [

@@ -249,13 +249,29 @@ async def test_what_the_device_shows_makes_it_wait_and_go_back_where_it_was(foun
         assert at.erases == 0
 
 
-async def test_a_device_that_is_not_of_the_declared_part_waits_for_a_person_to_see_which_it_is() -> None:
+@pytest.mark.parametrize("attended", [False, True])
+async def test_inv4_a_device_that_is_not_of_the_declared_part_is_put_back_whoever_looks_on(
+    *, attended: bool
+) -> None:
+    """Nobody's word changes the size of its pages, or how much of it has to be programmed in one go."""
     part = replace(L476, bank=((4, 4096),))
     old = image("old", part, 6000)
     async with usb_bench(simulated(part, old, NEW, factory={"BFB2": 1, "DUALBANK": 1})) as at:
         with pytest.raises(MustWait, match="the device is no STM32L471") as caught:
-            await at.update()
+            await at.update(attended=attended)
         assert caught.value.kind is WaitKind.IDENTITY
+        await anyio.sleep(2)
+        assert (at.runs, at.erases) == ("old", 0)
+
+
+async def test_inv1_a_part_that_the_device_contradicts_does_not_say_which_bank_ran() -> None:
+    """An STM32F207 has one bank, and this has two: a jump to the first would not start what ran."""
+    async with usb_bench(replace(DEVICE, installed={1: (NEW,), 2: (OLD,)})) as at:
+        assert at.runs == "old"
+        with pytest.raises(MustWait, match="the device is no STM32F2"):
+            await at.update(family=family_of("STM32F207VG"), failsafe=Failsafe.NONE)
+        await anyio.sleep(2)
+        assert (at.runs, at.erases) == ("rom", 0)
 
 
 async def test_somebody_who_is_there_is_warned() -> None:

@@ -341,7 +341,8 @@ class DfuDriver:
             self._wait_or_warn(WaitKind.FAILSAFE, doubt)
 
     def _wait_or_warn(self, kind: WaitKind, reason: str) -> None:
-        if not self._settings.attended:
+        # Who looks on can take a risk, but not make the device another than it shows itself to be.
+        if kind is WaitKind.IDENTITY or not self._settings.attended:
             raise MustWait(kind, reason)
         if reason not in self.warnings:
             self.warnings.append(reason)

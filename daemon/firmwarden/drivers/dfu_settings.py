@@ -73,7 +73,7 @@ class DfuSettings:
     version: VersionSource | None = None
     """None: that it is back as its application is all that can be known."""
     attended: bool = False
-    """A person is there: what else makes an update wait is only noted, in ``DfuDriver.warnings``."""
+    """A person is there: that nothing may protect the update is only noted, in ``DfuDriver.warnings``."""
 
 
 def revision_text(revision: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from firmwarden.drivers.boot import recovery
 from firmwarden.drivers.boot.contents import Contents
 from firmwarden.drivers.boot.facts import WORD
-from firmwarden.drivers.boot.lookup import second_bank
+from firmwarden.drivers.boot.lookup import contradiction, second_bank
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.drivers.boot.preflight import Check, Grade, preflight, verdict
 from firmwarden.drivers.boot.procedures import procedure
@@ -267,7 +267,12 @@ def put_back(visit: Visit) -> Conversation[bool]:
 def _starts_base(host: DfuseHost, target: Target) -> Conversation[bool]:
     """Find out whether what ran is what begins where the memory does."""
     family = target.family
-    two_banks = family is None or family.bank_check is not None
+    two_banks = (
+        family is None
+        or family.bank_check is not None
+        # What is declared is not what this is.
+        or contradiction(family, target.memory, partly=True) is not None
+    )
     try:
         if not _could_run(target, (yield from host.read(target.base, VECTORS_SIZE))):
             return False
