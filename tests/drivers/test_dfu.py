@@ -378,7 +378,10 @@ async def test_inv3_a_page_that_is_write_protected_is_told_as_such(page: int) ->
     async with usb_bench(replace(DEVICE, factory=factory)) as at:
         cause = await refused(at)
         assert cause.code is CauseCode.READ_BACK_DIFFERS
-        assert cause.detail.endswith("did not change when it was erased: is it write-protected?")
+        assert cause.detail == (
+            f"the page at 0x{FLASH_BASE + page * at.device.settings.part.bank[0][1]:08x} did not change when it was "
+            "erased; it may be write-protected"
+        )
         assert at.device.transfers[Request.DNLOAD] > 0
         await at.cycle()
         assert at.runs == ("old" if page == 0 else "rom")

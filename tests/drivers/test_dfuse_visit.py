@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from firmwarden.drivers.dfuse_visit import Memory, choose, read_memories
+from firmwarden.drivers.boot.contents import Contents
+from firmwarden.drivers.boot.target import Target
+from firmwarden.drivers.dfuse_visit import Memory, choose, read_memories, told_apart
 from firmwarden.errors import AttemptFailed
 from firmwarden.model import CauseCode
 from firmwarden.protocol.dfu.descriptors import Alternate, DfuInterface
+from firmwarden.protocol.dfu.dfuse_host import ReadsBackWrong
 from firmwarden.protocol.dfu.memory_map import MemoryMap
 from firmwarden.protocol.dfu.quirks import STANDARD, quirks_of
 from firmwarden.protocol.dfu.segments import Segment
@@ -86,3 +89,26 @@ def test_the_memory_is_that_in_which_the_image_begins_or_the_one_that_was_named(
         with pytest.raises(AttemptFailed, match=words) as raised:
             choose(memories, image, setting)
         assert raised.value.cause.code is CauseCode.IMAGE_UNFIT
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "told"),
+    [
+        (
+            b"old!",
+            b"old!",
+            "the page at 0x08000800 did not change when it was erased; it may be write-protected",
+        ),
+        (b"old!", b"\xff\xff\xff\xff", "0x08000ff0 should hold 6e657721 and holds ffffffff"),
+        # Blank before and after: the erase may well have worked, and the write did not.
+        (b"\xff\xff\xff\xff", b"\xff\xff\xff\xff", "0x08000ff0 should hold 6e657721 and holds ffffffff"),
+    ],
+)
+def test_inv3_a_page_that_reads_as_before_its_erase_may_be_write_protected_unless_it_is_blank(
+    before: bytes, found: bytes, told: str
+) -> None:
+    address = 0x0800_0FF0
+    wrong = ReadsBackWrong(Segment(address, b"new!"), 0, found)
+    target = Target(memory=MemoryMap.parse(FLASH))
+    failed = told_apart(wrong, Contents((Segment(address, before),)), target)
+    assert (failed.cause.code, failed.cause.detail) == (CauseCode.READ_BACK_DIFFERS, told)

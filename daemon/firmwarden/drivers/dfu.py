@@ -157,7 +157,7 @@ class DfuDriver:
             self._planned = planned
             heard = await loader.run(carry_out(visit.host, planned.plan))
         except ReadsBackWrong as wrong:
-            raise told_apart(wrong, contents) from wrong
+            raise told_apart(wrong, contents, visit.target) from wrong
         except Exception as exc:
             if not visit.host.touched:
                 await self._return(loader, put_back(visit), exc)

@@ -296,11 +296,14 @@ def _could_run(target: Target, raw: bytes) -> bool:
     )
 
 
-def told_apart(wrong: ReadsBackWrong, contents: Contents) -> AttemptFailed:
+def told_apart(wrong: ReadsBackWrong, contents: Contents, target: Target) -> AttemptFailed:
     """Say of a page that reads as it did before its erase what that may mean: loaders are silent about protection."""
-    if contents.read(wrong.address, wrong.address + len(wrong.found)) != wrong.found:
+    before = contents.read(wrong.address, wrong.address + len(wrong.found))
+    blank = not wrong.found.strip(bytes((target.erased,)))
+    if blank or before != wrong.found:
         return wrong
-    detail = f"the page at 0x{wrong.address:08x} did not change when it was erased: is it write-protected?"
+    (page,) = target.memory.sectors(wrong.address, wrong.address + 1)
+    detail = f"the page at 0x{page.address:08x} did not change when it was erased; it may be write-protected"
     return AttemptFailed(replace(wrong.cause, detail=detail))
 
 
