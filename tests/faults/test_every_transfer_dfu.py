@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from firmwarden.simulate.dfu.work import Moment
     from support.dfu_bench import UsbBench
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 # --- what is updated -------------------------------------------------------------------------------------
 

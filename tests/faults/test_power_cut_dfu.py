@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from firmwarden.simulate.dfu.work import Moment
     from support.power_cuts import Stand
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 FULL_SIZE = (
     Case("stm32l476", Failsafe.BFB2),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from firmwarden.simulate.dfu.work import Moment
     from support.virtual_service import End
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 def story(*faults: Fault, self_powered: bool = False, database: Path | None = None) -> DfuStory:
