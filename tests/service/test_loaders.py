@@ -313,6 +313,17 @@ def test_inv4_whose_loader_it_is(case: Case) -> None:
     assert case.says in " ".join(conflict.detail for conflict in found.conflicts)
 
 
+def test_inv4_a_loader_that_is_known_to_be_another_is_still_nobodys() -> None:
+    """Nor does it take a rival from a unit: only who is named changes."""
+    lost, ran = known("p1", 1, serial="A", half_done=True), known("p3", 3, serial="B")
+    (riddle,) = roll([BY_SERIAL], [rom(2)], [lost, ran], others={rom(2): {lost.id}}).conflicts
+    assert (riddle.devices, riddle.place) == ((), place(2))
+    (riddle,) = roll([BY_SERIAL], [rom(2)], [lost, ran], others={rom(3): {lost.id}}).conflicts
+    assert riddle.devices == (lost.id,)
+    (riddle,) = roll([BY_SERIAL], [rom(3)], [lost, ran], others={rom(3): {lost.id}}).conflicts
+    assert riddle.devices == (lost.id, ran.id)
+
+
 def test_inv4_a_unit_in_its_rom_keeps_the_serial_number_of_its_application() -> None:
     (unit,) = roll([BY_SERIAL], [rom(1, "another")], [known("p1", 1, serial="A")]).present
     assert (unit.serial, unit.moved_from) == ("A", None)

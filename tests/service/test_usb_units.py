@@ -233,6 +233,49 @@ async def test_inv4_a_unit_that_was_left_half_done_is_not_forgotten_for_the_next
         assert units["panel-1"].runs == content("2.0.0")
 
 
+async def test_inv4_a_loader_that_was_there_while_a_unit_ran_is_not_that_unit(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    """Nobody says it is, and once it was away for a moment somebody may again."""
+    stranger = Unit()
+    stranger.enter()
+    units = {"panel-1": Unit(script=[fails(CauseCode.LINK_LOST)]), "panel-5": stranger}
+    async with plugged(units, "2.0.0") as house:
+        await house.until(
+            lambda ledger: any(one.outcome is Outcome.FAILED for one in ledger.attempts(None, 9))
+        )
+        await house.unplug("panel-1")
+        await house.quiet_but_absent()
+        await anyio.sleep(10.0)
+        (riddle,) = house.registry.conflicts
+        assert (riddle.place, riddle.devices) == (place_of(5), ())
+        assert [entry["event"] for entry in logs].count("device-conflict") == 1
+        await house.unplug("panel-5")
+        await house.plug("panel-5")
+        (riddle,) = house.registry.conflicts
+        assert riddle.devices == ((await house.device("panel-1")).id,)
+
+
+async def test_inv4_a_unit_that_is_being_updated_is_looked_for_elsewhere_only_when_that_is_over() -> None:
+    stranger = Unit()
+    stranger.enter()
+    units = {"panel-1": Unit(script=[replace(fails(CauseCode.LINK_LOST), seconds=30.0)]), "panel-5": stranger}
+    async with plugged(units) as house:
+        await house.unplug("panel-5")
+        house.drop("2.0.0")
+        await house.until(lambda ledger: any(one.phase is Phase.WRITING for one in ledger.running_attempts()))
+        await house.unplug("panel-1")
+        await house.plug("panel-5")
+        (riddle,) = house.registry.conflicts
+        assert riddle.devices == ()
+        await house.until(
+            lambda ledger: any(one.outcome is Outcome.FAILED for one in ledger.attempts(None, 9)), 600.0
+        )
+        await anyio.sleep(10.0)
+        (riddle,) = house.registry.conflicts
+        assert riddle.devices == ((await house.device("panel-1")).id,), "and nothing else has changed"
+
+
 async def test_inv4_a_loader_is_not_that_of_a_unit_of_a_class_that_has_another() -> None:
     units = {"panel-1": Unit(), "stranger-2": Unit()}
     stranger = ClassName("stranger")

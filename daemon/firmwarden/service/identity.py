@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import SerialAddress, TcpAddress, UsbAddress
@@ -21,6 +22,7 @@ from firmwarden.service.running import own_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from firmwarden.drivers.dfu_settings import VersionSource
     from firmwarden.model import ClassName, Device, DeviceId, Sighting
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _Identity = tuple["ClassName", str]
 """Class and key."""
 _RELOAD: Final = "then `systemctl reload firmwarden`"
+_NOBODY: Final[Mapping[Sighting, AbstractSet[DeviceId]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +190,13 @@ class _Candidate:
     """Where the unit shows itself in it."""
 
 
-def roll(rules: Sequence[ClassRule], sightings: Iterable[Sighting], known: Iterable[Device]) -> Roll:
+def roll(
+    rules: Sequence[ClassRule],
+    sightings: Iterable[Sighting],
+    known: Iterable[Device],
+    *,
+    others: Mapping[Sighting, AbstractSet[DeviceId]] = _NOBODY,
+) -> Roll:
     """Say which units are here.
 
     Neither the order of the sightings nor that of the known devices matters.
@@ -196,8 +205,10 @@ def roll(rules: Sequence[ClassRule], sightings: Iterable[Sighting], known: Itera
         rules: of every class.
         sightings: all that one scan found.
         known: every device of the store; ``port`` is where it was last present, as ``Presence.port`` named it.
+        others: known devices that a loader of nobody's is not, so that none of them is looked for there.  Who is
+            present does not depend on it.
     """
-    scan = _Scan(rules, {(device.device_class, device.key): device for device in known})
+    scan = _Scan(rules, {(device.device_class, device.key): device for device in known}, others)
     for sighting in sightings:
         scan.sort(sighting)
     scan.sort_loaders()
@@ -214,6 +225,7 @@ class _Scan:
 
     rules: Sequence[ClassRule]
     devices: Mapping[_Identity, Device]
+    others: Mapping[Sighting, AbstractSet[DeviceId]]
     occupied: defaultdict[str, list[Sighting]] = field(default_factory=lambda: defaultdict(list))
     running: set[_Identity] = field(default_factory=set)
     """Units whose application was seen."""
@@ -259,7 +271,8 @@ class _Scan:
                 candidate = _Candidate(owner.rule, loader.sighting, owner.key, loader)
                 self.alike[owner.rule.name, owner.key].append(candidate)
                 continue
-            lost = [] if owners else loader.lost(devices, here)
+            others = self.others.get(loader.sighting, frozenset())
+            lost = [unit for unit in loader.lost(devices, here) if not owners and unit.id not in others]
             concerned = {owner.device.id for owner in owners if owner.device} | {unit.id for unit in lost}
             detail = loader.riddle(owners, lost)
             said = _conflict([loader.sighting], loader.rules, concerned, detail)

@@ -65,6 +65,9 @@ class Registry:
         self._here: dict[DeviceId, Presence] = {}
         self._told: dict[DeviceId, Presence] = {}
         """Who was told to be here."""
+        self._beside: dict[Sighting, frozenset[DeviceId]] = {}
+        """What every scan has found for some time, each with the devices whose application ran elsewhere meanwhile."""
+        self._under_way: AbstractSet[DeviceId] = frozenset()
         self._sightings: tuple[Sighting, ...] | None = None
         self._wanted = anyio.Event()
 
@@ -129,13 +132,18 @@ class Registry:
             StoreError: it could not be recorded; nothing changed.
         """
         began = self._clock.boot() if began is None else began
-        if sightings == self._sightings:
+        # A device that stays away after its attempt may be behind a loader that is there unchanged.
+        riddles = any(conflict.place for conflict in self.conflicts)
+        if sightings == self._sightings and not (riddles and under_way != self._under_way):
             self.as_of = began
             self._tell_who_is_here(self._here, under_way)
             return None
         now = self._clock.wall()
-        taken, here = await self._store.run(lambda ledger: self._record(ledger, sightings, now))
+        taken, here = await self._store.run(lambda ledger: self._record(ledger, sightings, under_way, now))
         self._sightings = sightings
+        self._under_way = frozenset(under_way)
+        running = frozenset(device for device, presence in here.items() if presence.running)
+        self._beside = {sighting: self._beside.get(sighting, frozenset()) | running for sighting in sightings}
         came = [device for device in here if device not in self._here]
         self._tell_who_is_here(here, under_way)
         self._tell_conflicts(taken.conflicts)
@@ -148,10 +156,16 @@ class Registry:
         return came
 
     def _record(
-        self, ledger: Ledger, sightings: tuple[Sighting, ...], now: float
+        self,
+        ledger: Ledger,
+        sightings: tuple[Sighting, ...],
+        under_way: AbstractSet[DeviceId],
+        now: float,
     ) -> tuple[Roll, dict[DeviceId, Presence]]:
         known = {device.id: device for device in ledger.devices()}
-        taken = roll(self._rules, sightings, known.values())
+        # Where a driver has a device it is not lost, and what was there while it ran is another.
+        others = {sighting: self._beside.get(sighting, frozenset()) | under_way for sighting in sightings}
+        taken = roll(self._rules, sightings, known.values(), others=others)
         still_here = {presence.known for presence in taken.present}
         for device_id in self._here.keys() - still_here:
             if device_id in known:
