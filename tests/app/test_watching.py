@@ -40,6 +40,7 @@ METERS = """
 name = "meter"
 driver = "dfu"
 match = { usb = "1209:0001" }
+image_address = 0x08000000
 """
 
 

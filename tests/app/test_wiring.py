@@ -31,6 +31,7 @@ def meter(tmp_path: Path, lines: str = "") -> cfg.Config:
 name = "meter"
 driver = "dfu"
 match = {{ usb = "1209:0001", port = "usb-*-1.4" }}
+image_address = 0x08000000
 {lines}
 
 [[device]]
@@ -49,8 +50,11 @@ dfu = { version = { from = "product", expect = '(.+)' } }"""
 @pytest.mark.parametrize(
     ("lines", "doubt"),
     [
-        ("", "its class does not say what it relies on; and declares no part"),
-        ('part = "STM32F072RB"', "its class does not say what it relies on; STM32F072/078, F070xB can have"),
+        ("", "nobody said which part it is, and what protects it when the power fails"),
+        (
+            'part = "STM32F072RB"',
+            "nobody said what protects it when the power fails; STM32F072/078, F070xB can have",
+        ),
         ('part = "STM32L496RG"\nfailsafe = "bfb2"', "is not proven on STM32L496/4A6"),
         ('part = "STM32L476RG"\nfailsafe = "bfb2"', ""),
         ('failsafe = "none"', ""),
@@ -84,7 +88,7 @@ def test_inv4_only_devices_of_a_class_are_looked_at(tmp_path: Path) -> None:
 
 
 def test_what_an_image_must_be(tmp_path: Path) -> None:
-    lines = "image_address = 0x08000000\nimage_fill = 0\ndfu = { alternate = 1 }"
+    lines = "image_fill = 0\ndfu = { alternate = 1 }"
     assert wiring.image_rules(meter(tmp_path, lines)) == {
         "meter": ImageRules(
             format=ImageFormat.RAW,
@@ -112,7 +116,6 @@ def test_what_the_driver_gets(tmp_path: Path) -> None:
         """
 part = "STM32F072RB"
 failsafe = "resident-loader"
-image_address = 0x08004000
 [device.dfu]
 loader = "1209:0002"
 alternate = 1

@@ -139,17 +139,19 @@ driver = "dfu"
 match = { usb = "1209:0001", port = "usb-*-1.4" }
 part = "STM32L476RG"
 failsafe = "bfb2"
+image_address = 0x08000000
 
 [[device]]
 name = "lamp"
 driver = "dfu"
 match = { usb = "1209:0002" }
 part = "STM32F072RB"
+image_format = "dfuse"
 """)
     told = " ".join(run_alone("check", "--config", str(config)).stdout.split())
     assert "meter dfu port usb 1209:0001, port usb-*-1.4" in told
     assert "- meter: without an image the device comes up in its ROM's loader." in told
-    assert "- lamp: its updates wait, because its class does not say what it relies on" in told
+    assert "- lamp: its updates wait, because nobody said what protects it when the power fails" in told
 
 
 def test_inv8_check_prints_every_problem(run_alone: Run, tmp_path: Path) -> None:

@@ -23,12 +23,13 @@ from firmwarden.errors import BadConfig
 from firmwarden.images.formats import ImageFormat
 from firmwarden.model import ClassName
 
-METER = """
-[[device]]
+METER = """[[device]]
 name = "meter"
 driver = "dfu"
+image_address = 0x08000000
 match = { usb = "1209:0001" }
 """
+NO_ADDRESS = METER.replace("image_address = 0x08000000", "")
 PANEL = """
 [[device]]
 name = "panel"
@@ -59,6 +60,7 @@ def test_the_least_that_a_class_says(file: Path) -> None:
     assert device(file) == DeviceClass(
         name=ClassName("meter"),
         driver=DriverName.DFU,
+        image_address=0x0800_0000,
         match=Match(usb=UsbId(vendor_id=0x1209, product_id=1)),
         enter=EnterDetach(),
     )
@@ -81,7 +83,7 @@ enter_within = "3s"
 return_within = 20
 version = { from = "product", expect = 'Meter (\\d+)' }
 """,
-        start=METER.replace("}", ', serial = "M*", port = "usb-*-1.[0-9]" }'),
+        start=NO_ADDRESS.replace("}", ', serial = "M*", port = "usb-*-1.[0-9]" }'),
     )
     assert said.match == Match(usb=UsbId(vendor_id=0x1209, product_id=1), serial="M*", port="usb-*-1.[0-9]")
     assert (said.part, said.failsafe) == ("stm32l476rg", Failsafe.RESIDENT_LOADER)
@@ -103,7 +105,10 @@ def test_it_may_come_up_in_its_loader_by_itself(file: Path) -> None:
 
 @pytest.mark.parametrize("image_format", ["raw", "intel-hex", "dfu", "dfuse"])
 def test_what_its_images_may_be(file: Path, image_format: str) -> None:
-    assert device(file, f'image_format = "{image_format}"').image_format == ImageFormat(image_format)
+    start = METER if image_format == "raw" else NO_ADDRESS
+    assert device(file, f'image_format = "{image_format}"', start=start).image_format == ImageFormat(
+        image_format
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,7 +174,7 @@ def test_inv4_a_class_without_ids_is_refused(file: Path) -> None:
     ("start", "line", "said"),
     [
         (
-            METER,
+            NO_ADDRESS,
             'image_format = "mdfu-8bit"',
             'image_format: expected "raw", "intel-hex", "dfu" or "dfuse" with driver = "dfu", got "mdfu-8bit"',
         ),
@@ -216,7 +221,11 @@ def test_inv4_a_class_without_ids_is_refused(file: Path) -> None:
         ),
         (METER, "dfu = { alternate = 256 }", "dfu.alternate: expected a whole number from 0 to 255, got 256"),
         (METER, 'dfu = { loader = "df11" }', "dfu.loader: expected vendor and product in hexadecimal"),
-        (METER, "image_address = 0x100000000", "image_address: expected a whole number from 0 to 4294967295"),
+        (
+            NO_ADDRESS,
+            "image_address = 0x100000000",
+            "image_address: expected a whole number from 0 to 4294967295",
+        ),
         (METER, 'failsafe = "bfb3"', 'failsafe: expected "bfb2", "empty-check", "resident-loader"'),
     ],
 )
@@ -228,8 +237,37 @@ def test_inv8_what_a_class_may_not_say(file: Path, start: str, line: str, said: 
 
 @pytest.mark.parametrize("image_format", ["intel-hex", "dfu", "dfuse"])
 def test_inv8_only_a_raw_image_is_given_an_address(file: Path, image_format: str) -> None:
-    [problem] = refusals(file, f'image_format = "{image_format}"\nimage_address = 0x08000000')
-    assert problem.startswith('7: device[0].image_address: expected only with image_format = "raw"')
+    [problem] = refusals(file, f'image_format = "{image_format}"')
+    assert problem.startswith('4: device[0].image_address: expected only with image_format = "raw"')
+
+
+@pytest.mark.parametrize("line", ["", 'image_format = "raw"', 'dfu = { loader = "0483:DF11" }'])
+def test_inv8_the_rom_of_an_stm32_has_to_be_told_where_a_raw_image_goes(file: Path, line: str) -> None:
+    """Found out only by the device, it would be found out by one unit after the other."""
+    [problem] = refusals(file, line, start=NO_ADDRESS)
+    assert problem == (
+        "1: device[0].image_address: is missing; the loader 0483:df11 has to be told where a raw image goes, "
+        "such as 0x08000000"
+    )
+
+
+def test_another_loader_may_take_no_addresses(file: Path) -> None:
+    assert device(file, 'dfu = { loader = "1209:df02" }', start=NO_ADDRESS).image_address is None
+
+
+@pytest.mark.parametrize("method", ["none", "command", "detach"])
+def test_inv4_a_loader_of_many_products_is_no_application_that_detaches(file: Path, method: str) -> None:
+    start = METER.replace("1209:0001", "0483:df11")
+    more = ', argv = ["boot"]' if method == "command" else ""
+    line = f'enter = {{ method = "{method}"{more} }}'
+    if method != "detach":
+        assert device(file, line, start=start).enter.method == method
+        return
+    for way in (line, ""):
+        [problem] = refusals(file, way, start=start)
+        assert problem.startswith(
+            "5: device[0].match.usb: expected the ids that the application shows: 0483:df11 is a loader"
+        )
 
 
 # --- the silicon -----------------------------------------------------------------------------------------
@@ -238,7 +276,7 @@ def test_inv8_only_a_raw_image_is_given_an_address(file: Path, image_format: str
 @pytest.mark.parametrize("failsafe", ["bfb2", "empty-check", "golden-bank"])
 def test_inv8_what_the_silicon_does_needs_a_part(file: Path, failsafe: str) -> None:
     assert refusals(file, f'failsafe = "{failsafe}"') == [
-        f'2: device[0].part: is missing; failsafe = "{failsafe}" needs to know the silicon'
+        f'1: device[0].part: is missing; failsafe = "{failsafe}" needs to know the silicon'
     ]
 
 
@@ -307,3 +345,19 @@ def test_inv2_beside_a_golden_image_only_a_version_tells_which_one_runs(file: Pa
     assert 'device[0].dfu.version: is missing; with failsafe = "golden-bank" only a version tells' in problem
     told = "dfu = { version = { from = \"product\", expect = 'v(.+)' } }"
     assert device(file, f"{golden}\n{told}").failsafe is Failsafe.GOLDEN_BANK
+
+
+@pytest.mark.parametrize("address", [0, 0x07FF_FFFF, 0x0810_0000, 0x8000_0000])
+def test_inv8_a_raw_image_goes_into_the_flash_of_the_part(file: Path, address: int) -> None:
+    [problem] = refusals(file, f'part = "STM32L476RG"\nimage_address = {address}', start=NO_ADDRESS)
+    assert problem == (
+        "7: device[0].image_address: expected an address in the flash of STM32L471/475/476/485/486, "
+        f"0x08000000 to 0x080fffff, got 0x{address:08x}"
+    )
+    # Where nobody said which part it is, any may be right.
+    assert device(file, f"image_address = {address}", start=NO_ADDRESS).image_address == address
+
+
+def test_a_raw_image_may_go_to_the_last_byte_of_the_flash(file: Path) -> None:
+    said = device(file, 'part = "STM32L476RG"\nimage_address = 0x080fffff', start=NO_ADDRESS)
+    assert said.image_address == 0x080F_FFFF

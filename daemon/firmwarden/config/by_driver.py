@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.config.tree import DriverName
+from firmwarden.config.tree import ST_ROM, DriverName, EnterDetach
+from firmwarden.drivers.boot.facts import FLASH_BASE
+from firmwarden.drivers.boot.lookup import family_of
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.images.formats import ImageFormat
+from firmwarden.protocol.dfu.quirks import is_shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,15 +83,54 @@ def faults_of_driver(device: DeviceClass, given: Mapping[str, object]) -> Iterat
 
 
 def _faults_of_dfu(device: DeviceClass) -> Iterator[Fault]:
-    if device.match.usb is None:
+    shown = device.match.usb
+    if shown is None:
         yield ("match", "usb"), 'is missing; driver = "dfu" needs the ids that the application shows'
-    if device.image_address is not None and device.image_format is not ImageFormat.RAW:
+    elif is_shared(shown.vendor_id, shown.product_id) and isinstance(device.enter, EnterDetach):
         yield (
-            ("image_address",),
-            f'expected only with image_format = "raw": a file in "{device.image_format}" has its addresses, or none',
+            ("match", "usb"),
+            (
+                f"expected the ids that the application shows: {shown} is a loader that many products have, and no "
+                'loader is asked to detach; enter = { method = "none" } is for units that are always in it'
+            ),
         )
+    yield from _faults_of_address(device)
     if device.dfu.application is not None and device.failsafe is not Failsafe.RESIDENT_LOADER:
         yield ("dfu", "application"), f'expected only with failsafe = "{Failsafe.RESIDENT_LOADER}"'
+
+
+def _faults_of_address(device: DeviceClass) -> Iterator[Fault]:
+    address = device.image_address
+    if device.image_format is not ImageFormat.RAW:
+        if address is not None:
+            yield (
+                ("image_address",),
+                (
+                    'expected only with image_format = "raw": '
+                    f'a file in "{device.image_format}" has its addresses, or none'
+                ),
+            )
+        return
+    if address is None:
+        # Only of ST's ROM is it certain that it has addresses; it would refuse the image of one unit after the other.
+        if device.dfu.loader == ST_ROM:
+            yield (
+                ("image_address",),
+                f"is missing; the loader {ST_ROM} has to be told where a raw image goes, such as 0x{FLASH_BASE:08x}",
+            )
+        return
+    family = None if device.part is None else family_of(device.part)
+    if family is None:
+        return
+    flash = range(FLASH_BASE, FLASH_BASE + (max(family.flash.kilobytes) << 10))
+    if address not in flash:
+        yield (
+            ("image_address",),
+            (
+                f"expected an address in the flash of {family.title}, 0x{flash.start:08x} to 0x{flash.stop - 1:08x}, "
+                f"got 0x{address:08x}"
+            ),
+        )
 
 
 def _stands(given: Mapping[str, object], place: tuple[str, ...]) -> bool:

@@ -219,14 +219,15 @@ class DfuVersion(Table):
     expect: CapturingTextPattern
 
 
-_ST_ROM: Final = UsbId(vendor_id=0x0483, product_id=0xDF11)
+ST_ROM: Final = UsbId(vendor_id=0x0483, product_id=0xDF11)
+"""By which the ROM of every STM32 goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DfuTuning(Table):
     """What DFU leaves to the host, and what a loader does not tell."""
 
-    loader: UsbIdText = _ST_ROM
+    loader: UsbIdText = ST_ROM
     """How a unit shows itself in its loader."""
     alternate: Annotated[int, whole(0, 255)] | None = None
     """The memory that is written; None is the one in which the image lies."""
