@@ -177,6 +177,7 @@ def test_a_running_unit_is_updated(run_alone: Run, bus: Bus, new: str) -> None:
         result.stdout
     )
     assert "Warning" not in result.stdout
+    assert "--failsafe" not in result.stdout
     assert runs(device) == "new"
 
 
@@ -212,8 +213,9 @@ def test_what_the_daemon_would_wait_for_is_a_warning_before_the_erase(bus: Bus, 
     assert update_once(order, told.append) is ExitStatus.SUCCEEDED
     [warning] = [each["detail"] for each in told_before if each["event"] == "warning"]
     assert isinstance(warning, str)
-    assert warning.startswith("its class does not say what it relies on")
-    assert "an interruption may brick the device" in warning
+    assert warning == (
+        "nobody said which part it is, and what protects it when the power fails; an interruption may brick the device"
+    )
     assert runs(device) == "new"
 
 
@@ -221,7 +223,10 @@ def test_a_warning_is_told_in_words(run_alone: Run, bus: Bus, new: str) -> None:
     bus.meter(1)
     result = run_alone("update", new, "--usb", "1209:0001", "--address", "0x08000000")
     assert result.exit_code == 0
-    assert words(result.stdout).count("Warning: its class does not say what it relies on") == 1
+    told = words(result.stdout)
+    assert "What protects the device when the power fails is told by --part and --failsafe." in told
+    assert told.count("Warning: nobody said which part it is") == 1
+    assert "class" not in told
 
 
 def test_inv4_another_unit_at_the_place_of_one_that_was_cut_is_left_alone(bus: Bus, new: str) -> None:

@@ -221,9 +221,9 @@ async def test_a_loader_that_does_not_come() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"declared": False}, "does not say what it relies on"),
+        ({"declared": False}, "nobody said what protects it"),
         ({"failsafe": Failsafe.EMPTY_CHECK}, "has no empty check"),
-        ({"family": None}, "declares no part"),
+        ({"family": None}, "without a part"),
     ],
 )
 async def test_what_the_configuration_tells_is_found_before_the_device_is_disturbed(
@@ -283,7 +283,7 @@ async def test_somebody_who_is_there_is_warned() -> None:
         driver = at.driver(NEXT, attended=True, declared=False)
         assert (await driver.update(content(NEXT))).confirmed
         (warning,) = driver.warnings
-        assert "does not say" in warning
+        assert "nobody said" in warning
 
 
 async def test_inv1_an_image_in_bank_2_is_not_left_by_a_jump_to_bank_1() -> None:
@@ -828,7 +828,7 @@ async def test_a_plan_does_not_disturb_an_application() -> None:
         assert [step.step for step in steps[:2]] == [Step.ENTER, Step.PROBE]
         assert steps[-1].step is Step.CONFIRM
         (waits, *_) = await at.driver(declared=False).plan(content(NEW))
-        assert waits.does.startswith("wait for a person: its class does not say")
+        assert waits.does.startswith("wait for a person: nobody said what protects it")
 
 
 async def test_a_plan_of_a_device_in_its_loader_says_what_was_found() -> None:

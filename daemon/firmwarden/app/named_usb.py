@@ -137,8 +137,11 @@ class UsbWay:
 
     @property
     def remark(self) -> str:
-        """Say what the image was taken for."""
-        return f"The image is taken for {_FORMATS[self.image.format]}."
+        """Say what the image was taken for, and how to tell what else matters."""
+        taken = f"The image is taken for {_FORMATS[self.image.format]}."
+        if self.target.failsafe is not None:
+            return taken
+        return f"{taken} What protects the device when the power fails is told by --part and --failsafe."
 
     def carrying(self, name: str, content: bytes) -> UsbWay:
         """See by its name and content what the image is, and check it."""

@@ -356,10 +356,8 @@ class DfuDriver:
     def _doubt_of_stream(self) -> str | None:
         if self._settings.failsafe in {Failsafe.RESIDENT_LOADER, Failsafe.NONE}:
             return None
-        said = self._settings.failsafe.value
-        return at_risk(
-            f'its class says failsafe = "{said}", and what starts the device is a loader of its own'
-        )
+        declared = self._settings.failsafe.value
+        return at_risk(f"{declared} is declared, and what starts the device is a loader of its own")
 
     @property
     def _ended(self) -> bool:

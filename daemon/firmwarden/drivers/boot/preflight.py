@@ -193,5 +193,5 @@ def _failsafe(target: Target, contents: Contents) -> Finding:
 
 
 def at_risk(doubt: str) -> str:
-    """Say what a doubt means for the update, and who decides."""
-    return f'{doubt}; an interruption may brick the device, unless its class says failsafe = "none"'
+    """Say what a doubt means for the update."""
+    return f"{doubt}; an interruption may brick the device"

@@ -25,7 +25,7 @@ RELIED_ON: Final[Mapping[Failsafe, str]] = MappingProxyType(
         Failsafe.EMPTY_CHECK: "while its first word is erased the device comes up in its ROM's loader",
         Failsafe.RESIDENT_LOADER: "a loader is there, and the update does not touch it",
         Failsafe.GOLDEN_BANK: "without an image in bank 2 the device starts the one in bank 1",
-        Failsafe.NONE: "nothing protects it, and its class says so: an interruption bricks the device",
+        Failsafe.NONE: "nothing protects it, as is declared: an interruption bricks the device",
     }
 )
 """What to tell when there is no doubt."""
@@ -63,12 +63,12 @@ def standing_doubt(
         by_software: the application brings the unit into its ROM, which then finds the chip as that left it.
     """
     if not declared:
-        return f"its class does not say what it relies on; {_offers(family)}"
+        return _undeclared(family)
     match failsafe:
         case Failsafe.NONE | Failsafe.RESIDENT_LOADER:
             return None
         case _ if family is None:
-            return f'its class says failsafe = "{failsafe.value}", and declares no part that anything is known of'
+            return f"{failsafe.value} is declared without a part of which anything is known"
         case Failsafe.EMPTY_CHECK:
             return None if family.empty_check is not None else f"{family.title} has no empty check"
         case Failsafe.BFB2 | Failsafe.GOLDEN_BANK:
@@ -88,16 +88,17 @@ def standing_doubt(
             return None
 
 
-def _offers(family: Family | None) -> str:
+def _undeclared(family: Family | None) -> str:
     """Say what could be relied on, for a person who has to choose."""
     if family is None:
-        return "and declares no part that anything is known of"
+        return "nobody said which part it is, and what protects it when the power fails"
     offers = [f"{Failsafe.RESIDENT_LOADER.value}, with a loader of your own"]
     if family.empty_check is not None:
         offers.insert(0, Failsafe.EMPTY_CHECK.value)
     if family.bank_check is not None and family.bank_check.proven:
         offers.insert(0, f"{Failsafe.BFB2.value}, with {family.bank_check.setting}")
-    return f"{family.title} can have: {'; '.join(offers)}"
+    can_have = "; ".join(offers)
+    return f"nobody said what protects it when the power fails; {family.title} can have: {can_have}"
 
 
 def _loader_doubts(target: Target, contents: Contents) -> Iterator[str]:
