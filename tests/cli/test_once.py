@@ -111,6 +111,8 @@ def test_the_device_is_named_by_port_or_ids(
         ("--serial a --address 0x8000", "--address belongs to --usb"),
         ("--tcp b:1 --failsafe none", "--failsafe belongs to --usb"),
         ("--usb 0483:df11 --address 8g", "expected an address, such as 0x08000000"),
+        ("--usb 0483:df11 --address 08000000", "'08000000': hexadecimal begins with 0x: 0x08000000."),
+        ("--usb 0483:df11 --address 00", "hexadecimal begins with 0x: 0x00."),
         ("--usb 0483:df11 --address 0x100000000", "an address has 32 bits"),
         ("--usb 0483:df11 --address -1", "expected an address"),
         ("--usb 0483:df11 --loader df11", "expected vendor and product in hexadecimal"),

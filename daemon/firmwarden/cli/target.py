@@ -74,6 +74,8 @@ def parse_address(text: str) -> int:
     """
     if not re.fullmatch(r"0[xX][0-9A-Fa-f]{1,16}|[0-9]{1,16}", text, re.ASCII):
         raise ValueError("expected an address, such as 0x08000000")
+    if re.match("0[0-9]", text):
+        raise ValueError(f"hexadecimal begins with 0x: 0x{text}")
     address = int(text, 16 if text[:2].lower() == "0x" else 10)
     if address > _LARGEST_ADDRESS:
         raise ValueError("an address has 32 bits")
