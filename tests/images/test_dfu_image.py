@@ -153,6 +153,12 @@ def test_what_is_written_into_a_device_with_addresses(
     ("rules", "file", "problem"),
     [
         (RAW, b"image", "nobody said where a raw image goes"),
+        (
+            RAW,
+            dfuse((0, BASE))[:-1],
+            "offset 312: cut short: it begins as a DfuSe file, and has no DFU suffix",
+        ),
+        (AT_BASE, dfuse((0, BASE))[:-1], "cut short"),
         (AT_BASE, b"", "the image is empty"),
         (ImageRules(address=0xFFFF_FFFE, device=True), b"image", "do not fit 32 bits"),
         (SUFFIXED, append(b"image", DfuSuffix()), "does not say where it goes"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from firmwarden.errors import BadImage
 from firmwarden.images import intel_hex
 from firmwarden.images.dfu_suffix import has_suffix, split
-from firmwarden.images.dfuse_file import DfuseFile
+from firmwarden.images.dfuse_file import PREFIX_SIGNATURE, DfuseFile
 from firmwarden.images.formats import ImageFormat
 from firmwarden.protocol.dfu.descriptors import DFUSE
 from firmwarden.protocol.dfu.memory_map import Access, MemoryMap
@@ -83,6 +83,7 @@ def addressed(content: bytes, rules: ImageRules) -> tuple[Segment, ...]:
     match rules.format:
         case ImageFormat.RAW:
             if rules.address is None:
+                _whole_raw(content)  # what is no raw image needs no address either
                 raise BadImage(
                     "the device has addresses, and nobody said where a raw image goes (`image_address` of its class, "
                     "or --address)"
@@ -155,6 +156,8 @@ def _whole_raw(content: bytes) -> bytes:
         raise BadImage(
             f"offset {len(content) - 8}: a DFU suffix, which a raw image does not have: it would be written, too"
         )
+    if content.startswith(PREFIX_SIGNATURE):
+        raise BadImage(f"offset {len(content)}: cut short: it begins as a DfuSe file, and has no DFU suffix")
     return content
 
 

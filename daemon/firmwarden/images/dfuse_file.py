@@ -31,7 +31,8 @@ _PREFIX: Final = Struct("<5sBLB")
 _TARGET: Final = Struct("<6sBL255sLL")
 _ELEMENT: Final = Struct("<LL")
 
-_PREFIX_SIGNATURE: Final = b"DfuSe"
+PREFIX_SIGNATURE: Final = b"DfuSe"
+"""With which every file begins."""
 _TARGET_SIGNATURE: Final = b"Target"
 _VERSION: Final = 1
 _NAME_SIZE: Final = 255
@@ -109,7 +110,7 @@ class DfuseFile:
         """Return the file."""
         targets = b"".join(target.encode() for target in self.targets)
         size = _PREFIX.size + len(targets)
-        prefix = _PREFIX.pack(_PREFIX_SIGNATURE, _VERSION, size, len(self.targets))
+        prefix = _PREFIX.pack(PREFIX_SIGNATURE, _VERSION, size, len(self.targets))
         return append(prefix + targets, self.suffix)
 
     @classmethod
@@ -122,7 +123,7 @@ class DfuseFile:
         suffixed = split(file)
         reader = _Reader(suffixed.content)
         signature, version, size, count = reader.take(_PREFIX, "the prefix")
-        if (signature, version) != (_PREFIX_SIGNATURE, _VERSION):
+        if (signature, version) != (PREFIX_SIGNATURE, _VERSION):
             raise BadImage("offset 0: no DfuSe file of version 1")
         if size not in {len(suffixed.content), len(suffixed.content) + SUFFIX_SIZE}:
             raise BadImage(f"offset 6: the prefix tells of {size} bytes, there are {len(suffixed.content)}")
