@@ -290,6 +290,14 @@ def test_inv4_a_part_that_the_device_contradicts_is_refused(run_alone: Run, bus:
             "",
             "The image is for 1209:0002, the device is 0483:df11 and 1209:0001",
         ),
+        (
+            "new.dfu",
+            dfuse_file(NEW, DfuSuffix(vendor=0x1209, product=1, dfu=0x011A))[:-1],
+            "",
+            "cut short: it begins as a DfuSe file",
+        ),
+        ("new.bin", b"image", "", "Where does a raw image go? Its loader is taken for 0483:df11"),
+        ("new.bin", b"image", "--loader 0483:df11", "Where does a raw image go?"),
         ("new.bin", b"image", "--address 0x1fff7800", "option bytes are never written by an update"),
     ],
 )
@@ -315,6 +323,16 @@ def test_inv8_a_loader_that_is_there_already_takes_only_its_kind_of_image(
     bus.bus.plug(SimDfu(described.settings()), 2)
     told = refusal(run_alone("update", new, "--usb", "1209:df02", "--address", "0x08004000"))
     assert "takes no addresses" in told
+
+
+def test_inv8_a_plan_asks_as_an_update_does_where_a_raw_image_goes(
+    run_alone: Run, bus: Bus, new: str
+) -> None:
+    device = bus.meter(1)
+    result = run_alone("plan", new, "--usb", "1209:0001")
+    assert result.exit_code == 2
+    assert "where does a raw image go?" in words(result.stderr)
+    assert runs(device) == "old"
 
 
 def test_info_tells_what_the_loader_tells(run_alone: Run, bus: Bus) -> None:

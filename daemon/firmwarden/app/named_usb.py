@@ -101,6 +101,11 @@ class UsbTarget:
         """By which ids it may go in its loader; many keep those of the application."""
         return frozenset({self.ids, self.loader or ST_ROM})
 
+    @property
+    def leads_to_rom(self) -> bool:
+        """Whether its loader is ST's, as far as anybody said."""
+        return self.loader in {None, ST_ROM}
+
     def _means(self, seen: UsbSeen) -> bool:
         facts = seen.facts
         if self.topology not in {None, facts.topology} or self.serial not in {None, facts.serial}:
@@ -161,6 +166,11 @@ class UsbWay:
                 streamed(content, rules)
             case None:
                 prepare(content, rules)
+                if self.target.leads_to_rom and image_format is ImageFormat.RAW and rules.address is None:
+                    raise BadImage(
+                        f"where does a raw image go? Its loader is taken for {_ids(ST_ROM)}, which has addresses: "
+                        "--address names one, or --loader another loader"
+                    )
         return replace(self, image=rules)
 
     def driver(self, journal: Journal, version: str) -> Attended:

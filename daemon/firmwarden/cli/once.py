@@ -14,7 +14,7 @@ from firmwarden.cli.screen import Screen, open_screen, speak_to_nobody
 from firmwarden.cli.target import needed, target_options
 from firmwarden.cli.text import duration, paragraph, printable, table, width
 from firmwarden.cli.words import cause_in_words, sentence
-from firmwarden.errors import AttemptFailed, FirmwardenError, NotFound
+from firmwarden.errors import AttemptFailed, BadImage, FirmwardenError, NotFound
 from firmwarden.exit_status import ExitStatus
 
 if TYPE_CHECKING:
@@ -206,4 +206,4 @@ def _fail(output: Output, exc: FirmwardenError) -> NoReturn:
 
         told = [*cause_in_words(cause_view(exc.cause)), _HINTS.get(exc.cause.code.value, "")]
         exc = FirmwardenError(" ".join(filter(None, told)))
-    output.fail(exc, 2 if isinstance(exc, NotFound) else 1)
+    output.fail(exc, 2 if isinstance(exc, NotFound | BadImage) else 1)
