@@ -105,7 +105,7 @@ def test_inv1_interrupted_in_the_middle(gateway: Gateway, new: Path) -> None:
     assert update.stop(signal.SIGINT) == ExitStatus.INTERRUPTED
     end = last(update)
     assert (end["outcome"], end["cause"]["code"]) == ("interrupted", "stopping")
-    assert "holds no complete image and waits in its loader" in end["cause"]["detail"]
+    assert "holds no complete image, and needs another update" in end["cause"]["detail"]
     rack.process.until(lambda: not rack.told()["panel-0001"]["complete"], "a partial image")
     # And another update brings it back.
     assert gateway.command("update", new, "--serial", rack.addresses["panel-0001"]).returncode == 0

@@ -306,7 +306,8 @@ class _Once:
         if self._interrupted:
             detail = "nothing on the device was changed"
             if self._complete is False:
-                detail = "the device holds no complete image and waits in its loader for another update"
+                # Whether it waits in its loader is not known: it may just have gone.
+                detail = "the device holds no complete image, and needs another update"
             return self._give_up("interrupted", Cause(code=CauseCode.STOPPING, detail=detail))
         if self._left_to_person is not None:
             self._end("failed", self._left_to_person)
