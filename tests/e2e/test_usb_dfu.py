@@ -171,6 +171,6 @@ def test_a_description_that_is_wrong_starts_no_daemon(gateway: Gateway) -> None:
     usb = gateway.plug(device(1, flash_time=-1))
     gateway.configure()
     done = gateway.command("run", "--config", gateway.config, "--simulated-usb", usb.file)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "usb.toml:7: device[0].flash_time: expected a number from 0 to 1000, got -1" in done.stderr
     assert not gateway.state.exists()

@@ -58,7 +58,7 @@ def _simulated(file: Path) -> Iterator[UsbBus]:
     try:
         described = read_bus(file)
     except (BadToml, OSError) as exc:
-        raise click.ClickException(str(exc)) from exc
+        raise click.BadParameter(str(exc), param_hint="--simulated-usb") from exc
     with RunningBus(described) as running:
         yield UsbBus(SimLister(running.bus), lambda: SimBackend(running.bus))
 
