@@ -86,6 +86,7 @@ async def test_status_counts_everything() -> None:
                 "unknown": 1,
                 "latches": 1,
                 "failed": 0,
+                "waiting_for_you": 0,
                 "held": "ann: fair",
                 "releases": 1,
                 "refused_releases": 1,

@@ -163,6 +163,9 @@ async def test_inv4_a_loader_at_another_place_is_nobodys_until_it_is_plugged_in_
         (wait,) = house.warden.agenda.waits.values()
         assert wait.kind is WaitKind.IDENTITY
         assert f"at {place_of(1)}: plug it in there again" in wait.detail
+        id_ = (await house.device("panel-1")).id
+        assert (await house.desk.why(id_))["commands"][0] == f"firmwarden adopt {place_of(4)} {id_}"
+        assert (await house.desk.status())["waiting_for_you"] == 0, "it is one of the conflicts"
         await house.move("panel-1", 1)
         await house.quiet(1.0)
         assert unit.runs == content("2.0.0")
@@ -191,7 +194,7 @@ async def test_inv4_a_person_may_say_whose_loader_it_is(tmp_path: Path, make: ty
         assert unit.runs == content("2.0.0")
         assert (await house.device("panel-1")).id == id_
         (action,) = await house.store.run(lambda ledger: ledger.actions(9, id_))
-        assert (action.what, action.detail) == ("adopt", f"is in its loader at {place_of(4)}")
+        assert (action.what, action.detail) == ("adopt", f"the loader at {place_of(4)}")
 
 
 @BOTH

@@ -63,6 +63,7 @@ async def test_what_a_driver_leaves_to_a_person_waits_for_the_person(
         (wait,) = house.warden.agenda.waits.values()
         assert wait == Wait(kind=WaitKind.FAILSAFE, detail="the device does not have BFB2=1")
         assert unit.attempts == 1
+        assert (await house.desk.status())["waiting_for_you"] == 1
         job = await house.job("panel-1")
         assert (job.state, job.attempts, job.cause) == (JobState.QUEUED, 0, None)
         assert await house.attempts("panel-1") == []

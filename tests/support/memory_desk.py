@@ -197,6 +197,9 @@ class MemoryDesk:
             "unknown": sum(job["state"] == "unknown" for job in jobs),
             "latches": len(self.latches),
             "failed": sum(job["state"] == "failed" for job in jobs),
+            "waiting_for_you": sum(
+                job["wait"] is not None and job["wait"]["kind"] == "failsafe" for job in jobs
+            ),
             "held": self.held,
             "releases": sum(each["state"] == "accepted" for each in self.shelf),
             "refused_releases": sum(each["state"] == "refused" for each in self.shelf),

@@ -103,6 +103,11 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
             f"Ended without success: {view['failed']}. `firmwarden devices` shows where, "
             "`firmwarden why DEVICE` shows why and what comes next."
         )
+    if view["waiting_for_you"]:
+        needs.append(
+            f"Waiting for what only you can do: {view['waiting_for_you']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows what it is."
+        )
     if view["refused_releases"]:
         needs.append("`firmwarden releases` says why a release is refused.")
     for conflict in view["conflicts"]:

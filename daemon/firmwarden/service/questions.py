@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from firmwarden.store.store import Store
 
 ATTEMPTS_TOLD: Final = 10
+_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
 
 
 class Questions:
@@ -94,6 +95,7 @@ class Questions:
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
             "latches": len(facts.latches),
             "failed": sum(self._is_given_up(device, facts) for device in facts.devices),
+            "waiting_for_you": sum(self._waits_for_a_person(job) for job in open_jobs),
             "held": next(
                 (f"{hold.owner}: {hold.reason}" for hold in facts.holds if hold.device is None), None
             ),
@@ -177,6 +179,11 @@ class Questions:
             wanted = self._warden.agenda.desired.get(found.id)
             wait = self._wait(job)
             latches = self._latches(found, facts)
+            riddles = [
+                conflict.place
+                for conflict in self._warden.registry.conflicts
+                if conflict.place and found.id in conflict.devices
+            ]
             policy = self._warden.planner.classes.get(found.device_class)
             shown = paused.get(found.id)
             doubted = (shown is not None and shown.kind is WaitKind.FAILSAFE) or bool(policy and policy.doubt)
@@ -198,7 +205,9 @@ class Questions:
                 ),
                 "power_cuts": [power_cut_view(step) for step in power_cuts],
                 "doubted": doubted,
-                "commands": sentences.commands(found, job, wait, wanted, latches, paused=found.id in paused),
+                "commands": sentences.commands(
+                    found, job, wait, wanted, latches, paused=found.id in paused, riddles=riddles
+                ),
             }
 
         return await self._store.run(work)
@@ -220,6 +229,14 @@ class Questions:
 
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
+
+    def _waits_for_a_person(self, job: Job) -> bool:
+        wait = self._wait(job)
+        return (
+            wait is not None
+            and wait.kind in _FOR_A_PERSON
+            and job.device not in self._warden.registry.conflicts_of_known
+        )
 
     def _job_view(self, job: Job) -> JobView:
         run = self._warden.worker.runs.get(job.device) if job.state is JobState.RUNNING else None

@@ -137,6 +137,7 @@ def commands(
     latches: Sequence[Latch],
     *,
     paused: bool = False,
+    riddles: Sequence[str] = (),
 ) -> list[str]:
     """The exact commands that would change it.
 
@@ -147,8 +148,9 @@ def commands(
         wanted: what the device should be given.
         latches: those that may stop it.
         paused: whether the wait is one that ``retry`` ends.
+        riddles: places of loaders that may be its own.
     """
-    found: list[str] = []
+    found = [f"firmwarden adopt {place} {device.id}" for place in riddles]
     for latch in latches:
         target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else device.id
         found.append(f"firmwarden clear {target}")

@@ -164,6 +164,8 @@ class StatusView(TypedDict):
     latches: int
     failed: int
     """Devices whose last job failed and that no latch stops: trouble of the transport, or not tried again since."""
+    waiting_for_you: int
+    """Jobs that wait for what only a person can do, and that neither a conflict nor a hold tells of."""
     held: str | None
     """The reason of the hold on everything, if any."""
     releases: int

@@ -207,7 +207,7 @@ class Wishes:
                 if known.id != found.id:
                     self._refuse_if_here(known, f"{found.id} is another unit")
                 kept = ledger.adopt(found.id, known.id)
-                self._record(ledger, who, "adopt", kept.id, f"was {found.id}")
+                self._record(ledger, who, "adopt", kept.id, f"what was {found.id}")
                 return f"{found.id} is {kept.id}: its history, wear and latches go on under that id"
             if running is None:
                 raise Refused("say which device it was, or what it runs")
@@ -216,7 +216,7 @@ class Wishes:
                 raise Refused(f"{found.id} is being updated by job {job.id}; wait for its end, or cancel it")
             releases = self._warden.releases_of(found.device_class)
             record(ledger, found, named(running, releases, f"told by {who}"), self._now())
-            self._record(ledger, who, "adopt", found.id, f"running {running}")
+            self._record(ledger, who, "adopt", found.id, f"as running {running}")
             return f"{found.id} is recorded as running {running}"
 
         text = await self._wish(work, "adopt", device, who)
@@ -235,7 +235,7 @@ class Wishes:
         if job is not None and job.state is JobState.UNKNOWN:
             ledger.move(job.id, JobState.QUEUED, now=self._now())
         ledger.vouch(device.id)
-        self._record(ledger, who, "adopt", device.id, f"is at {device.port}, whatever it holds")
+        self._record(ledger, who, "adopt", device.id, f"what is at {device.port}, whatever it holds")
         return f"what is at {device.port} is {device.id}, whatever it holds: its next update writes all of it"
 
     def _riddle_at(self, place: str) -> Conflict | None:
@@ -258,7 +258,7 @@ class Wishes:
             ledger.is_in_loader(known.id)
         else:
             ledger.set_complete(known.id, complete=False)
-        self._record(ledger, who, "adopt", known.id, f"is in its loader at {riddle.place}")
+        self._record(ledger, who, "adopt", known.id, f"the loader at {riddle.place}")
         return f"the loader at {riddle.place} is that of {known.id} from now on"
 
     def _refuse_if_here(self, device: Device, therefore: str) -> None:
