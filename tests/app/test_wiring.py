@@ -68,6 +68,24 @@ def test_a_class_s_updates_wait_for_what_nothing_proves(tmp_path: Path, lines: s
     assert bool(told) is bool(doubt)
 
 
+@pytest.mark.parametrize(
+    ("lines", "command"),
+    [
+        (
+            'part = "STM32L476RG"\nfailsafe = "bfb2"',
+            "firmwarden provision --usb 0483:df11@{topology} --part STM32L476RG --failsafe bfb2",
+        ),
+        ('part = "STM32L496RG"\nfailsafe = "bfb2"', ""),
+        ('part = "STM32L476RG"\nfailsafe = "none"', ""),
+        ("", ""),
+    ],
+)
+def test_a_class_knows_the_command_that_sets_what_it_relies_on(
+    tmp_path: Path, lines: str, command: str
+) -> None:
+    assert wiring.policies(meter(tmp_path, lines))[METER].provision == command
+
+
 def test_a_class_knows_what_a_power_cut_would_leave(tmp_path: Path) -> None:
     policies = wiring.policies(meter(tmp_path, 'part = "STM32L476RG"\nfailsafe = "bfb2"'))
     assert policies[METER].power_cuts == outlooks(cfg.Failsafe.BFB2)

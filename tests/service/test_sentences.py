@@ -150,17 +150,17 @@ SITUATIONS = {
         job=QUEUED,
         wait=Wait(kind=WaitKind.FAILSAFE, detail="its class does not say what it relies on"),
         next="Job 7 (2.0.0) waits: its class does not say what it relies on. Declare what protects it when the power "
-        "fails, or switch that on (`firmwarden provision --help` says on which parts it can); or take the risk: write "
-        'failsafe = "none" for the class panel and reload the configuration, knowing that an interruption then bricks '
-        "the device.",
+        "fails, or switch on what its class relies on (`firmwarden provision --help` says on which parts it can); or "
+        'take the risk: write failsafe = "none" for the class panel and reload the configuration, knowing that an '
+        "interruption then bricks the device.",
         commands=["systemctl reload firmwarden", "firmwarden cancel 7"],
     ),
     "it shows that nothing protects it": Situation(
         job=QUEUED,
         wait=Wait(kind=WaitKind.FAILSAFE, detail="the device does not have BFB2=1"),
         paused=True,
-        next="Job 7 (2.0.0) waits: the device does not have BFB2=1. Declare what protects it",
-        commands=["systemctl reload firmwarden", "firmwarden cancel 7", "firmwarden retry k3x9qa"],
+        next="Job 7 (2.0.0) waits: the device does not have BFB2=1. Switch on what its class relies on",
+        commands=["firmwarden cancel 7", "firmwarden retry k3x9qa", "systemctl reload firmwarden"],
     ),
     "another unit, as its memory tells": Situation(
         device=replace(RUNS_ONE, port="usb-1.4"),

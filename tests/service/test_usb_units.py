@@ -171,6 +171,18 @@ async def test_inv4_a_loader_at_another_place_is_nobodys_until_it_is_plugged_in_
         assert unit.runs == content("2.0.0")
 
 
+async def test_why_names_the_command_that_sets_what_a_unit_lacks() -> None:
+    policies = [ClassPolicy(name="panel", provision="set it at {topology}")]
+    async with plugged({"panel-1": Unit(script=[must_wait()])}, "2.0.0", policies=policies) as house:
+        await anyio.sleep(10.0)
+        id_ = (await house.device("panel-1")).id
+        first, *_, last = (await house.desk.why(id_))["commands"]
+        assert (first, last) == ("set it at 3-1.1", "systemctl reload firmwarden")
+        house.plugged.clear()
+        await anyio.sleep(10.0)
+        assert "set it" not in " ".join((await house.desk.why(id_))["commands"])
+
+
 @BOTH
 async def test_inv4_a_person_may_say_whose_loader_it_is(tmp_path: Path, make: type[UsbHouse]) -> None:
     unit = Unit()

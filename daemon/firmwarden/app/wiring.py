@@ -9,14 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from firmwarden import config as cfg
+from firmwarden.config.tree import ST_ROM
 from firmwarden.drivers import entry
 from firmwarden.drivers.boot.describe import outlooks
 from firmwarden.drivers.boot.lookup import family_of
+from firmwarden.drivers.boot.provisioning import setting_of
 from firmwarden.drivers.boot.reliance import standing_doubt
 from firmwarden.drivers.dfu import DfuDriver
 from firmwarden.drivers.dfu_access import patience
 from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSource
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
+from firmwarden.errors import Refused
 from firmwarden.images.formats import ImageRules
 from firmwarden.model import SerialAddress, UsbAddress
 from firmwarden.protocol.dfu.quirks import quirks_of
@@ -56,6 +59,7 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
             ),
             settles_s=_settles_s(device_class),
             doubt=_doubt(device_class),
+            provision=_provision(device_class),
             power_cuts=_power_cuts(device_class, _relied_on(device_class)[0]),
             unprotected=_power_cuts(device_class, cfg.Failsafe.NONE),
         )
@@ -77,6 +81,17 @@ def _doubt(device_class: cfg.DeviceClass) -> str:
         return ""
     by_software = isinstance(device_class.enter, cfg.EnterDetach)
     return standing_doubt(*_relied_on(device_class), _family(device_class), by_software=by_software) or ""
+
+
+def _provision(device_class: cfg.DeviceClass) -> str:
+    part, loader = device_class.part, device_class.dfu.loader
+    if device_class.failsafe is not cfg.Failsafe.BFB2 or part is None or loader != ST_ROM:
+        return ""
+    try:
+        setting_of(part)
+    except Refused:
+        return ""
+    return f"firmwarden provision --usb {loader}@{{topology}} --part {part} --failsafe bfb2"
 
 
 def _power_cuts(device_class: cfg.DeviceClass, failsafe: cfg.Failsafe) -> tuple[PlannedStep, ...]:

@@ -32,6 +32,9 @@ class ClassPolicy:
     doubt: str = ""
     """Why what the class relies on when the power fails is not to be relied on; until that is mended nothing is written
     to its units.  What only a unit shows is its driver's to find out."""
+    provision: str = ""
+    """The command that sets, on a unit in its loader at ``{topology}``, what the class relies on; empty where there is
+    none."""
     power_cuts: tuple[PlannedStep, ...] = ()
     """What a power cut would leave, phase by phase; empty where its driver has no table of that."""
     unprotected: tuple[PlannedStep, ...] = ()

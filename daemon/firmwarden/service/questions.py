@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from firmwarden import __version__
-from firmwarden.model import JobState, LatchScope, Wait, WaitKind
+from firmwarden.model import JobState, LatchScope, UsbAddress, Wait, WaitKind
 from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
 from firmwarden.service.naming import find_device
@@ -206,7 +206,14 @@ class Questions:
                 "power_cuts": [power_cut_view(step) for step in power_cuts],
                 "doubted": doubted,
                 "commands": sentences.commands(
-                    found, job, wait, wanted, latches, paused=found.id in paused, riddles=riddles
+                    found,
+                    job,
+                    wait,
+                    wanted,
+                    latches,
+                    paused=found.id in paused,
+                    riddles=riddles,
+                    provision=self._provision(found),
                 ),
             }
 
@@ -229,6 +236,13 @@ class Questions:
 
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
+
+    def _provision(self, device: Device) -> str:
+        policy = self._warden.planner.classes.get(device.device_class)
+        address = self._warden.registry.address(device.id)
+        if policy is None or not isinstance(address, UsbAddress):
+            return ""
+        return policy.provision.format(topology=address.topology)
 
     def _waits_for_a_person(self, job: Job) -> bool:
         wait = self._wait(job)

@@ -110,7 +110,7 @@ def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
         return f"Job {job.id} starts as soon as the planner comes by."
     waits = f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
     if wait.kind is WaitKind.FAILSAFE:
-        return f"{waits} {_way_out(job)}"
+        return f"{waits} {_way_out(job, shown=paused)}"
     if paused and wait.until is None:
         return (
             f"{waits} Plug in the right unit, and it is looked at again; or, if this is the one, say so and it is "
@@ -119,11 +119,15 @@ def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
     return waits
 
 
-def _way_out(job: Job) -> str:
-    """What a person can do who does not want to wait for ever."""
+def _way_out(job: Job, *, shown: bool) -> str:
+    """What a person can do who does not want to wait for ever; ``shown``: it is the device that lacks something."""
+    declare, switch_on = (
+        "declare what protects it when the power fails",
+        "switch on what its class relies on (`firmwarden provision --help` says on which parts it can)",
+    )
+    first, second = (switch_on, declare) if shown else (declare, switch_on)
     return (
-        "Declare what protects it when the power fails, or switch that on (`firmwarden provision --help` says on which "
-        "parts it can); or take the risk: write "
+        f"{first[0].upper()}{first[1:]}, or {second}; or take the risk: write "
         f'failsafe = "none" for the class {job.device_class} and reload the configuration, knowing that an '
         "interruption then bricks the device."
     )
@@ -138,6 +142,7 @@ def commands(
     *,
     paused: bool = False,
     riddles: Sequence[str] = (),
+    provision: str = "",
 ) -> list[str]:
     """The exact commands that would change it.
 
@@ -149,18 +154,14 @@ def commands(
         latches: those that may stop it.
         paused: whether the wait is one that ``retry`` ends.
         riddles: places of loaders that may be its own.
+        provision: the command that sets what its class relies on where it is, or empty.
     """
     found = [f"firmwarden adopt {place} {device.id}" for place in riddles]
     for latch in latches:
         target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else device.id
         found.append(f"firmwarden clear {target}")
-    if wait is not None and wait.kind is WaitKind.HOLD:
-        held_alone = wait.detail.startswith("the device")
-        found.append(f"firmwarden unhold {device.id}" if held_alone else "firmwarden unhold all")
-    if paused and wait is not None and wait.kind is WaitKind.IDENTITY:
-        found.append(f"firmwarden adopt {device.port} {device.id}")
-    if wait is not None and wait.kind is WaitKind.FAILSAFE:
-        found.append("systemctl reload firmwarden")
+    if wait is not None:
+        found += _commands_of_wait(device, wait, provision, paused=paused)
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
     in_back_off = wait is not None and wait.kind is WaitKind.BACK_OFF
@@ -172,7 +173,25 @@ def commands(
         found.append(f"firmwarden adopt {device.id} --running VERSION")
     if device.pinned is not None:
         found.append(f"firmwarden pin {device.id} none")
+    if wait is not None and wait.kind is WaitKind.FAILSAFE:
+        found.append("systemctl reload firmwarden")
     return list(dict.fromkeys(found))
+
+
+def _commands_of_wait(device: Device, wait: Wait, provision: str, *, paused: bool) -> list[str]:
+    match wait.kind:
+        case WaitKind.HOLD if wait.detail.startswith("the device"):
+            return [f"firmwarden unhold {device.id}"]
+        case WaitKind.HOLD:
+            return ["firmwarden unhold all"]
+        case WaitKind.IDENTITY if paused:
+            return [f"firmwarden adopt {device.port} {device.id}"]
+        case WaitKind.FAILSAFE if paused:  # the class may well be right
+            return [provision] if provision else []
+        case WaitKind.FAILSAFE:
+            return ["systemctl reload firmwarden"]
+        case _:
+            return []
 
 
 def _may_be_retried(device: Device, job: Job, wanted: Desired | None) -> bool:
