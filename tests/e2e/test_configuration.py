@@ -144,8 +144,9 @@ def test_a_class_that_leaves_while_its_device_is_written(gateway: Gateway) -> No
     daemon.wait_for("update-succeeded")
     assert gateway.devices()[0]["running_version"] == NEW
     gateway.configure(device_class("panel", rack.match))
+    said = len(daemon.lines)
     gateway.reload()
-    daemon.wait_for("device-appeared")
+    daemon.wait_for("release-accepted", after=said)
     assert [job["state"] for job in gateway.client.get("jobs")["jobs"]] == ["succeeded"]
     assert rack.report()["panel-0001"]["erase_starts"] == 1
 

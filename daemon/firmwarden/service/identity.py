@@ -403,8 +403,8 @@ def _same_key(candidate: _Candidate, sightings: Sequence[Sighting]) -> str:
     if not candidate.rule.by_serial:
         return f"{ports} go by the same name of a port, {candidate.key.removeprefix('port:')}: unplug all but one"
     return (
-        f"{ports} show the same serial number {serial_number(candidate.sighting)}, and class {candidate.rule.name} "
-        f"knows its units by it: unplug all but one, or tell them apart by `interface` in `match` or by "
+        f"{ports} show the same serial number {candidate.key.removeprefix('serial:')}, and class "
+        f"{candidate.rule.name} knows its units by it: unplug all but one, or tell them apart by `interface` in `match` or by "
         f'`identity = "port"`, {_RELOAD}'
     )
 
