@@ -404,8 +404,8 @@ def _same_key(candidate: _Candidate, sightings: Sequence[Sighting]) -> str:
         return f"{ports} go by the same name of a port, {candidate.key.removeprefix('port:')}: unplug all but one"
     return (
         f"{ports} show the same serial number {candidate.key.removeprefix('serial:')}, and class "
-        f"{candidate.rule.name} knows its units by it: unplug all but one, or tell them apart by `interface` in `match` or by "
-        f'`identity = "port"`, {_RELOAD}'
+        f"{candidate.rule.name} knows its units by it: unplug all but one, or tell them apart by `interface` in "
+        f'`match` or by `identity = "port"`, {_RELOAD}'
     )
 
 
