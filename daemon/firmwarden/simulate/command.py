@@ -10,9 +10,8 @@ from typing import Final, TypedDict, Unpack
 import click
 
 from firmwarden.simulate.application import Dialogue
-from firmwarden.simulate.console import print_event, read_endpoint, stop_event
+from firmwarden.simulate.console import print_event, read_endpoint, read_faults, stop_event
 from firmwarden.simulate.dfu.command import dfu, image_dfu
-from firmwarden.simulate.fault_text import BadFault
 from firmwarden.simulate.faults import SYNTAX, Fault, parse_fault
 from firmwarden.simulate.firmware import HEADER_SIZE, make_update_file
 from firmwarden.simulate.profile import PROFILES, Profile
@@ -20,21 +19,6 @@ from firmwarden.simulate.server import Simulator
 from firmwarden.simulate.settings import DeviceSettings, PtyPlaces, SimulatorSettings, TcpPlaces
 
 _BUFFER_RANGE: Final = click.IntRange(1, 0xFFFF)
-
-
-def _read_faults(
-    _ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]
-) -> tuple[tuple[int | None, Fault], ...]:
-    """Read ``[SERIAL:]FAULT``."""
-    faults: list[tuple[int | None, Fault]] = []
-    for text in texts:
-        number, colon, fault = text.partition(":")
-        one_device = bool(colon) and number.isdecimal()
-        try:
-            faults.append((int(number), parse_fault(fault)) if one_device else (None, parse_fault(text)))
-        except BadFault as exc:
-            raise click.BadParameter(str(exc)) from exc
-    return tuple(faults)
 
 
 def _unescape(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
@@ -196,7 +180,7 @@ simulate.add_command(image_dfu)
 @click.option(
     "--fault",
     "faults",
-    callback=_read_faults,
+    callback=read_faults(parse_fault),
     metavar="[SERIAL:]FAULT",
     multiple=True,
     help="See below; SERIAL: for one device alone.",

@@ -9,12 +9,16 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
+from firmwarden.simulate.fault_text import BadFault
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 _HIGHEST_PORT: Final = 0xFFFF
 _READ_SIZE: Final = 4096
@@ -28,6 +32,23 @@ def read_endpoint(_ctx: click.Context, _param: click.Parameter, text: str | None
     if not port.isdecimal() or int(port) > _HIGHEST_PORT:
         raise click.BadParameter(f"{text!r} is not [HOST]:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def read_faults(
+    parse: Callable[[str], T],
+) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[tuple[int | None, T], ...]]:
+    """Return what reads ``[NUMBER:]FAULT``: faults, each with the number of its device, or None for all."""
+
+    def read(text: str) -> tuple[int | None, T]:
+        number, colon, fault = text.partition(":")
+        try:
+            if colon and number.isdecimal():
+                return int(number), parse(fault)
+            return None, parse(text)
+        except BadFault as exc:
+            raise click.BadParameter(str(exc)) from exc
+
+    return lambda _ctx, _param, texts: tuple(map(read, texts))
 
 
 def print_event(event: dict[str, object]) -> None:

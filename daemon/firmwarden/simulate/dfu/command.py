@@ -10,7 +10,7 @@ from typing import Final, TypedDict, Unpack
 import click
 from click.core import ParameterSource
 
-from firmwarden.simulate.console import print_event, read_endpoint, stop_event
+from firmwarden.simulate.console import print_event, read_endpoint, read_faults, stop_event
 from firmwarden.simulate.dfu.description import DescribedBus, DescribedDevice, read_bus, read_port
 from firmwarden.simulate.dfu.faults import SYNTAX, parse_fault
 from firmwarden.simulate.dfu.files import FileFormat, encode
@@ -19,7 +19,6 @@ from firmwarden.simulate.dfu.image import SMALLEST
 from firmwarden.simulate.dfu.kinds import Kind, loader_of, make_update
 from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.dfu.usbip_front import UsbipFront, Vhci
-from firmwarden.simulate.fault_text import BadFault
 from firmwarden.toml.document import BadToml
 
 _ROM: Final = (0x0483, 0xDF11)
@@ -139,20 +138,9 @@ def _read_option_bytes(
     return found
 
 
-def _read_faults(
-    _ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]
-) -> tuple[tuple[int | None, str], ...]:
-    """Read ``[NUMBER:]FAULT``."""
-    faults: list[tuple[int | None, str]] = []
-    for text in texts:
-        number, colon, fault = text.partition(":")
-        one_device = bool(colon) and number.isdecimal()
-        try:
-            parse_fault(fault if one_device else text)
-        except BadFault as exc:
-            raise click.BadParameter(str(exc)) from exc
-        faults.append((int(number), fault) if one_device else (None, text))
-    return tuple(faults)
+def _checked_fault(text: str) -> str:
+    parse_fault(text)
+    return text
 
 
 @click.command(epilog=SYNTAX)
@@ -184,7 +172,7 @@ def _read_faults(
 @click.option(
     "--fault",
     "faults",
-    callback=_read_faults,
+    callback=read_faults(_checked_fault),
     metavar="[NUMBER:]FAULT",
     multiple=True,
     help="See below; NUMBER: for one device alone.",
