@@ -72,7 +72,10 @@ def test_with_yes_it_is_written(bench: OptionBench) -> None:
 
     again = run(f"{PLACED} --yes")
     assert again.exit_code == 0
-    assert "is set already. Nothing was written." in again.stdout
+    assert (
+        "is set already. Nothing was written. Its loader shows the option bytes of bank 1 alone"
+        in " ".join(again.stdout.split())
+    )
     assert "0x1fff7800  0xffffffaa\n" in again.stdout
 
 

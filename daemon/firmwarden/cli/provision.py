@@ -44,6 +44,10 @@ _L476: Final = (
     "One user saw an STM32L476 refuse BFB2 over DFU, and nobody knows why. Set it with a debugger instead, or from "
     "the application."
 )
+_HIDDEN: Final = (
+    "Its loader shows the option bytes of bank 1 alone: what a write that was cut left in those of bank 2, only a "
+    "debugger shows."
+)
 _UNSEEN: Final = (
     "Its loader shows those of bank 1 alone. The write renews those of bank 2 last, and if the power failed just then, "
     "bank 2 may be protected now; only a debugger shows that."
@@ -124,7 +128,10 @@ def provision(*, usb: UsbTarget, part: str, failsafe: str, yes: bool, as_json: b
         teller.end("refused", f"It is left alone: {exc}. Nothing was written.", _FAILED)
     teller.show(survey, failsafe)
     if survey.change.nothing_to_do:
-        teller.end("nothing-to-do", f"{survey.change.bit} is set already. Nothing was written.", _DONE)
+        said = f"{survey.change.bit} is set already. Nothing was written."
+        if not survey.change.all_seen:
+            said = f"{said} {_HIDDEN}"
+        teller.end("nothing-to-do", said, _DONE)
     asks = not as_json and on_terminal() and sys.stdin.isatty()
     if not yes and not (asks and _says_yes(part)):
         teller.end(
