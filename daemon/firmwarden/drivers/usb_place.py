@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from firmwarden.errors import AttemptFailed, OpenFailed, PortHeld
+from firmwarden.errors import AttemptFailed
 from firmwarden.model import Cause, CauseCode
 from firmwarden.protocol.dfu.descriptors import DfuInterface, MalformedDescriptor, find_dfu
 from firmwarden.protocol.dfu.host import announced_mode
@@ -96,25 +96,16 @@ class Place:
             await anyio.sleep(_LOOK_AGAIN_S)
 
     async def open(self, shown: Shown) -> UsbLink:
-        """Open a device at its DFU interface, with patience until this user is let.
+        """Open a device at its DFU interface.
 
         Raises:
             AttemptFailed: it has none.
             OpenFailed: it cannot be opened, or is another one by now.
             PortHeld: another program has the interface.
         """
-        give_up_at = anyio.current_time() + OPEN_PATIENCE_S
         if shown.interface is None:
             raise _not_there(f"{shown} at {self._address} has no DFU interface")
-        while True:
-            try:
-                return await self._ports.open(shown.seen, shown.interface.number)
-            except PortHeld:
-                raise
-            except OpenFailed:
-                if anyio.current_time() >= give_up_at:
-                    raise
-            await anyio.sleep(_LOOK_AGAIN_S)
+        return await self._ports.open(shown.seen, shown.interface.number)
 
     def is_known(self, shown: Shown) -> bool:
         """Tell whether it goes by what units of the class go by."""
