@@ -168,8 +168,3 @@ class Family:
     remark: str = ""
     """What an engineer should know before relying on it."""
     source: Source
-
-    @property
-    def returns_by_itself(self) -> bool:
-        """True when some order of writing protects it without further code on the device."""
-        return self.empty_check is not None or self.bank_check is not None
