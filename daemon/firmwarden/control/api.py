@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 from firmwarden.control.peer import who
-from firmwarden.control.problems import HANDLED, BadRequest, answer
+from firmwarden.control.problems import BadRequest
 from firmwarden.control.requests import number, query, read_object, text
 from firmwarden.control.stream import EventStream
 
@@ -28,12 +27,12 @@ _LARGEST_ID: Final = 2**63 - 1
 """SQLite's integers end here."""
 
 
-def make_app(desk: Desk, stopping: anyio.Event) -> Starlette:
-    """Make the application; its event streams end when ``stopping`` is set."""
+def api_routes(desk: Desk, stopping: anyio.Event) -> list[Route]:
+    """Make the routes; event streams end when ``stopping`` is set."""
     api = _Api(desk, stopping)
     # A label may contain a slash (a port's path), therefore `:path`; what stands behind it comes first.
     device = "/devices/{device:path}"
-    routes = [
+    return [
         Route("/status", api.status),
         Route("/devices", api.devices),
         Route("/releases", api.releases),
@@ -54,7 +53,6 @@ def make_app(desk: Desk, stopping: anyio.Event) -> Starlette:
         Route(device, api.device),
         Route(device, api.forget, methods=["DELETE"]),
     ]
-    return Starlette(routes=[Mount("/v1", routes=routes)], exception_handlers=dict.fromkeys(HANDLED, answer))
 
 
 class _Api:

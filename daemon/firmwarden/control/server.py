@@ -18,7 +18,7 @@ import anyio
 import uvicorn
 from anyio import TASK_STATUS_IGNORED, CancelScope
 
-from firmwarden.control.api import make_app
+from firmwarden.control.app import make_app
 from firmwarden.control.peer import PeerProtocol
 from firmwarden.errors import SocketUnavailable
 
