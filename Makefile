@@ -84,7 +84,7 @@ $(DEV): requirements-dev.lock $(RUNTIME)
 
 # For every platform and every supported Python at once. The development lock contains the runtime's versions.
 COMPILE := $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra cli pyproject.toml
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --extra cli --extra metrics --extra web pyproject.toml
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
