@@ -12,7 +12,8 @@ from starlette.routing import Mount, Route
 
 from firmwarden.cli.root import SECTIONS
 from firmwarden.control import server, stream
-from firmwarden.control.api import JOBS_SHOWN, LISTED_AT_MOST, make_app
+from firmwarden.control.api import JOBS_SHOWN, LISTED_AT_MOST
+from firmwarden.control.app import make_app
 from firmwarden.control.problems import TITLES
 from firmwarden.control.requests import BODY_LIMIT, TEXT_LIMIT
 from firmwarden.exit_status import ExitStatus
