@@ -6,6 +6,7 @@
 #   make check      style, types, layers, dependencies, changelog fragments
 #   make format     what `make check` would complain about and a tool can mend
 #   make docs       the reference pages that are tables of the code
+#   make site       all pages as a site, in dist/site
 #   make bench      figures, as a table
 #   make campaign   the fault tests with many more samples
 #   make lock       the lock files anew from pyproject.toml
@@ -21,7 +22,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test test-usb check format docs bench campaign lock clean
+.PHONY: demo test test-usb check format docs site bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -56,6 +57,9 @@ docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.reference_pages
 	PYTHONPATH=tests $(BIN)/python -m support.power_cut_page
 	PYTHONPATH=tests $(BIN)/python -m support.failsafe_page
+
+site: $(DEV)
+	$(BIN)/sphinx-build --quiet --fail-on-warning docs dist/site
 
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)
