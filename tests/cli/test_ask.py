@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from firmwarden.cli.ask import device_lines, history_lines, job_lines, plan_lines, release_lines, status_lines
-from firmwarden.cli.words import state_of_device, state_of_job
+from firmwarden.service.words import state_of_device, state_of_job
 from support.memory_desk import (
     EXHAUSTED,
     IMAGE_B,

@@ -1,61 +1,11 @@
-"""Values in words."""
+"""Tables and paragraphs."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.cli import text
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0, "0 seconds"),
-        (1.2, "1 second"),
-        (89, "89 seconds"),
-        (90, "2 minutes"),
-        (5_399, "90 minutes"),
-        (5_400, "2 hours"),
-        (129_599, "36 hours"),
-        (129_600, "2 days"),
-    ],
-)
-def test_durations(seconds: float, words: str) -> None:
-    assert text.duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("instant", "past", "future"),
-    [
-        ("2026-03-01T11:59:59.500Z", "just now", "now"),
-        ("2026-03-01T11:57:00Z", "3 minutes ago", "now"),
-        (
-            "2026-03-01T12:03:00.000Z",
-            "at 2026-03-01T12:03:00.000Z, which is in the future: the clock was or is wrong",
-            "in 3 minutes",
-        ),
-    ],
-)
-def test_instants(instant: str, past: str, future: str) -> None:
-    assert text.ago(instant, NOON) == past
-    assert text.ahead(instant, NOON) == future
-
-
-def test_how_long_something_took_is_never_negative() -> None:
-    assert text.between("2026-03-01T12:00:00Z", "2026-03-01T11:00:00Z") == "0 seconds"
-
-
-@pytest.mark.parametrize(
-    ("count", "words"), [(1000, "1000 bytes"), (131_072, "128 KiB"), (1 << 27, "128.0 MiB")]
-)
-def test_sizes(count: int, words: str) -> None:
-    assert text.size(count) == words
 
 
 def test_the_last_column_wraps_under_itself() -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli.client_command import Output, client_command
-from firmwarden.cli.text import IMAGE_SHOWN, ago, day_and_time, paragraph, size, table, utc_now, width
-from firmwarden.cli.words import state_of_device, state_of_job
+from firmwarden.cli.text import day_and_time, paragraph, table, utc_now, width
+from firmwarden.service.measures import IMAGE_SHOWN, ago, size
+from firmwarden.service.words import state_of_device, state_of_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

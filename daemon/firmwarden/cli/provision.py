@@ -11,7 +11,6 @@ import click
 from firmwarden.cli.client_command import as_line, json_option
 from firmwarden.cli.target import parse_usb
 from firmwarden.cli.text import on_terminal, paragraph, printable, table, width
-from firmwarden.drivers.boot.option_block import Result
 from firmwarden.errors import FirmwardenError, LinkError, NotFound, Refused
 
 if TYPE_CHECKING:
@@ -53,24 +52,25 @@ _UNSEEN: Final = (
     "bank 2 may be protected now; only a debugger shows that."
 )
 
-ENDS: Final[Mapping[Result, str]] = MappingProxyType(
+ENDS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        Result.DONE: "Done: the device has restarted, and its option bytes were read back: they are as they should "
+        "done": "Done: the device has restarted, and its option bytes were read back: they are as they should "
         "be. Now take its power away and give it back, and see that its application starts.",
-        Result.UNCHANGED: f"Not done: the option bytes were read back, and they are as they were. {_L476}",
-        Result.DIFFERENT: "The option bytes were read back, and they are neither as they were nor as they should be. "
+        "unchanged": f"Not done: the option bytes were read back, and they are as they were. {_L476}",
+        "different": "The option bytes were read back, and they are neither as they were nor as they should be. "
         "Do not update this device. Look at it with a debugger.",
-        Result.PROTECTED: "The loader is back and refuses to be read. The option bytes were probably cut, and the part "
+        "read-protected": "The loader is back and refuses to be read. The option bytes were probably cut, and the part "
         "is read-protected now. A debugger can lift that, which erases the flash; option bytes come after that.",
-        Result.UNREADABLE: "The loader is back, and the option bytes could not be read, so what they are is not known. "
+        "not-read": "The loader is back, and the option bytes could not be read, so what they are is not known. "
         "Run this command again.",
-        Result.RUNNING: "The device has restarted into something else than its loader, so the option bytes could not "
+        "application-runs": "The device has restarted into something else than its loader, so the option bytes could not "
         f"be read back, and what they are is not known. {_WAY_IN} Then run this command again: it says.",
-        Result.GONE: "The device has not come back, so what its option bytes are is not known. Without an image it "
+        "gone": "The device has not come back, so what its option bytes are is not known. Without an image it "
         "should be in its loader; one whose application does not set VTOR is dead now, until BOOT0 brings it into its "
         "loader.",
     }
 )
+"""What to say of each `Result`, by its value: the module that has them takes long to import."""
 
 
 class _Usb(click.ParamType["UsbTarget"]):
@@ -142,12 +142,13 @@ def provision(*, usb: UsbTarget, part: str, failsafe: str, yes: bool, as_json: b
         ending = app.provision(survey)
     except FirmwardenError as exc:
         teller.end("refused", f"{exc}. Nothing was written.", _FAILED)
-    said = ENDS[ending.result]
-    if ending.result is Result.DONE and not survey.change.all_seen:
+    said = ENDS[ending.result.value]
+    done = ending.result.value == "done"
+    if done and not survey.change.all_seen:
         said = f"{said} {_UNSEEN}"
     if ending.detail:
         said = f"{said} What was seen: {ending.detail}."
-    teller.end(ending.result.value, said, _DONE if ending.result is Result.DONE else _FAILED)
+    teller.end(ending.result.value, said, _DONE if done else _FAILED)
 
 
 def _says_yes(part: str) -> bool:

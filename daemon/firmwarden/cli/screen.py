@@ -9,7 +9,8 @@ from typing import Final, Protocol
 
 import click
 
-from firmwarden.cli.text import how_far, on_terminal, printable
+from firmwarden.cli.text import on_terminal, printable
+from firmwarden.service.measures import how_far
 
 COLOURS: Final = {"warning": "yellow", "error": "red"}
 """Levels say who acts: yellow is for whoever is curious, red is for somebody to look at."""

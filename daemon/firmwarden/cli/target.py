@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from firmwarden.drivers.boot.outlook import Failsafe
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +18,9 @@ _LARGEST_PORT: Final = 65_535
 _LARGEST_ADDRESS: Final = 0xFFFF_FFFF
 _IDS: Final = r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})"
 _USB: Final = re.compile(rf"{_IDS}(?:@(\d+-\d+(?:\.\d+)*))?(?:,(.+))?", re.ASCII)
+
+FAILSAFES: Final = ("bfb2", "empty-check", "resident-loader", "golden-bank", "none")
+"""The values of ``Failsafe``; the module that has it takes long to import."""
 
 Ids = tuple[int, int]
 """Vendor and product."""
@@ -123,7 +124,7 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--part", metavar="NAME", help="Its silicon, e.g. STM32L476RG.")
     @click.option(
         "--failsafe",
-        type=click.Choice([each.value for each in Failsafe]),
+        type=click.Choice(FAILSAFES),
         help="What protects it when the power fails while it is written.",
     )
     @click.option(
@@ -198,6 +199,7 @@ def _usb_target(
 ) -> Target:
     from firmwarden.app.named_usb import UsbTarget
     from firmwarden.drivers.boot.declared import fault_of_failsafe, fault_of_part
+    from firmwarden.drivers.boot.outlook import Failsafe
 
     relied_on = None if failsafe is None else Failsafe(failsafe)
     if fault := fault_of_part(part, relied_on):

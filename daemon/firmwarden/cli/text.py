@@ -1,4 +1,4 @@
-"""Values in words, for terminals of any width: ages, sizes, aligned tables, paragraphs."""
+"""Text for terminals of any width: aligned tables, paragraphs, times of day."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 PROSE_WIDTH: Final = 88
 """Longer lines are hard to read, however wide the terminal is."""
-
-IMAGE_SHOWN: Final = 12
-"""Digits of an image's hash: enough to name it, as with Git."""
 
 _NARROWEST: Final = 24
 """Text is not wrapped to less; below it a line that the terminal breaks reads better than a column of syllables."""
@@ -75,63 +72,14 @@ def paragraph(text: str, *, indent: str = "", first: str | None = None) -> list[
     return _wrap(printable(text), room, indent if first is None else first, indent)
 
 
-def duration(seconds: float) -> str:
-    """Say a duration in the largest unit that tells enough of it."""
-    for unit, size, enough in (("day", 86_400, 36 * 3600), ("hour", 3600, 90 * 60), ("minute", 60, 90)):
-        if seconds >= enough:
-            return _count(round(seconds / size), unit)
-    return _count(round(seconds), "second")
-
-
-def ago(instant: str, now: datetime) -> str:
-    """Say how long ago something was."""
-    seconds = (now - _parse(instant)).total_seconds()
-    if seconds < 0:
-        return f"at {instant}, which is in the future: the clock was or is wrong"
-    return "just now" if seconds < 1 else f"{duration(seconds)} ago"
-
-
-def ahead(instant: str, now: datetime) -> str:
-    """Say how soon something will be."""
-    seconds = (_parse(instant) - now).total_seconds()
-    return "now" if seconds < 1 else f"in {duration(seconds)}"
-
-
-def between(start: str, end: str) -> str:
-    """Say how long something took."""
-    return duration(max((_parse(end) - _parse(start)).total_seconds(), 0.0))
-
-
 def clock_time(instant: str) -> str:
     """Return the local time of day of an instant."""
-    return f"{_parse(instant).astimezone():%H:%M:%S}"
+    return f"{datetime.fromisoformat(instant).astimezone():%H:%M:%S}"
 
 
 def day_and_time(instant: str) -> str:
     """Return the local date and time of an instant."""
-    return f"{_parse(instant).astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def size(count: int) -> str:
-    """Say a number of bytes; small ones exactly."""
-    if count < 10_240:  # noqa: PLR2004 - ten of the unit
-        return f"{count} bytes"
-    return f"{count / 1024:.0f} KiB" if count < 10 * 1024 * 1024 else f"{count / 1024 / 1024:.1f} MiB"
-
-
-def share(done: int, total: int) -> str:
-    """Say what part of a whole is done; nothing where there is no whole."""
-    return f"{100 * done // total} %" if total else ""
-
-
-def how_far(step: str, done: int, total: int) -> str:
-    """Say what is being done, and how much of it where that is a matter of bytes."""
-    return f"{step} {share(done, total)}".rstrip() if step == "write" else step
-
-
-def raw_bytes(digits: str) -> str:
-    """Return hexadecimal digits in pairs, as protocol analysers show them."""
-    return " ".join(digits[index : index + 2] for index in range(0, len(digits), 2))
+    return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def utc_now() -> datetime:
@@ -151,11 +99,3 @@ def _wrap(text: str, room: int, first: str = "", indent: str = "") -> list[str]:
         break_long_words=False,
     )
     return [line.replace(_GLUE, " ") for line in lines]
-
-
-def _count(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
-
-
-def _parse(instant: str) -> datetime:
-    return datetime.fromisoformat(instant)

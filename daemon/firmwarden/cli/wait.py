@@ -10,8 +10,8 @@ import click
 from firmwarden.cli.client import Client, Problem, StreamBroken, Unreachable
 from firmwarden.cli.client_command import Output, as_line
 from firmwarden.cli.text import paragraph, utc_now
-from firmwarden.cli.words import cause_in_words, state_of_job
 from firmwarden.exit_status import ExitStatus
+from firmwarden.service.words import cause_in_words, state_of_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

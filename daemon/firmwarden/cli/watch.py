@@ -9,7 +9,8 @@ import click
 from firmwarden.cli.client import StreamBroken
 from firmwarden.cli.client_command import Output, as_line, client_command
 from firmwarden.cli.screen import Screen, open_screen
-from firmwarden.cli.text import IMAGE_SHOWN, clock_time, printable
+from firmwarden.cli.text import clock_time, printable
+from firmwarden.service.measures import IMAGE_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,19 +1,28 @@
-"""What the daemon's views mean, in words: how a device is doing, how an attempt ended."""
+"""What the views mean, in words: how a device is doing, how an attempt ended.
+
+The command line and the status page tell them alike.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from firmwarden.cli.text import ago, ahead, between, how_far, raw_bytes
+from firmwarden.service.measures import ago, ahead, between, how_far, raw_bytes
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, WaitView
+    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, LatchView, WaitView
 
 _WAITING = frozenset({"queued", "unknown"})
 _WITHOUT_SUCCESS = frozenset({"failed", "cancelled"})
+
+_SCOPES = {
+    "pair": "this image on this device",
+    "image": "this image on every device",
+    "device": "every image on this device",
+}
 
 _WHERE_IT_ENDED = {
     "probing": "before anything was erased",
@@ -124,6 +133,38 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
         commands = stats.get("commands", 0)
         told.append(f"Of {commands:,} command{'' if commands == 1 else 's'}: {', '.join(trouble)}.")
     return told
+
+
+def where_it_is(device: DeviceView, now: datetime) -> str:
+    """Say what it is, where it is, and how it is known."""
+    here = "here" if device["present"] else f"away, last seen {ago(device['last_seen'], now)}"
+    place = f" at {device['port']}" if device["port"] else ""
+    return (
+        f"A {device['device_class']}, {here}{place}, known as {device['identity']}, "
+        f"first seen {ago(device['first_seen'], now)}."
+    )
+
+
+def latch_in_words(latch: LatchView, now: datetime) -> str:
+    """Say what is stopped, since when, why, and how to lift it."""
+    return (
+        f"{_SCOPES[latch['scope']]}, set {ago(latch['set_at'], now)}. {' '.join(cause_in_words(latch['cause']))} "
+        f"To lift it: `{latch['clear']}`"
+    )
+
+
+def tries_in_words(device: DeviceView) -> list[str]:
+    """Say how often the job of a device was tried."""
+    job = device["job"]
+    if job is None:
+        return []
+    if job["state"] == "running":
+        return [f"This is attempt {job['attempts']}."]
+    # Not "of so many": attempts that a stop of the daemon broke off count against no budget.
+    times = {0: "has not been tried yet", 1: "was tried once"}.get(
+        job["attempts"], f"was tried {job['attempts']} times"
+    )
+    return [f"Job {job['id']} ({job['version']}) {times}."]
 
 
 def sentence(text: str) -> str:

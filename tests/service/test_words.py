@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from firmwarden.cli.words import cause_in_words, sentence
+from firmwarden.service.words import cause_in_words, sentence
 from support.memory_desk import LINK_LOST
 
 
