@@ -184,11 +184,11 @@ async def test_inv7_a_scan_that_could_not_be_recorded_is_taken_again() -> None:
 async def test_an_equal_scan_counts_again_after_the_rules_changed() -> None:
     async with hall() as here:
         await here.see(port(1, "A"))
-        here.registry.configure([RULE], {PANEL: "{class} {port}"})
+        here.registry.configure([RULE], {PANEL: "{class} {port} {place}"})
         with anyio.fail_after(1.0):
             await here.registry.wanted()
         assert await here.see(port(1, "A")) == []
-        assert [device.label for device in await here.devices()] == ["panel usb-1.1"]
+        assert [device.label for device in await here.devices()] == ["panel usb-1.1 usb-1.1"]
         here.registry.configure([], {})
         await here.see(port(1, "A"))
         assert here.registry.plugged_at == {}

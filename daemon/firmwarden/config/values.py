@@ -12,7 +12,7 @@ from typing import Annotated, AnyStr, Final
 from firmwarden.model import TcpAddress
 from firmwarden.toml.values import reader, seconds, text_that, whole
 
-LABEL_FIELDS: Final = ("class", "serial", "port", "id")
+LABEL_FIELDS: Final = ("class", "serial", "port", "place", "id")
 _WILDCARDS: Final = frozenset("*?[")
 _SUN_PATH_MAX: Final = 107
 """Bytes in the name of a unix socket, without the closing zero: unix(7)."""
@@ -181,4 +181,4 @@ CapturingTextPattern = Annotated[re.Pattern[str], text_that(_CAPTURING, _capturi
 """For what is text already, such as the strings of a USB device."""
 MemoryAddress = Annotated[int, whole(0, 0xFFFF_FFFF)]
 PulseStep = Annotated[SetLine | Pause, text_that('"dtr=0", "dtr=1", "rts=0", "rts=1" or "wait=50ms"', _step)]
-Label = Annotated[str, text_that("a text with the fields {class}, {serial}, {port} and {id}", _label)]
+Label = Annotated[str, text_that("a text with the fields {class}, {serial}, {port}, {place} and {id}", _label)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from firmwarden.service.naming import in_order
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,6 +19,7 @@ class Facts:
     """What was read in one transaction."""
 
     devices: list[Device]
+    """As a person looks for them."""
     jobs: dict[DeviceId, Job]
     """The open job of each device, else its last one."""
     latches: list[Latch]
@@ -42,9 +45,10 @@ class Facts:
 def gather(ledger: Ledger) -> Facts:
     """Read the facts."""
     jobs: dict[DeviceId, Job] = {}
-    for device in ledger.devices():
+    devices = sorted(ledger.devices(), key=in_order)
+    for device in devices:
         for job in ledger.jobs(limit=1, device=device.id):
             jobs[device.id] = job
     for job in ledger.open_jobs():
         jobs[job.device] = job
-    return Facts(ledger.devices(), jobs, ledger.latches(), ledger.holds())
+    return Facts(devices, jobs, ledger.latches(), ledger.holds())

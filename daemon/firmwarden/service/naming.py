@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.errors import NotFound, Refused
@@ -28,6 +29,12 @@ def find_device(ledger: Ledger, name: str) -> Device:
     if found:
         raise Refused(f"{name!r} may mean any of {', '.join(device.id for device in found)}")
     raise NotFound(f"there is no device {name!r}; `firmwarden devices` lists them")
+
+
+def in_order(device: Device) -> tuple[str, list[tuple[int, str]], str]:
+    """The place of a device in a list for people: by class, and by label or port with slot-9 before slot-10."""
+    pieces = re.findall(r"([0-9]+)|([^0-9]+)", device.label or device.port)
+    return device.device_class, [(int(number or 0), text) for number, text in pieces], device.id
 
 
 def find_latches(ledger: Ledger, target: str) -> list[Latch]:

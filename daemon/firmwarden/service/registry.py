@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import inf
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import anyio
@@ -49,7 +50,7 @@ class Registry:
             store: what is known of devices.
             clock: dates comings.
             rules: how units of each class are recognised.
-            labels: by class, the template of its units' labels with the fields class, serial, port and id.
+            labels: by class, the template of its units' labels with the fields class, serial, port, place and id.
         """
         self._store = store
         self._clock = clock
@@ -212,6 +213,7 @@ class Registry:
                 "class": presence.device_class,
                 "serial": presence.serial,
                 "port": presence.port,
+                "place": PurePosixPath(presence.port).name,
                 "id": device.id,
             }
         )
