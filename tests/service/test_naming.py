@@ -20,4 +20,5 @@ def test_by_class_and_then_by_label_with_its_numbers_as_numbers() -> None:
         labelled("", port="usb-1.11"),
         labelled("slot-0", device_class="pump"),
     ]
-    assert sorted(rack[::-1], key=in_order) == rack
+    mixed = [rack[place] for place in (3, 6, 0, 5, 2, 4, 1)]
+    assert sorted(mixed, key=in_order) == rack
