@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.text import Text
 
 from firmwarden.cli.screen import COLOURS
-from firmwarden.cli.text import printable
+from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli.client import DEFAULT_CONFIG
-from firmwarden.cli.text import paragraph, printable, table, width
+from firmwarden.cli.text import paragraph, table, width
 from firmwarden.errors import BadConfig
+from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,9 +38,9 @@ from firmwarden.cli.demo_cast import (
     simulated_usb,
 )
 from firmwarden.cli.screen import open_screen, speak_to_nobody
-from firmwarden.cli.text import paragraph, printable, table, utc_now, width
+from firmwarden.cli.text import paragraph, table, utc_now, width
 from firmwarden.cli.why import why_lines
-from firmwarden.service.measures import duration, share
+from firmwarden.service.measures import duration, printable, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

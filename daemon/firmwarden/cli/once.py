@@ -12,10 +12,10 @@ from firmwarden.cli.ask import show_plan
 from firmwarden.cli.client_command import Output, as_line, client_command, json_option
 from firmwarden.cli.screen import Screen, open_screen, speak_to_nobody
 from firmwarden.cli.target import needed, target_options
-from firmwarden.cli.text import paragraph, printable, table, width
+from firmwarden.cli.text import paragraph, table, width
 from firmwarden.errors import AttemptFailed, BadImage, FirmwardenError, NotFound
 from firmwarden.exit_status import ExitStatus
-from firmwarden.service.measures import duration
+from firmwarden.service.measures import duration, printable
 from firmwarden.service.words import cause_in_words, sentence
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import click
 
 from firmwarden.cli.client_command import as_line, json_option
 from firmwarden.cli.target import parse_usb
-from firmwarden.cli.text import on_terminal, paragraph, printable, table, width
+from firmwarden.cli.text import on_terminal, paragraph, table, width
 from firmwarden.errors import FirmwardenError, LinkError, NotFound, Refused
+from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 import click
 
-from firmwarden.cli.text import on_terminal, printable
-from firmwarden.service.measures import how_far
+from firmwarden.cli.text import on_terminal
+from firmwarden.service.measures import how_far, printable
 
 COLOURS: Final = {"warning": "yellow", "error": "red"}
 """Levels say who acts: yellow is for whoever is curious, red is for somebody to look at."""

@@ -10,6 +10,8 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from firmwarden.service.measures import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,13 +27,6 @@ _BELOW: Final = " " * 4
 _GAP: Final = "  "
 _GLUE: Final = "\0"
 """Not printable, so it cannot be in the text."""
-
-
-def printable(value: object) -> str:
-    """Return text that cannot act on the terminal: devices, files and people choose some of what is shown."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(value)
-    )
 
 
 def on_terminal() -> bool:

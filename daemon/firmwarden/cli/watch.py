@@ -9,8 +9,9 @@ import click
 from firmwarden.cli.client import StreamBroken
 from firmwarden.cli.client_command import Output, as_line, client_command
 from firmwarden.cli.screen import Screen, open_screen
-from firmwarden.cli.text import clock_time, printable
-from firmwarden.service.measures import IMAGE_SHOWN
+from firmwarden.cli.text import clock_time
+from firmwarden.service.measures import printable
+from firmwarden.service.words import event_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,8 +30,6 @@ ENDS: Final = frozenset(
     }
 )
 """Events after which a device is no longer being written to."""
-
-_SHOWN_ELSEWHERE: Final = frozenset({"event", "level", "timestamp", "device", "detail", "evidence", "reason"})
 
 
 @click.command()
@@ -84,15 +83,9 @@ def show(item: FeedItem, screen: Screen) -> None:
 
 def event_line(data: Mapping[str, object]) -> str:
     """Write a log event as one line: when, which device, what, why, and the rest as key=value."""
-    said = data.get("detail") or data.get("evidence") or data.get("reason")
-    rest = (
-        f"{key}={value if key != 'image' else str(value)[:IMAGE_SHOWN]}"
-        for key, value in data.items()
-        if key not in _SHOWN_ELSEWHERE and value not in (None, "")
-    )
-    what = f"{data['event']}: {said}" if said else f"{data['event']}"
+    what, rest = event_in_words(data)
     head = (clock_time(str(data["timestamp"])), str(data.get("device") or "firmwarden"), what)
-    return printable("  ".join((*head, " ".join(rest))).rstrip())
+    return printable("  ".join((*head, rest)).rstrip())
 
 
 def _number(value: object) -> int:

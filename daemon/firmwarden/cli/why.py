@@ -7,21 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli.client_command import Output, client_command
-from firmwarden.cli.text import paragraph, printable, utc_now
-from firmwarden.service.words import (
-    attempt_in_words,
-    latch_in_words,
-    state_of_device,
-    tries_in_words,
-    where_it_is,
-)
+from firmwarden.cli.text import paragraph, utc_now
+from firmwarden.service.measures import ago, printable
+from firmwarden.service.words import SCOPES, attempt_in_words, cause_in_words, state_of_device, tries_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
     from firmwarden.cli.client import Client
-    from firmwarden.service.views import WhyView
+    from firmwarden.service.views import DeviceView, LatchView, WhyView
 
 _INDENT = "  "
 
@@ -40,7 +35,7 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     device = view["device"]
     label = f" ({device['label']})" if device["label"] else ""
     yield from paragraph(f"{device['id']}{label}: {state_of_device(device, now)}", indent=_INDENT, first="")
-    yield from paragraph(where_it_is(device, now), indent=_INDENT)
+    yield from paragraph(_where(device, now), indent=_INDENT)
     yield from _section("It should run", [view["should_run"]])
     yield from _section("It runs", [view["runs"]])
     if device["held"] is not None:
@@ -51,7 +46,7 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
         yield ""
         yield "It is stopped"
         for latch in view["latches"]:
-            yield from paragraph(latch_in_words(latch, now), indent=_INDENT * 2, first=f"{_INDENT}- ")
+            yield from paragraph(_latch(latch, now), indent=_INDENT * 2, first=f"{_INDENT}- ")
     yield ""
     yield "What was tried, newest first"
     before: list[str] = []
@@ -88,3 +83,19 @@ def _section(title: str, sentences: list[str]) -> Iterator[str]:
     yield ""
     yield title
     yield from paragraph(" ".join(sentences), indent=_INDENT)
+
+
+def _where(device: DeviceView, now: datetime) -> str:
+    here = "here" if device["present"] else f"away, last seen {ago(device['last_seen'], now)}"
+    place = f" at {device['port']}" if device["port"] else ""
+    return (
+        f"A {device['device_class']}, {here}{place}, known as {device['identity']}, "
+        f"first seen {ago(device['first_seen'], now)}."
+    )
+
+
+def _latch(latch: LatchView, now: datetime) -> str:
+    return (
+        f"{SCOPES[latch['scope']]}, set {ago(latch['set_at'], now)}. {' '.join(cause_in_words(latch['cause']))} "
+        f"To lift it: `{latch['clear']}`"
+    )

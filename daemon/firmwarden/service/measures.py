@@ -1,4 +1,4 @@
-"""Values in words: how long, how long ago, how much.  The command line and the status page tell them alike."""
+"""Values in words, as the command line and the status page tell them: how long, how long ago, how much."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Final
 
 IMAGE_SHOWN: Final = 12
 """Digits of an image's hash: enough to name it, as with Git."""
+
+
+def printable(value: object) -> str:
+    """Return text that cannot act on a terminal, or turn around what stands beside it on a page.
+
+    Devices, files and people choose some of what is shown.
+    """
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(value)
+    )
 
 
 def duration(seconds: float) -> str:

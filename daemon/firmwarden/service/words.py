@@ -6,23 +6,27 @@ The command line and the status page tell them alike.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from firmwarden.service.measures import ago, ahead, between, how_far, raw_bytes
+from firmwarden.service.measures import IMAGE_SHOWN, ago, ahead, between, how_far, raw_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, LatchView, WaitView
+    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, WaitView
 
 _WAITING = frozenset({"queued", "unknown"})
 _WITHOUT_SUCCESS = frozenset({"failed", "cancelled"})
 
-_SCOPES = {
+SCOPES: Final = {
     "pair": "this image on this device",
     "image": "this image on every device",
     "device": "every image on this device",
 }
+"""What a latch stops, by its scope."""
+
+_TOLD_ELSEWHERE = frozenset({"event", "level", "timestamp", "device", "detail", "evidence", "reason"})
 
 _WHERE_IT_ENDED = {
     "probing": "before anything was erased",
@@ -107,13 +111,23 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
     """Tell an attempt: a headline, then sentences."""
     started = ago(attempt["started_at"], now)
     headline = f"attempt {attempt['number']} of job {attempt['job']} at {attempt['version']}, {started}: "
+    return [headline + outcome_in_words(attempt), *findings_in_words(attempt)]
+
+
+def outcome_in_words(attempt: AttemptView) -> str:
+    """Say how an attempt ended, after how long, and what it had done to the device by then."""
     if attempt["ended_at"] is None:
-        return [headline + "under way"]
+        return "under way"
     took = between(attempt["started_at"], attempt["ended_at"])
     where = "" if attempt["outcome"] == "succeeded" else f", {_WHERE_IT_ENDED[attempt['phase']]}"
-    told = [f"{headline}{attempt['outcome']} after {took}{where}"]
-    if attempt["cause"] is not None:
-        told += cause_in_words(attempt["cause"])
+    return f"{attempt['outcome']} after {took}{where}"
+
+
+def findings_in_words(attempt: AttemptView) -> list[str]:
+    """Say why an attempt ended so, how that is known, and how the wire was; nothing while it is under way."""
+    if attempt["ended_at"] is None:
+        return []
+    told = [] if attempt["cause"] is None else cause_in_words(attempt["cause"])
     if attempt["evidence"] and (
         attempt["cause"] is None or attempt["evidence"] != attempt["cause"]["detail"]
     ):
@@ -135,24 +149,6 @@ def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
     return told
 
 
-def where_it_is(device: DeviceView, now: datetime) -> str:
-    """Say what it is, where it is, and how it is known."""
-    here = "here" if device["present"] else f"away, last seen {ago(device['last_seen'], now)}"
-    place = f" at {device['port']}" if device["port"] else ""
-    return (
-        f"A {device['device_class']}, {here}{place}, known as {device['identity']}, "
-        f"first seen {ago(device['first_seen'], now)}."
-    )
-
-
-def latch_in_words(latch: LatchView, now: datetime) -> str:
-    """Say what is stopped, since when, why, and how to lift it."""
-    return (
-        f"{_SCOPES[latch['scope']]}, set {ago(latch['set_at'], now)}. {' '.join(cause_in_words(latch['cause']))} "
-        f"To lift it: `{latch['clear']}`"
-    )
-
-
 def tries_in_words(device: DeviceView) -> list[str]:
     """Say how often the job of a device was tried."""
     job = device["job"]
@@ -165,6 +161,17 @@ def tries_in_words(device: DeviceView) -> list[str]:
         job["attempts"], f"was tried {job['attempts']} times"
     )
     return [f"Job {job['id']} ({job['version']}) {times}."]
+
+
+def event_in_words(data: Mapping[str, object]) -> tuple[str, str]:
+    """Tell a log event: what happened and what was said of it; then the rest as key=value."""
+    said = data.get("detail") or data.get("evidence") or data.get("reason")
+    rest = (
+        f"{key}={value if key != 'image' else str(value)[:IMAGE_SHOWN]}"
+        for key, value in data.items()
+        if key not in _TOLD_ELSEWHERE and value not in (None, "")
+    )
+    return (f"{data['event']}: {said}" if said else f"{data['event']}"), " ".join(rest)
 
 
 def sentence(text: str) -> str:
