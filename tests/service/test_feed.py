@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from firmwarden.service.feed import RING, Feed
+from firmwarden.service.feed import RECENT, RING, Feed
 from support.house import virtual_time
 
 if TYPE_CHECKING:
@@ -115,3 +115,13 @@ async def test_the_end_reaches_readers_that_wait() -> None:
             publish(feed, 1)
             feed.close()
     assert seen == [1]
+
+
+async def test_what_happened_is_not_pushed_out_by_progress() -> None:
+    feed = Feed()
+    publish(feed, 1, 2)
+    for _ in range(RING):
+        feed.publish("progress", {"device": "panel-1", "step": "write", "done": 1, "total": 2})
+    assert [item["data"]["job"] for item in feed.recent()] == [2, 1]
+    publish(feed, *range(3, RECENT + 3))
+    assert [feed.recent()[place]["data"]["job"] for place in (0, -1)] == [RECENT + 2, 3]

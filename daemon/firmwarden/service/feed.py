@@ -20,19 +20,26 @@ if TYPE_CHECKING:
 RING: Final = 2_000
 """Items kept: minutes of a busy rack, under 2 MB."""
 
+RECENT: Final = 500
+"""Log events kept for who looks later: samples of progress, which are many, do not push them out."""
+
 
 class Feed:
     """The ring and those who wait for its next item."""
 
     def __init__(self) -> None:
         self._items: deque[FeedItem] = deque(maxlen=RING)
+        self._events: deque[FeedItem] = deque(maxlen=RECENT)
         self._next_id = 1
         self._arrival = anyio.Event()
         self._closed = False
 
     def publish(self, kind: Literal["log", "progress"], data: dict[str, object]) -> None:
         """Append an item and wake the readers.  Call from the event loop's thread."""
-        self._items.append({"id": self._next_id, "kind": kind, "data": data})
+        item: FeedItem = {"id": self._next_id, "kind": kind, "data": data}
+        self._items.append(item)
+        if kind == "log":
+            self._events.append(item)
         self._next_id += 1
         self._wake()
 
@@ -40,6 +47,10 @@ class Feed:
         """End every reader's iteration after what is left."""
         self._closed = True
         self._wake()
+
+    def recent(self) -> list[FeedItem]:
+        """List the latest log events, newest first."""
+        return list(reversed(self._events))
 
     async def read(self, after: int | None = None) -> AsyncGenerator[FeedItem, None]:
         """Yield items as they come.
