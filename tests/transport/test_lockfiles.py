@@ -48,9 +48,16 @@ def test_a_lock_left_behind_is_no_lock(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     lock = tmp_path / "LCK..ttyUSB7"
-    for text in (f"{gone.pid}\n", f"{os.getpid()}\n", "", "no number", "\0\0\1\2", "-1"):
+    for text in (f"{gone.pid}\n", f"{os.getpid()}\n", "", "no number", "\0\0\1\2", "-1", "0", "9" * 20):
         lock.write_text(text)
         assert locked_by("/dev/ttyUSB7", lock_dir=tmp_path) is None
+
+
+def test_inv4_a_lock_of_a_process_that_may_not_be_signalled_counts(tmp_path: Path) -> None:
+    (tmp_path / "LCK..ttyUSB7").write_text("1\n")
+    holder = locked_by("/dev/ttyUSB7", lock_dir=tmp_path)
+    assert holder is not None
+    assert holder.endswith(" (pid 1)")
 
 
 @pytest.mark.anyio

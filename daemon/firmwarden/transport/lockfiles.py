@@ -25,7 +25,7 @@ def locked_by(path: str, *, lock_dir: Path | None = None) -> str | None:
     """Name the living process that wrote a lock file for a port, by this or by its real name."""
     for name in dict.fromkeys((path, os.path.realpath(path))):
         process = _writer((lock_dir or LOCK_DIR) / f"LCK..{name.removeprefix('/dev/').replace('/', '_')}")
-        if process is not None and process != os.getpid() and Path(f"/proc/{process}").exists():
+        if process is not None and process != os.getpid() and _lives(process):
             return f"{process_name(Path(f'/proc/{process}'))} (pid {process})"
     return None
 
@@ -37,3 +37,16 @@ def _writer(lock: Path) -> int | None:
     except OSError:
         return None
     return int(words[0]) if words and words[0].isdigit() else None
+
+
+def _lives(process: int) -> bool:
+    """Ask the kernel, kill(2): a sandbox keeps the processes of others out of ``/proc``."""
+    if process == 0:  # would mean ourselves
+        return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
