@@ -90,5 +90,9 @@ class NotFound(Refused):
     """A person named something that does not exist; the message says what was looked for."""
 
 
+class Unavailable(FirmwardenError):
+    """The service cannot answer or do this now, through no fault of who asks; the message says why."""
+
+
 class SocketUnavailable(FirmwardenError):
     """The control socket cannot be opened: another daemon listens on it, or the place cannot be used."""

@@ -39,7 +39,7 @@ def test_each_wish_reaches_the_desk_and_says_what_was_done(
     run: Run, desk: MemoryDesk, command: str, what: str, target: str, detail: str
 ) -> None:
     desk.fleet["panel-1"]["job"] = a_job()
-    desk.latches = [
+    desk.latched = [
         {
             "id": 3,
             "scope": "image",

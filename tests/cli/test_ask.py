@@ -148,7 +148,7 @@ def test_jobs_newest_first(run: Run, desk: MemoryDesk) -> None:
 
 
 def test_history_tells_attempts_and_actions_by_time(run: Run, desk: MemoryDesk) -> None:
-    desk.attempts = [an_attempt()]
+    desk.tried = [an_attempt()]
     run("hold", "panel-1", "--reason", "being painted")
     _, first, second = run("history", "panel-1").stdout.splitlines()
     assert first.endswith("hold being painted")
@@ -175,7 +175,7 @@ def test_the_plan_of_every_device(run: Run) -> None:
 )
 def test_json_is_one_object_a_line(run: Run, desk: MemoryDesk, question: str) -> None:
     desk.log = [a_job(), a_job(id=6)]
-    desk.attempts = [an_attempt(), an_attempt(number=2)]
+    desk.tried = [an_attempt(), an_attempt(number=2)]
     lines = run(*question.split(), "--json").stdout.splitlines()
     assert lines
     assert all(isinstance(json.loads(line), dict) for line in lines)
@@ -192,7 +192,7 @@ def test_nothing_to_show_is_said_with_what_it_means() -> None:
 
 def test_what_others_chose_cannot_act_on_the_terminal(run: Run, desk: MemoryDesk) -> None:
     desk.fleet["panel-1"] |= {"label": "\x1b]0;owned\x07", "conflict": "\u202egnp.exe"}
-    desk.attempts = [an_attempt(cause={**LINK_LOST, "detail": "\x1b[31mred"}, evidence="a\rb")]
+    desk.tried = [an_attempt(cause={**LINK_LOST, "detail": "\x1b[31mred"}, evidence="a\rb")]
     for command in ("devices", "status", "plan", "history", "why panel-1"):
         shown = run(*command.split()).stdout
         assert all(character.isprintable() or character == "\n" for character in shown), command

@@ -75,7 +75,7 @@ def test_the_status_is_that_of_the_outcome(
 
 
 def test_json_ends_with_the_outcome(run: Run, api: Served, desk: MemoryDesk) -> None:
-    desk.latches = [
+    desk.latched = [
         {
             "id": 3,
             "scope": "pair",

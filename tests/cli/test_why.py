@@ -22,7 +22,7 @@ async def test_the_story_of_a_device_that_refused() -> None:
             job=a_job(state="failed", attempts=2, cause=WRONG_DEVICE),
         )
     )
-    desk.latches = [
+    desk.latched = [
         {
             "id": 3,
             "scope": "pair",
@@ -34,7 +34,7 @@ async def test_the_story_of_a_device_that_refused() -> None:
         }
     ]
     quiet = {"commands": 3, "resends": 0, "timeouts": 0, "damaged": 0, "strays": 0}
-    desk.attempts = [
+    desk.tried = [
         an_attempt(
             number=2,
             phase="probing",
@@ -105,7 +105,7 @@ async def test_the_story_of_a_device_that_is_away_and_was_never_tried() -> None:
 @pytest.mark.anyio
 async def test_an_attempt_under_way_and_one_that_succeeded() -> None:
     desk = MemoryDesk()
-    desk.attempts = [
+    desk.tried = [
         an_attempt(number=2, ended_at=None, outcome="running", cause=None),
         an_attempt(phase="ending", outcome="succeeded", cause=None, evidence="it tells version 2.4.0"),
     ]
@@ -118,7 +118,7 @@ async def test_an_attempt_under_way_and_one_that_succeeded() -> None:
 @pytest.mark.anyio
 async def test_what_was_the_same_again_is_not_told_again() -> None:
     desk = MemoryDesk()
-    desk.attempts = [
+    desk.tried = [
         an_attempt(number=3, stats={"commands": 1, "timeouts": 1}),
         an_attempt(number=2),
         an_attempt(number=1),

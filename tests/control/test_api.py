@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from firmwarden.service.views import WaitView
+
 ME = pwd.getpwuid(os.getuid()).pw_name
 
 
@@ -60,7 +62,7 @@ def ask(api: Served, method: str, path: str, body: object = None) -> Answer:
 
 def test_answers_every_question(api: Served, desk: MemoryDesk) -> None:
     desk.log = [a_job(id=number) for number in range(200, 0, -1)]
-    desk.attempts = [an_attempt()]
+    desk.tried = [an_attempt()]
     assert ask(api, "GET", "/v1/status").json["devices"] == 2
     assert [each["id"] for each in ask(api, "GET", "/v1/devices").json["devices"]] == ["panel-1", "panel-2"]
     assert ask(api, "GET", "/v1/devices/panel-2").json["port"] == "/dev/ttyACM3"
@@ -77,6 +79,37 @@ def test_answers_every_question(api: Served, desk: MemoryDesk) -> None:
     }
     assert ask(api, "GET", "/v1/history?device=panel-2").json == {"attempts": [], "actions": []}
     assert ask(api, "GET", "/v1/plan").json["plan"][0]["decision"] == "update"
+    assert ask(api, "GET", "/v1/attempts?device=panel-1&limit=3").json == {"attempts": [an_attempt()]}
+    assert ask(api, "GET", "/v1/attempts?device=panel-2").json == {"attempts": []}
+    assert ask(api, "GET", "/v1/latches").json == {"latches": []}
+    assert [each["device"] for each in ask(api, "GET", "/v1/wear").json["wear"]] == ["panel-1", "panel-2"]
+
+
+def test_says_what_waits_and_for_what(api: Served, desk: MemoryDesk) -> None:
+    wait: WaitView = {"kind": "hold", "detail": "ann: fair", "until": None}
+    desk.fleet["panel-2"]["job"] = a_job(id=9, device="panel-2", wait=wait)
+    assert ask(api, "GET", "/v1/waits").json == {
+        "waits": [
+            {
+                "job": 9,
+                "device": "panel-2",
+                "label": "/dev/ttyACM3",
+                "device_class": "front-panel",
+                "version": "2.4.0",
+                "wait": wait,
+            }
+        ]
+    }
+
+
+def test_says_whether_it_is_alive_and_ready(api: Served, desk: MemoryDesk) -> None:
+    assert ask(api, "GET", "/v1/health").json["state"] == "alive"
+    assert ask(api, "GET", "/v1/ready").json == {"state": "ready"}
+    desk.scanned = False
+    desk.store_problem = "disk I/O error"
+    for path in ("/v1/health", "/v1/ready"):
+        answer = ask(api, "GET", path)
+        assert (answer.status, answer.json["type"]) == (503, "unavailable")
 
 
 def test_devices_answer_to_id_beginning_and_label(api: Served) -> None:
@@ -91,7 +124,7 @@ def test_devices_answer_to_id_beginning_and_label(api: Served) -> None:
 
 
 def test_every_action_is_done_in_the_name_of_the_peer(api: Served, desk: MemoryDesk) -> None:
-    desk.latches = [
+    desk.latched = [
         {
             "id": 3,
             "scope": "image",
@@ -134,7 +167,7 @@ def test_every_action_is_done_in_the_name_of_the_peer(api: Served, desk: MemoryD
         (ME, "forget", "panel-1"),
     ]
     assert desk.fleet == {}
-    assert desk.latches == []
+    assert desk.latched == []
 
 
 def test_a_refusal_is_a_problem_document_with_the_reason(api: Served, desk: MemoryDesk) -> None:

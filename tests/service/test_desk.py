@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from firmwarden.drivers.base import PlannedStep, Step
-from firmwarden.errors import NotFound, Refused, StoreError
+from firmwarden.errors import NotFound, Refused, StoreError, Unavailable
 from firmwarden.model import CauseCode, JobId, JobState, Outcome, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.shelf import RefusedRelease, Shelf
@@ -98,12 +98,50 @@ async def test_status_counts_everything() -> None:
         with anyio.move_on_after(0):
             await house.warden.stop(0.0)
         assert (await house.desk.status())["state"] == "stopping"
+        with pytest.raises(Unavailable, match="it is stopping"):
+            await house.desk.ready()
 
 
 async def test_status_before_the_first_scans() -> None:
     async with living({"panel-1": Unit()}, change=lambda house: setattr(house, "plugged", set())) as house:
         house.registry.scanned = False
         assert (await house.desk.status())["state"] == "starting"
+        with pytest.raises(Unavailable, match="the first scans are not done yet"):
+            await house.desk.ready()
+        house.registry.scanned = True
+        assert await house.desk.ready() == {"state": "ready"}
+
+
+async def test_health_is_a_sign_of_life() -> None:
+    async with living({"panel-1": Unit()}) as house:
+        assert await house.desk.health() == {"state": "alive", "store_s": 0.0}
+
+
+async def test_what_stops_and_wears_is_listed_for_all_devices() -> None:
+    units = {
+        "panel-1": Unit(script=[fails(CauseCode.ERASE_ERROR)]),
+        "panel-2": Unit(script=[DEAF] * 9),
+        "panel-3": Unit(),
+    }
+    async with living(units, "2.0.0") as house:
+        await house.until(lambda ledger: len(ledger.latches()) == 1)
+        await anyio.sleep(1.0)
+        refused, deaf, well = [await id_of(house, name) for name in sorted(units)]
+
+        (latch,) = await house.desk.latches()
+        check(latch, {"scope": "device", "device": refused, "clear": f"firmwarden clear {refused}"})
+        (waiting,) = await house.desk.waits()
+        check(waiting, {"device": deaf, "device_class": "panel", "version": "2.0.0"})
+        check(waiting["wait"], {"kind": "back-off"})
+        wear = {each["device"]: each["wear"]["life"] for each in await house.desk.wear()}
+        assert wear == {refused: 1, deaf: 0, well: 1}
+
+        whole = await house.desk.attempts(None, 10)
+        assert {attempt["device"] for attempt in whole} == {refused, deaf, well}
+        (alone,) = await house.desk.attempts(refused, 10)
+        check(alone, {"device": refused, "outcome": "failed"})
+        with pytest.raises(NotFound):
+            await house.desk.attempts("nobody", 10)
 
 
 async def test_devices_tell_where_they_stand() -> None:
@@ -204,7 +242,9 @@ async def test_what_why_advises_really_helps() -> None:
         assert units["panel-3"].attempts == 0
         third = await house.desk.why(await id_of(house, "panel-3"))
         assert [latch["scope"] for latch in third["latches"]] == ["image"], "it was never given the image"
-        assert third["should_run"] == "Nothing new: every release of its class is latched for it."
+        assert third["should_run"] == (
+            "Nothing new: every release of its class is latched for it. Were it not for a latch, it would be 2.0.0."
+        )
         assert third["device"]["latched"]
         clear = f"firmwarden clear {release('2.0.0').image[:12]}"
         assert third["commands"] == [clear]

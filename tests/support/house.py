@@ -16,6 +16,7 @@ from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import Feed
 from firmwarden.service.identity import ClassRule
+from firmwarden.service.pulse import Pulse
 from firmwarden.service.recovery import log_recovered, recover
 from firmwarden.service.registry import Registry
 from firmwarden.service.shelf import Shelf
@@ -124,7 +125,14 @@ class House:
             parallel=16,
             on_conclusion=lambda conclusion, hook: self.conclusions.append((conclusion, hook)),
         )
-        self.desk = Desk(store=store, warden=self.warden, shelf=lambda: self.shelf, problems=lambda: ())
+        self.pulse = Pulse(store, self.clock)
+        self.desk = Desk(
+            store=store,
+            warden=self.warden,
+            shelf=lambda: self.shelf,
+            problems=lambda: (),
+            pulse=self.pulse,
+        )
         self.drivers: dict[str, Callable[[Job, Journal], Driver]] = {}
         """Instead of the scripted driver, by the unit's name."""
 
@@ -294,6 +302,7 @@ async def living(
             house.drop(*versions)
             await house.scan()
             tasks.start_soon(house.warden.run)
+            tasks.start_soon(house.pulse.run)
             yield house
             tasks.cancel_scope.cancel()
     finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from firmwarden.errors import NotFound, Refused, StoreError
+from firmwarden.errors import NotFound, Refused, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
         AttemptView,
         CauseView,
         DeviceView,
+        DeviceWearView,
         FeedItem,
+        HealthView,
         HistoryView,
         JobView,
         LatchView,
         PlanView,
         PowerCutView,
+        ReadyView,
         ReleaseView,
         StatusView,
+        WaitingView,
         WhyView,
     )
 
@@ -156,14 +160,15 @@ class MemoryDesk:
             },
         ]
         self.log: list[JobView] = []
-        self.attempts: list[AttemptView] = []
+        self.tried: list[AttemptView] = []
         self.actions: list[ActionView] = []
         self.power_cuts: list[PowerCutView] = []
         self.doubted = False
-        self.latches: list[LatchView] = []
+        self.latched: list[LatchView] = []
         self.held: str | None = None
         self.store_problem = ""
         self.defect = False
+        self.scanned = True
         self.readers = 0
         """Of the feed, now."""
         self.whys = 0
@@ -195,7 +200,7 @@ class MemoryDesk:
             "running": sum(job["state"] == "running" for job in jobs),
             "waiting": sum(job["state"] == "queued" for job in jobs),
             "unknown": sum(job["state"] == "unknown" for job in jobs),
-            "latches": len(self.latches),
+            "latches": len(self.latched),
             "failed": sum(job["state"] == "failed" for job in jobs),
             "waiting_for_you": sum(
                 job["wait"] is not None and job["wait"]["kind"] == "failsafe" for job in jobs
@@ -205,6 +210,18 @@ class MemoryDesk:
             "refused_releases": sum(each["state"] == "refused" for each in self.shelf),
             "problems": [],
         }
+
+    async def health(self) -> HealthView:
+        await anyio.lowlevel.checkpoint()
+        if self.store_problem:
+            raise StoreError(self.store_problem)
+        return {"state": "alive", "store_s": 0.001}
+
+    async def ready(self) -> ReadyView:
+        await anyio.lowlevel.checkpoint()
+        if not self.scanned:
+            raise Unavailable("the first scans are not done yet")
+        return {"state": "ready"}
 
     async def devices(self) -> list[DeviceView]:
         await anyio.lowlevel.checkpoint()
@@ -218,11 +235,47 @@ class MemoryDesk:
         await anyio.lowlevel.checkpoint()
         return self.log[:limit]
 
+    async def attempts(self, device: str | None, limit: int) -> list[AttemptView]:
+        await anyio.lowlevel.checkpoint()
+        wanted = self._device(device)["id"] if device is not None else None
+        return [each for each in self.tried if wanted in (None, each["device"])][:limit]
+
+    async def latches(self) -> list[LatchView]:
+        await anyio.lowlevel.checkpoint()
+        return self.latched
+
+    async def waits(self) -> list[WaitingView]:
+        await anyio.lowlevel.checkpoint()
+        return [
+            {
+                "job": job["id"],
+                "device": device["id"],
+                "label": device["label"],
+                "device_class": device["device_class"],
+                "version": job["version"],
+                "wait": wait,
+            }
+            for device in self.fleet.values()
+            if (job := device["job"]) is not None and (wait := job["wait"]) is not None
+        ]
+
+    async def wear(self) -> list[DeviceWearView]:
+        await anyio.lowlevel.checkpoint()
+        return [
+            {
+                "device": device["id"],
+                "label": device["label"],
+                "device_class": device["device_class"],
+                "wear": device["wear"],
+            }
+            for device in self.fleet.values()
+        ]
+
     async def history(self, device: str | None, limit: int) -> HistoryView:
         await anyio.lowlevel.checkpoint()
         wanted = self._device(device)["id"] if device is not None else None
         return {
-            "attempts": [each for each in self.attempts if wanted in (None, each["device"])][:limit],
+            "attempts": [each for each in self.tried if wanted in (None, each["device"])][:limit],
             "actions": [each for each in self.actions if wanted in (None, each["target"])][:limit],
         }
 
@@ -234,8 +287,8 @@ class MemoryDesk:
             "device": found,
             "should_run": f"{found['desired_version']}: {found['desired_reason']}.",
             "runs": f"{found['running_version']}: {found['running_evidence']}.",
-            "latches": [latch for latch in self.latches if latch["device"] == found["id"]],
-            "attempts": [each for each in self.attempts if each["device"] == found["id"]],
+            "latches": [latch for latch in self.latched if latch["device"] == found["id"]],
+            "attempts": [each for each in self.tried if each["device"] == found["id"]],
             "next": "Nothing, until the latch is cleared." if found["latched"] else "It is updated now.",
             "power_cuts": self.power_cuts,
             "doubted": self.doubted,
@@ -268,11 +321,11 @@ class MemoryDesk:
         return f"Job 8 for {found['id']} is tried now."
 
     async def clear(self, target: str, *, who: str) -> str:
-        lifted = [latch for latch in self.latches if target in (latch["device"], latch["image"])]
+        lifted = [latch for latch in self.latched if target in (latch["device"], latch["image"])]
         if not lifted:
             raise NotFound(f"No latch concerns {target!r}.")
         await self._act(who, "clear", target)
-        self.latches = [latch for latch in self.latches if latch not in lifted]
+        self.latched = [latch for latch in self.latched if latch not in lifted]
         return f"{len(lifted)} latch lifted."
 
     async def cancel(self, job: int, *, who: str) -> str:

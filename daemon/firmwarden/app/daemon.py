@@ -32,6 +32,7 @@ from firmwarden.service.feed import Feed
 from firmwarden.service.hooks import Hook, run_hook
 from firmwarden.service.intake import Intake
 from firmwarden.service.outcome import outcome_message
+from firmwarden.service.pulse import Pulse
 from firmwarden.service.recovery import log_recovered, recover
 from firmwarden.service.registry import Registry
 from firmwarden.service.warden import LAST_COMMAND_S, Warden
@@ -127,6 +128,7 @@ class Daemon:
                     await tasks.start(serve, self._desk, settings.socket)
                     self._watching.start(tasks)
                     tasks.start_soon(self._warden.run)
+                    tasks.start_soon(self._pulse.run)
                     tasks.start_soon(self._tell_ready)
                     async for number in signals:
                         if number == signal.SIGHUP and not self._terminal_is_gone():
@@ -174,8 +176,13 @@ class Daemon:
             images=images,
             store=store,
         )
+        self._pulse = Pulse(store, self._clock)
         self._desk = Desk(
-            store=store, warden=self._warden, shelf=lambda: self._watching.shelf, problems=self._problems
+            store=store,
+            warden=self._warden,
+            shelf=lambda: self._watching.shelf,
+            problems=self._problems,
+            pulse=self._pulse,
         )
 
     def _problems(self) -> list[str]:

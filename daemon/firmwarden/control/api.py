@@ -34,9 +34,15 @@ def api_routes(desk: Desk, stopping: anyio.Event) -> list[Route]:
     device = "/devices/{device:path}"
     return [
         Route("/status", api.status),
+        Route("/health", api.health),
+        Route("/ready", api.ready),
         Route("/devices", api.devices),
         Route("/releases", api.releases),
         Route("/jobs", api.jobs),
+        Route("/attempts", api.attempts),
+        Route("/latches", api.latches),
+        Route("/waits", api.waits),
+        Route("/wear", api.wear),
         Route("/history", api.history),
         Route("/plan", api.plan),
         Route("/events", api.events),
@@ -66,6 +72,14 @@ class _Api:
         query(request)
         return JSONResponse(await self._desk.status())
 
+    async def health(self, request: Request) -> JSONResponse:
+        query(request)
+        return JSONResponse(await self._desk.health())
+
+    async def ready(self, request: Request) -> JSONResponse:
+        query(request)
+        return JSONResponse(await self._desk.ready())
+
     async def devices(self, request: Request) -> JSONResponse:
         query(request)
         return JSONResponse({"devices": await self._desk.devices()})
@@ -85,6 +99,23 @@ class _Api:
     async def jobs(self, request: Request) -> JSONResponse:
         limit = _limit(query(request, "limit"), JOBS_SHOWN)
         return JSONResponse({"jobs": await self._desk.jobs(limit)})
+
+    async def attempts(self, request: Request) -> JSONResponse:
+        asked = query(request, "device", "limit")
+        limit = _limit(asked, HISTORY_SHOWN)
+        return JSONResponse({"attempts": await self._desk.attempts(asked.get("device"), limit)})
+
+    async def latches(self, request: Request) -> JSONResponse:
+        query(request)
+        return JSONResponse({"latches": await self._desk.latches()})
+
+    async def waits(self, request: Request) -> JSONResponse:
+        query(request)
+        return JSONResponse({"waits": await self._desk.waits()})
+
+    async def wear(self, request: Request) -> JSONResponse:
+        query(request)
+        return JSONResponse({"wear": await self._desk.wear()})
 
     async def history(self, request: Request) -> JSONResponse:
         asked = query(request, "device", "limit")

@@ -8,13 +8,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from firmwarden.service.views import (
+        AttemptView,
         DeviceView,
+        DeviceWearView,
         FeedItem,
+        HealthView,
         HistoryView,
         JobView,
+        LatchView,
         PlanView,
+        ReadyView,
         ReleaseView,
         StatusView,
+        WaitingView,
         WhyView,
     )
 
@@ -32,6 +38,12 @@ class Desk(Protocol):
     async def status(self) -> StatusView:
         """Say how the service is as a whole."""
 
+    async def health(self) -> HealthView:
+        """Give a sign of life within a bounded time, or raise ``Unavailable`` or ``StoreError``."""
+
+    async def ready(self) -> ReadyView:
+        """Say that the first scans are done, or raise ``Unavailable``."""
+
     async def devices(self) -> list[DeviceView]:
         """List every known device."""
 
@@ -40,6 +52,18 @@ class Desk(Protocol):
 
     async def jobs(self, limit: int) -> list[JobView]:
         """List the newest jobs, newest first."""
+
+    async def attempts(self, device: str | None, limit: int) -> list[AttemptView]:
+        """List the newest attempts, of one device or of all, newest first."""
+
+    async def latches(self) -> list[LatchView]:
+        """List the latches that are set."""
+
+    async def waits(self) -> list[WaitingView]:
+        """List the jobs that wait, each with what for."""
+
+    async def wear(self) -> list[DeviceWearView]:
+        """List for each device the starts of an erase beside their budgets."""
 
     async def history(self, device: str | None, limit: int) -> HistoryView:
         """List the newest attempts and actions, of one device or of all, newest first."""

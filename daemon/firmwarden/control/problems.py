@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from firmwarden.errors import FirmwardenError, NotFound, Refused, StoreError
+from firmwarden.errors import FirmwardenError, NotFound, Refused, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +45,8 @@ async def answer(request: Request, exc: Exception) -> JSONResponse:
             return _problem(409, str(exc))
         case StoreError():
             return _problem(503, f"The state database cannot be used now: {exc}")
+        case Unavailable():
+            return _problem(503, str(exc))
         case HTTPException(status_code=405, headers={"Allow": allowed}):
             detail = f"{request.url.path} does not take {request.method}, but {allowed}."
             return _problem(405, detail, exc.headers)
@@ -56,7 +58,7 @@ async def answer(request: Request, exc: Exception) -> JSONResponse:
             return _problem(500, detail)
 
 
-HANDLED: Final = (BadRequest, Refused, StoreError, HTTPException, Exception)
+HANDLED: Final = (BadRequest, Refused, StoreError, Unavailable, HTTPException, Exception)
 """What starlette must be told that ``answer`` answers; it includes subclasses."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from firmwarden import __version__
+from firmwarden.errors import Unavailable
 from firmwarden.model import JobState, LatchScope, UsbAddress, Wait, WaitKind
 from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
@@ -19,6 +20,7 @@ from firmwarden.service.telling import (
     job_view,
     latch_view,
     power_cut_view,
+    waiting_view,
     wear_view,
 )
 
@@ -26,15 +28,23 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from firmwarden.model import Device, Job, Latch
+    from firmwarden.service.pulse import Pulse
     from firmwarden.service.shelf import Shelf
     from firmwarden.service.views import (
+        AttemptView,
         DeviceView,
+        DeviceWearView,
         FeedItem,
+        HealthView,
         HistoryView,
         JobView,
+        LatchView,
         PlanView,
+        ReadyView,
         ReleaseView,
         StatusView,
+        WaitingView,
+        WearView,
         WhyView,
     )
     from firmwarden.service.warden import Warden
@@ -55,6 +65,7 @@ class Questions:
         warden: Warden,
         shelf: Callable[[], Shelf],
         problems: Callable[[], Sequence[str]],
+        pulse: Pulse,
     ) -> None:
         """Take what is asked about.
 
@@ -63,11 +74,13 @@ class Questions:
             warden: what is being done.
             shelf: the releases of the last scan.
             problems: what the operator should mend.
+            pulse: whether the store answers.
         """
         self._store = store
         self._warden = warden
         self._shelf = shelf
         self._problems = problems
+        self._pulse = pulse
         self._started_at = warden.clock.wall()
 
     async def status(self) -> StatusView:
@@ -76,14 +89,13 @@ class Questions:
         warden = self._warden
         open_jobs = [job for job in facts.jobs.values() if not job.state.final]
         shelf = self._shelf()
-        ready = warden.releases is not None and warden.registry.scanned
         problems = list(self._problems())
         if warden.store_problem:
             problems.append(warden.store_problem)
         return {
             "version": __version__,
             "started_at": instant(self._started_at),
-            "state": "stopping" if warden.stopping else "ready" if ready else "starting",
+            "state": self._state(),
             "devices": len(facts.devices),
             "present": len(warden.registry.plugged_at),
             "conflicts": [
@@ -103,6 +115,17 @@ class Questions:
             "refused_releases": len(shelf.refused),
             "problems": problems,
         }
+
+    async def health(self) -> HealthView:
+        """Give a sign of life: the event loop does by answering, the store by an empty transaction."""
+        return {"state": "alive", "store_s": round(await self._pulse.feel(), 6)}
+
+    async def ready(self) -> ReadyView:
+        """Tell whether the first scans are done and updates may start."""
+        state = self._state()
+        if state != "ready":
+            raise Unavailable("it is stopping" if state == "stopping" else "the first scans are not done yet")
+        return {"state": "ready"}
 
     async def devices(self) -> list[DeviceView]:
         """Tell every device."""
@@ -155,6 +178,42 @@ class Questions:
     async def jobs(self, limit: int) -> list[JobView]:
         """Tell the newest jobs, newest first."""
         return await self._store.run(lambda ledger: [self._job_view(job) for job in ledger.jobs(limit=limit)])
+
+    async def attempts(self, device: str | None, limit: int) -> list[AttemptView]:
+        """Tell the newest attempts, of one device or of all, newest first."""
+
+        def work(ledger: Ledger) -> list[AttemptView]:
+            known = None if device is None else find_device(ledger, device).id
+            return [attempt_view(attempt) for attempt in ledger.attempts(known, limit)]
+
+        return await self._store.run(work)
+
+    async def latches(self) -> list[LatchView]:
+        """Tell every latch that is set, oldest first."""
+        return [latch_view(latch) for latch in await self._store.run(lambda ledger: ledger.latches())]
+
+    async def waits(self) -> list[WaitingView]:
+        """Tell every job that waits, by device."""
+        facts = await self._store.run(gather)
+        return [
+            waiting_view(job, device, wait)
+            for device in facts.devices
+            if (job := facts.jobs.get(device.id)) is not None and (wait := self._wait(job)) is not None
+        ]
+
+    async def wear(self) -> list[DeviceWearView]:
+        """Tell of every device how often its flash was erased."""
+        return await self._store.run(
+            lambda ledger: [
+                {
+                    "device": device.id,
+                    "label": device.label,
+                    "device_class": device.device_class,
+                    "wear": self._wear_view(ledger, device),
+                }
+                for device in ledger.devices()
+            ]
+        )
 
     async def history(self, device: str | None, limit: int) -> HistoryView:
         """Tell attempts and what persons did, newest first."""
@@ -237,6 +296,15 @@ class Questions:
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
 
+    def _state(self) -> Literal["starting", "ready", "stopping"]:
+        if self._warden.stopping:
+            return "stopping"
+        return "ready" if self._warden.releases is not None and self._warden.registry.scanned else "starting"
+
+    def _wear_view(self, ledger: Ledger, device: Device) -> WearView:
+        wear = ledger.wear(device.id, self._warden.clock.wall())
+        return wear_view(wear, self._warden.budgets(device.device_class))
+
     def _provision(self, device: Device) -> str:
         policy = self._warden.planner.classes.get(device.device_class)
         address = self._warden.registry.address(device.id)
@@ -296,9 +364,7 @@ class Questions:
             "held": None if hold is None else f"{hold.owner}: {hold.reason}",
             "latched": bool(self._latches(device, facts)),
             "job": None if job is None else self._job_view(job),
-            "wear": wear_view(
-                ledger.wear(device.id, self._warden.clock.wall()), self._warden.budgets(device.device_class)
-            ),
+            "wear": self._wear_view(ledger, device),
             "first_seen": instant(device.first_seen),
             "last_seen": instant(device.last_seen),
         }

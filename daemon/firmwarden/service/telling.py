@@ -11,7 +11,7 @@ from firmwarden.service.policy import MEANINGS
 
 if TYPE_CHECKING:
     from firmwarden.drivers.base import PlannedStep, Progress
-    from firmwarden.model import Action, Attempt, Cause, Job, Latch, Wait, Wear
+    from firmwarden.model import Action, Attempt, Cause, Device, Job, Latch, Wait, Wear
     from firmwarden.service.policy import Budgets
     from firmwarden.service.views import (
         ActionView,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LatchView,
         PowerCutView,
         ProgressView,
+        WaitingView,
         WaitView,
         WearView,
     )
@@ -56,6 +57,18 @@ def cause_view(cause: Cause) -> CauseView:
 def wait_view(wait: Wait) -> WaitView:
     """Tell a wait."""
     return {"kind": wait.kind.value, "detail": wait.detail, "until": instant_or_none(wait.until)}
+
+
+def waiting_view(job: Job, device: Device, wait: Wait) -> WaitingView:
+    """Tell a job that waits."""
+    return {
+        "job": job.id,
+        "device": device.id,
+        "label": device.label,
+        "device_class": device.device_class,
+        "version": job.version,
+        "wait": wait_view(wait),
+    }
 
 
 def progress_view(progress: Progress) -> ProgressView:

@@ -127,6 +127,26 @@ class DeviceView(TypedDict):
     last_seen: str
 
 
+class WaitingView(TypedDict):
+    """A job that waits."""
+
+    job: int
+    device: str
+    label: str
+    device_class: str
+    version: str
+    wait: WaitView
+
+
+class DeviceWearView(TypedDict):
+    """What a device's flash has been through."""
+
+    device: str
+    label: str
+    device_class: str
+    wear: WearView
+
+
 class ConflictView(TypedDict):
     """Ports of which it cannot be said which unit is behind them."""
 
@@ -172,6 +192,20 @@ class StatusView(TypedDict):
     refused_releases: int
     problems: list[str]
     """What the operator should mend: a refused configuration, an unreadable directory, a full disk."""
+
+
+class HealthView(TypedDict):
+    """A sign of life."""
+
+    state: Literal["alive"]
+    store_s: float
+    """Seconds that the state database took to answer."""
+
+
+class ReadyView(TypedDict):
+    """The first scans are done: what is told of devices and releases is so."""
+
+    state: Literal["ready"]
 
 
 class PlanView(TypedDict):
