@@ -63,13 +63,24 @@ class SerialAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpAddress:
-    """A peer that carries the serial frames in a TCP stream."""
+    """A peer that carries the serial frames in a TCP stream, or where the service itself listens."""
 
     host: str
     port: int
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixGroup:
+    """A group of users of this machine."""
+
+    name: str
+    gid: int
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from grp import getgrnam
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ from firmwarden.config import (
 )
 from firmwarden.errors import BadConfig
 from firmwarden.images.formats import ImageFormat
-from firmwarden.model import ClassName, TcpAddress
+from firmwarden.model import ClassName, TcpAddress, UnixGroup
 
 PANEL = """
 [[device]]
@@ -97,6 +98,10 @@ def test_everything_that_can_be_said(file: Path) -> None:
 firmware_dir = "/srv/firmware"
 state_dir = "/srv/state"
 socket = "/tmp/fw.sock"
+read_group = "adm"
+act_group = "root"
+listen = "[::1]:8642"
+token_file = "/etc/firmwarden/token"
 parallel = 3
 scan_interval = 0.5
 grace = 0
@@ -137,6 +142,10 @@ wear = { per_day = 5 }
         firmware_dir=Path("/srv/firmware"),
         state_dir=Path("/srv/state"),
         socket=Path("/tmp/fw.sock"),
+        read_group=UnixGroup(name="adm", gid=getgrnam("adm").gr_gid),
+        act_group=UnixGroup(name="root", gid=0),
+        listen=TcpAddress(host="::1", port=8642),
+        token_file=Path("/etc/firmwarden/token"),
         parallel=3,
         scan_interval=0.5,
         grace=0.0,
@@ -221,9 +230,12 @@ def test_classes_come_from_devices_d_too_and_inherit_from_the_main_file(file: Pa
 
 def test_only_some_settings_need_a_restart() -> None:
     old = Config()
-    assert needs_restart(old, Config(settings=Settings(parallel=1, grace=1.0))) == ()
-    changed = Settings(firmware_dir=Path("/a"), state_dir=Path("/b"), socket=Path("/c"))
-    assert needs_restart(old, Config(settings=changed)) == ("firmware_dir", "state_dir", "socket")
+    root = UnixGroup(name="root", gid=0)
+    easy = Settings(read_group=root, act_group=root, token_file=Path("/t"), parallel=1, grace=1.0)
+    assert needs_restart(old, Config(settings=easy)) == ()
+    there = TcpAddress(host="::1", port=1)
+    changed = Settings(firmware_dir=Path("/a"), state_dir=Path("/b"), socket=Path("/c"), listen=there)
+    assert needs_restart(old, Config(settings=changed)) == ("firmware_dir", "state_dir", "socket", "listen")
 
 
 # --- what is refused -------------------------------------------------------------------------------------
@@ -398,6 +410,31 @@ def test_a_socket_name_has_to_fit(file: Path) -> None:
     assert len(str(load(file).settings.socket)) == 107
     file.write_text(f'[firmwarden]\nsocket = "/{"s" * 107}"')
     assert problems(file)[0].endswith(": Linux takes at most 107 bytes")
+
+
+def test_a_group_that_does_not_exist_is_a_mistake(file: Path) -> None:
+    file.write_text('[firmwarden]\nread_group = "adm"\nact_group = "oprators"')
+    [problem] = problems(file)
+    expected = 'expected the name of a group that exists on this machine, got "oprators"'
+    assert problem == f"firmwarden.toml:3: firmwarden.act_group: {expected}"
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1", "8642", ":8642", "127.0.0.1:65536", "127.0.0.1:http", "1.2.3:80", "::1"]
+)
+def test_where_to_listen_is_an_address_and_a_port(file: Path, text: str) -> None:
+    file.write_text(f'[firmwarden]\nlisten = "{text}"')
+    assert "firmwarden.toml:2: firmwarden.listen: expected an address and a port" in problems(file)[0]
+
+
+def test_a_name_to_listen_at_is_refused_with_the_reason(file: Path) -> None:
+    file.write_text('[firmwarden]\nlisten = "localhost:8642"')
+    assert problems(file)[0].endswith('got "localhost:8642": a name is no address')
+
+
+def test_any_free_port_and_any_address_may_be_asked_for(file: Path) -> None:
+    file.write_text('[firmwarden]\nlisten = "0.0.0.0:0"')
+    assert load(file).settings.listen == TcpAddress(host="0.0.0.0", port=0)
 
 
 def two(file: Path, one: str, other: str) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LARGEST_FILE: Final = 1 << 20
 """Room for thousands of device classes; whatever is larger is no configuration."""
 
-_NEED_RESTART: Final = ("firmware_dir", "state_dir", "socket")
+_NEED_RESTART: Final = ("firmware_dir", "state_dir", "socket", "listen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

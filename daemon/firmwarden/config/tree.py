@@ -17,7 +17,9 @@ from firmwarden.config.values import (
     AbsolutePath,
     CapturingPattern,
     CapturingTextPattern,
+    Group,
     Label,
+    ListenText,
     MemoryAddress,
     NamePattern,
     Octets,
@@ -283,6 +285,14 @@ class Settings(Table):
     firmware_dir: AbsolutePath = Path("/var/lib/firmwarden/firmware")
     state_dir: AbsolutePath = Path("/var/lib/firmwarden")
     socket: SocketPath = Path("/run/firmwarden/control.sock")
+    read_group: Group | None = None
+    """Whose members may ask at the socket."""
+    act_group: Group | None = None
+    """Whose members may also give orders there; None is the group as which the service runs."""
+    listen: ListenText | None = None
+    """Where the service answers over TCP too."""
+    token_file: AbsolutePath | None = None
+    """What is shown over TCP to give orders."""
     parallel: Annotated[int, whole(1, 1024)] = 16
     """Updates at once."""
     scan_interval: PositiveSeconds = 2.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import ipaddress
 import re
 import string
 import warnings
@@ -9,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, AnyStr, Final
 
-from firmwarden.model import TcpAddress
+from firmwarden.model import TcpAddress, UnixGroup
 from firmwarden.toml.values import reader, seconds, text_that, whole
 
 LABEL_FIELDS: Final = ("class", "serial", "port", "place", "id")
@@ -19,6 +21,8 @@ _SUN_PATH_MAX: Final = 107
 _USB_ID: Final = re.compile(r"([0-9a-fA-F]{4}):([0-9a-fA-F]{4})", re.ASCII)
 _TCP: Final = re.compile(r"(?:\[([0-9a-zA-Z:.%]+)\]|([^\s:/\[\]@]+)):([0-9]{1,5})", re.ASCII)
 _TCP_PORTS: Final = range(1, 0x10000)
+_LISTEN_PORTS: Final = range(0x10000)
+"""0 is any that is free."""
 _OCTETS: Final = range(0x100)
 _STEP: Final = re.compile(r"(dtr|rts)=([01])|wait=(.+)", re.ASCII)
 _LONGEST_PAUSE_S: Final = 60.0
@@ -101,6 +105,27 @@ def _tcp_address(value: str) -> TcpAddress:
     return TcpAddress(host=found[1] or found[2], port=int(found[3]))
 
 
+def _listen(value: str) -> TcpAddress:
+    found = _TCP.fullmatch(value)
+    if found is None or int(found[3]) not in _LISTEN_PORTS:
+        raise ValueError
+    host = found[1] or found[2]
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        # A name may stand for several addresses, and for none while the network is not up.
+        raise ValueError("a name is no address") from None
+    return TcpAddress(host=host, port=int(found[3]))
+
+
+def _group(value: str) -> UnixGroup:
+    try:
+        found = grp.getgrnam(value)
+    except KeyError:
+        raise ValueError from None
+    return UnixGroup(name=found.gr_name, gid=found.gr_gid)
+
+
 def _octets(value: object) -> bytes:
     match value:
         case str() if value:
@@ -173,6 +198,11 @@ PathPattern = Annotated[
 NamePattern = Annotated[str, text_that("text, which may have the wildcards *, ? and [...]", _name_pattern)]
 UsbIdText = Annotated[UsbId, text_that('vendor and product in hexadecimal, such as "04d8:000a"', _usb_id)]
 TcpText = Annotated[TcpAddress, text_that('"host:port" or "[address]:port"', _tcp_address)]
+ListenText = Annotated[
+    TcpAddress, text_that('an address and a port, such as "127.0.0.1:8642" or "[::1]:8642"', _listen)
+]
+Group = Annotated[UnixGroup, text_that("the name of a group that exists on this machine", _group)]
+"""Refused when it does not exist: a misspelt one would lock people out, and nobody would say why."""
 Octets = Annotated[bytes, reader("text, or bytes as an array such as [0x55, 0xaa], not empty", _octets)]
 Pattern = Annotated[re.Pattern[bytes], text_that("a regular expression of Python", _pattern)]
 _CAPTURING: Final = "a regular expression of Python with one group, which holds the version"
@@ -181,4 +211,6 @@ CapturingTextPattern = Annotated[re.Pattern[str], text_that(_CAPTURING, _capturi
 """For what is text already, such as the strings of a USB device."""
 MemoryAddress = Annotated[int, whole(0, 0xFFFF_FFFF)]
 PulseStep = Annotated[SetLine | Pause, text_that('"dtr=0", "dtr=1", "rts=0", "rts=1" or "wait=50ms"', _step)]
-Label = Annotated[str, text_that("a text with the fields {class}, {serial}, {port}, {place} and {id}", _label)]
+Label = Annotated[
+    str, text_that("a text with the fields {class}, {serial}, {port}, {place} and {id}", _label)
+]
