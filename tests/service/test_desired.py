@@ -105,6 +105,13 @@ def test_only_a_device_that_runs_what_it_should_is_settled() -> None:
     assert Desired(None, "").settled is False
 
 
+def test_what_a_latch_keeps_from_a_device_is_named() -> None:
+    assert desired(RUNS_TWO, [TWO, THREE], [pair(THREE)], POLICY).stopped == THREE
+    assert desired(UNIT, [TWO, THREE], [a_latch(LatchScope.DEVICE)], POLICY).stopped == THREE
+    assert desired(RUNS_TWO, [TWO, THREE], [pair(THREE, "another")], POLICY).stopped is None
+    assert desired(RUNS_TWO, [TWO], [a_latch(LatchScope.DEVICE)], POLICY).stopped is None
+
+
 def test_what_a_refused_update_may_have_erased_is_written_again_but_nothing_older_is() -> None:
     doubtful = replace(RUNS_TWO, complete=None)
     again = desired(doubtful, [TWO, THREE], [pair(THREE)], POLICY, may_be_erased=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from firmwarden.model import (
+    Attempt,
+    AttemptId,
     Cause,
     CauseCode,
     Device,
@@ -18,11 +20,15 @@ from firmwarden.model import (
     Latch,
     LatchId,
     LatchScope,
+    Outcome,
+    Phase,
     Wait,
     WaitKind,
 )
 from firmwarden.service import sentences
 from firmwarden.service.desired import Desired
+from firmwarden.service.identity import Conflict
+from firmwarden.service.shelf import RefusedRelease
 from support.house import NOON, PANEL, release
 
 TWO = release("2.0.0")
@@ -80,7 +86,7 @@ SITUATIONS = {
     "just started": Situation(
         wanted=None,
         should="Not decided yet: the first scans are not done",
-        next="Nothing, until there is something to do.",
+        next="Nothing, until everything was looked at and planned.",
     ),
     "runs what it should": Situation(
         device=replace(RUNS_ONE, running_version="2.0.0"),
@@ -93,14 +99,21 @@ SITUATIONS = {
     "nothing for its class": Situation(
         wanted=NOTHING,
         should="Nothing new: no release of its class",
-        next="Nothing, until there is something to do.",
+        next="Nothing, until that changes: no release of its class is in the firmware directory.",
     ),
     "never updated": Situation(
         device=UNIT,
         job=QUEUED,
         wait=Wait(kind=WaitKind.ABSENT, detail="the device is not here"),
         runs="Not known: Firmwarden has not updated it yet",
-        next="Job 7 (2.0.0) waits: the device is not here.",
+        next="Job 7 (2.0.0) starts as soon as the device is here.",
+        commands=["firmwarden cancel 7"],
+    ),
+    "its life is used up": Situation(
+        job=QUEUED,
+        wait=Wait(kind=WaitKind.WEAR, detail="the erases of its life are used up, 1000 of 1000"),
+        next="Job 7 (2.0.0) waits: the erases of its life are used up, 1000 of 1000. Only a larger `per_life` under "
+        "`wear` of the class panel changes that.",
         commands=["firmwarden cancel 7"],
     ),
     "starts next": Situation(
@@ -185,7 +198,7 @@ SITUATIONS = {
     "updated, and not planned since": Situation(
         device=replace(RUNS_ONE, running_image=TWO.image),
         job=replace(QUEUED, state=JobState.SUCCEEDED),
-        next="Nothing, until there is something to do.",
+        next="Nothing, until everything was looked at and planned.",
     ),
     "erased and not finished": Situation(
         device=replace(RUNS_ONE, complete=False),
@@ -207,6 +220,13 @@ SITUATIONS = {
         next="Job 7 has an unknown outcome; the device is asked again: asked 5 times without an answer.",
         commands=["firmwarden retry k3x9qa"],
     ),
+    "outcome unknown, and it is away": Situation(
+        job=ended(JobState.UNKNOWN, CauseCode.END_UNANSWERED),
+        wait=Wait(kind=WaitKind.ABSENT, detail="the device is not here"),
+        runs="2.0.0 or nothing, not known",
+        next="Job 7 has an unknown outcome; the device is asked as soon as it is here.",
+        commands=["firmwarden retry k3x9qa"],
+    ),
     "exhausted": Situation(
         job=ended(JobState.FAILED, CauseCode.TRANSPORT_EXHAUSTED),
         next="Nothing until 2024-10-05T12:00:00.000Z: then it is tried again, or when it is plugged anew or a person",
@@ -221,7 +241,7 @@ SITUATIONS = {
         job=ended(JobState.CANCELLED, CauseCode.WITHDRAWN),
         wanted=NOTHING,
         should="Nothing new: no release of its class",
-        next="Nothing, until there is something to do.",
+        next="Nothing, until that changes: no release of its class is in the firmware directory.",
     ),
     "withdrawn in the middle": Situation(
         device=replace(RUNS_ONE, complete=False),
@@ -247,9 +267,12 @@ SITUATIONS = {
         commands=[f"firmwarden clear {TWO.image[:12]}"],
     ),
     "newest latched, runs the one before": Situation(
-        wanted=Desired(None, "1.0.0 is the newest release that is not latched for it", settled=True),
+        wanted=Desired(
+            None, "1.0.0 is the newest release that is not latched for it", settled=True, stopped=TWO
+        ),
         latches=[latch(LatchScope.PAIR)],
-        should="What it runs now: 1.0.0 is the newest release that is not latched for it.",
+        should="What it runs now: 1.0.0 is the newest release that is not latched for it. Were it not for a latch, it "
+        "would be 2.0.0.",
         next="Nothing: the device runs what it should; a latch keeps another image from it.",
         commands=["firmwarden clear k3x9qa"],
     ),
@@ -273,7 +296,7 @@ SITUATIONS = {
         wanted=Desired(None, "what it runs is not known, and its class holds such devices"),
         should="Nothing new: what it runs is not known",
         runs="Not known",
-        next="Nothing, until there is something to do.",
+        next="Nothing, until that changes: what it runs is not known, and its class holds such devices.",
         commands=["firmwarden adopt k3x9qa --running VERSION"],
     ),
     "being written, and withdrawn meanwhile": Situation(
@@ -313,3 +336,62 @@ def test_why(situation: Situation) -> None:
         each.device, each.job, each.wait, each.wanted, each.latches, paused=each.paused
     )
     assert commands == each.commands
+
+
+def refusal(number: int) -> RefusedRelease:
+    return RefusedRelease(manifest=f"panel-{number}.toml", reason="it is empty", since=NOON)
+
+
+def test_refused_releases_are_told_where_one_asks_what_should_run() -> None:
+    assert sentences.should_run(NOTHING, [refusal(1)]) == (
+        "Nothing new: no release of its class is in the firmware directory. panel-1.toml does not count: it is empty."
+    )
+    many = sentences.should_run(WANTS_TWO, [refusal(number) for number in range(5)])
+    assert "panel-2.toml does not count" in many
+    assert "panel-3.toml" not in many
+    assert many.endswith("Nor do 2 more; `firmwarden releases` says why.")
+
+
+def attempt(**changes: object) -> Attempt:
+    made = Attempt(
+        id=AttemptId(1),
+        job=JobId(7),
+        device=UNIT.id,
+        number=1,
+        version="2.0.0",
+        image=TWO.image,
+        started_at=NOON,
+        ended_at=NOON + 5.0,
+        phase=Phase.WRITING,
+        outcome=Outcome.FAILED,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_since_when_it_runs_that_is_told_by_the_attempt_that_brought_it() -> None:
+    device = replace(RUNS_ONE, running_version="2.0.0", running_image=TWO.image)
+    attempts = [attempt(), attempt(outcome=Outcome.SUCCEEDED, ended_at=NOON - 60.0)]
+    assert sentences.runs(device, None, attempts) == (
+        "2.0.0 since 2024-10-04T11:59:00.000Z (the device acknowledged its end)."
+    )
+
+
+def test_a_device_that_may_have_been_erased_is_not_called_untouched() -> None:
+    refused = attempt(erase_starts=1)
+    assert "it may hold nothing now" in sentences.runs(UNIT, None, [refused])
+    assert "has not updated it yet" in sentences.runs(UNIT, None, [replace(refused, erase_starts=0)])
+
+
+def test_inv4_a_place_of_which_it_is_not_clear_who_is_there_names_who_may_be() -> None:
+    riddle = Conflict(
+        ports=("usb-1-2",),
+        classes=(PANEL,),
+        devices=(UNIT.id, DeviceId("q8dmz1")),
+        detail="two units of its classes are missing",
+        place="usb-1-2",
+    )
+    told = sentences.whose("usb-1-2", riddle)
+    assert "two units of its classes are missing" in told
+    assert "`firmwarden why k3x9qa` or, if this is it, `firmwarden adopt usb-1-2 k3x9qa`" in told
+    assert "`firmwarden adopt usb-1-2 q8dmz1`" in told
+    assert "adopt" not in sentences.whose("/dev/ttyACM0", replace(riddle, place=""))

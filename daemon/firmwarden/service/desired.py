@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cmp_to_key
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +51,8 @@ class Desired:
     """True when there is nothing to do because the device runs what it should."""
     stuck: bool = False
     """True when the device waits in its loader, and there is nothing to be given to it that would start it."""
+    stopped: Release | None = None
+    """What it would be given, were it not for a latch."""
 
 
 def tag(release: Release) -> VersionTag:
@@ -89,6 +91,21 @@ def desired(
         policy: of its class.
         may_be_erased: a refused update may have erased what the device ran, and put nothing in its place.
     """
+    found = _desired(device, releases, latches, policy, may_be_erased=may_be_erased)
+    if not latches:
+        return found
+    otherwise = _desired(device, releases, (), policy, may_be_erased=may_be_erased).release
+    return found if otherwise == found.release else replace(found, stopped=otherwise)
+
+
+def _desired(
+    device: Device,
+    releases: Sequence[Release],
+    latches: Sequence[Latch],
+    policy: ClassPolicy,
+    *,
+    may_be_erased: bool,
+) -> Desired:
     for latch in latched_on(device, latches):
         if latch.scope is LatchScope.DEVICE:
             return Desired(None, f"the device is latched: {latch.cause.code.value}")

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from firmwarden.model import CauseCode, JobState, LatchScope, WaitKind
+from firmwarden.model import CauseCode, JobState, LatchScope, Outcome, WaitKind
 from firmwarden.service.telling import instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from firmwarden.model import Device, Job, Latch, Wait
+    from firmwarden.model import Attempt, Device, Job, Latch, Wait
     from firmwarden.service.desired import Desired
+    from firmwarden.service.identity import Conflict
+    from firmwarden.service.shelf import RefusedRelease
 
 
-def should_run(wanted: Desired | None) -> str:
-    """What should it run, and why."""
+REFUSALS_TOLD: Final = 3
+
+
+def should_run(wanted: Desired | None, refused: Sequence[RefusedRelease] = ()) -> str:
+    """What should it run, and why; and what does not count, of releases for it that were refused."""
+    told = [_should_run(wanted)]
+    if wanted is not None and wanted.stopped is not None:
+        told.append(f"Were it not for a latch, it would be {wanted.stopped.version}.")
+    told += [f"{each.manifest} does not count: {each.reason}." for each in refused[:REFUSALS_TOLD]]
+    if len(refused) > REFUSALS_TOLD:
+        told.append(f"Nor do {len(refused) - REFUSALS_TOLD} more; `firmwarden releases` says why.")
+    return " ".join(told)
+
+
+def _should_run(wanted: Desired | None) -> str:
     if wanted is None:
         return (
             "Not decided yet: the first scans are not done, or its class is no longer in the configuration."
@@ -28,14 +43,33 @@ def should_run(wanted: Desired | None) -> str:
     return f"{wanted.reason}." if wanted.reason.startswith(version) else f"{version}: {wanted.reason}."
 
 
-def runs(device: Device, job: Job | None, *, in_loader: bool = False) -> str:
-    """What does it run, and how do we know."""
+def runs(
+    device: Device, job: Job | None, attempts: Sequence[Attempt] = (), *, in_loader: bool = False
+) -> str:
+    """What does it run, and how do we know, and since when.
+
+    Args:
+        device: in question.
+        job: its open job, else its last one.
+        attempts: its last ones, newest first.
+        in_loader: whether it is seen in its loader.
+    """
     if job is not None and job.state is JobState.UNKNOWN:
         return (
             f"{job.version} or nothing, not known: the image is on the device and it called it valid, "
             "but whether it was started could not be seen."
         )
-    known = f"{device.running_version} ({device.running_evidence})" if device.running_version else ""
+    since = next(
+        (
+            f" since {instant(attempt.ended_at)}"
+            for attempt in attempts
+            if attempt.ended_at is not None
+            and attempt.outcome is Outcome.SUCCEEDED
+            and attempt.image == device.running_image
+        ),
+        "",
+    )
+    known = f"{device.running_version}{since} ({device.running_evidence})" if device.running_version else ""
     if device.complete is False:
         before = f"; before that {known}" if known else ""
         return f"No complete image: an erase was begun and no update was finished since{before}."
@@ -49,6 +83,8 @@ def runs(device: Device, job: Job | None, *, in_loader: bool = False) -> str:
         return f"{known}."
     if device.running_evidence:
         return f"Not known: {device.running_evidence}."
+    if any(attempt.erase_starts for attempt in attempts):
+        return "Not known: no update of it has succeeded, and one may have erased it, so it may hold nothing now."
     return "Not known: Firmwarden has not updated it yet, and a port is opened only for a job."
 
 
@@ -82,6 +118,11 @@ def next_step(
         return f"Nothing: the device runs what it should{more}."
     if latches:
         return "Nothing, until a person lifts the latch or another image is released."
+    return _next_of_free(device, job, wanted, again_after_s)
+
+
+def _next_of_free(device: Device, job: Job | None, wanted: Desired | None, again_after_s: float) -> str:
+    """What follows where no job is open and nothing is latched."""
     if job is not None and _may_be_retried(device, job, wanted):
         if job.state is JobState.SUCCEEDED:
             return (
@@ -96,7 +137,9 @@ def next_step(
         return "Nothing by itself: it waits in its loader. Cycle its power, or release something for it."
     if device.complete is False and wanted is not None and wanted.release is None:
         return "Nothing, until there is a release for it: it holds no complete image and waits in its loader."
-    return "Nothing, until there is something to do."
+    if wanted is None or wanted.release is not None:
+        return "Nothing, until everything was looked at and planned."
+    return f"Nothing, until that changes: {wanted.reason}."
 
 
 def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
@@ -105,12 +148,18 @@ def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
     if job.state is JobState.UNKNOWN:
         if wait is None:
             return f"The device is asked what became of job {job.id}; then the record is settled."
+        if wait.kind is WaitKind.ABSENT:
+            return f"Job {job.id} has an unknown outcome; the device is asked as soon as it is here."
         return f"Job {job.id} has an unknown outcome; the device is asked again{_when(wait)}: {wait.detail}."
     if wait is None:
         return f"Job {job.id} starts as soon as the planner comes by."
+    if wait.kind is WaitKind.ABSENT:
+        return f"Job {job.id} ({job.version}) starts as soon as the device is here."
     waits = f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
     if wait.kind is WaitKind.FAILSAFE:
         return f"{waits} {_way_out(job, shown=paused)}"
+    if wait.kind is WaitKind.WEAR and wait.until is None:
+        return f"{waits} Only a larger `per_life` under `wear` of the class {job.device_class} changes that."
     if paused and wait.until is None:
         return (
             f"{waits} Plug in the right unit, and it is looked at again; or, if this is the one, say so and it is "
@@ -131,6 +180,16 @@ def _way_out(job: Job, *, shown: bool) -> str:
         f'failsafe = "none" for the class {job.device_class} and reload the configuration, knowing that an '
         "interruption then bricks the device."
     )
+
+
+def whose(place: str, conflict: Conflict) -> str:
+    """Why nothing can be said of what is at a place of which it is not clear which device it is."""
+    ways = [
+        f"`firmwarden why {device}`"
+        + (f" or, if this is it, `firmwarden adopt {conflict.place} {device}`" if conflict.place else "")
+        for device in conflict.devices
+    ]
+    return f"which device is at {place} is not clear: {'; '.join([conflict.detail, *ways])}"
 
 
 def commands(
