@@ -6,16 +6,22 @@ import errno
 import io
 import json
 import logging
+import os
+import re
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
-from firmwarden import log
+from firmwarden import journald, log
 from firmwarden.events import LogEvent
+from support.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -64,16 +70,30 @@ def test_a_log_that_cannot_be_written_stops_nothing(trouble: Exception) -> None:
     assert [event["event"] for event in published] == ["store-failed"]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_line_begins_with_what_it_is_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    log.configure(stream=(stream := Terminal()))
+    structlog.get_logger().info(
+        LogEvent.JOB_WAITING, until=None, wait="hold", detail="held: \x1b[2J", job=7, device="k3f9q2"
+    )
+    time, rest = stream.getvalue().split(" ", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
+    assert rest == (
+        "[info     ] job-waiting              device=k3f9q2 job=7 wait=hold detail='held: \\x1b[2J'\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
 def test_colours_are_for_terminals_that_want_them(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in environment.items():
@@ -118,3 +138,139 @@ def test_a_command_that_shows_events_itself_writes_none(capsys: pytest.CaptureFi
     structlog.get_logger().info(LogEvent.JOB_CREATED, job=7)
     assert [event["event"] for event in published] == ["job-created"]
     assert capsys.readouterr() == ("", "")
+
+
+# --- under the journal
+
+
+class UnderJournal:
+    """Standard error as a service has it: the journal reads it, line by line, and has a socket beside."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        self.stream = self.ours.makefile("w")
+
+    def lines(self) -> list[dict[str, object]]:
+        """What came as lines."""
+        try:
+            return [json.loads(line) for line in self.theirs.recv(1 << 20).splitlines()]
+        except BlockingIOError:
+            return []
+
+    def stop_taking_lines(self) -> None:
+        with suppress(BlockingIOError):
+            while self.ours.send(b"x" * 4096, socket.MSG_DONTWAIT):
+                pass
+
+    def stop_taking_entries(self) -> None:
+        while journald.send({"MESSAGE": "x"}, self.journal.address):
+            pass
+
+
+@pytest.fixture
+def under_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[UnderJournal]:
+    made = UnderJournal(Journal(str(tmp_path / "journal")))
+    with made.journal.socket, made.ours, made.theirs, made.stream:
+        about = os.fstat(made.ours.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{about.st_dev}:{about.st_ino}")
+        log.configure("debug", stream=made.stream, journal=made.journal.address)
+        yield made
+
+
+def test_the_journal_gets_every_key_as_a_field(under_journal: UnderJournal) -> None:
+    with structlog.contextvars.bound_contextvars(device="k3f9q2", job=7, attempt=21, release="2.4.0"):
+        structlog.get_logger().warning(
+            LogEvent.ATTEMPT_FAILED,
+            cause="link-lost",
+            detail='/dev/ttyUSB0: "hung up"',
+            offset=None,
+            next="retry",
+            retry_in_s=2.1,
+        )
+    assert under_journal.journal.entries() == [
+        {
+            "MESSAGE": (
+                "attempt-failed device=k3f9q2 job=7 attempt=21 release=2.4.0 cause=link-lost "
+                r'detail="/dev/ttyUSB0: \"hung up\"" next=retry retry_in_s=2.1'
+            ),
+            "PRIORITY": "4",
+            "SYSLOG_IDENTIFIER": "firmwarden",
+            "MESSAGE_ID": journald.message_id("attempt-failed"),
+            "FIRMWARDEN_EVENT": "attempt-failed",
+            "FIRMWARDEN_DEVICE": "k3f9q2",
+            "FIRMWARDEN_JOB": "7",
+            "FIRMWARDEN_ATTEMPT": "21",
+            "FIRMWARDEN_RELEASE": "2.4.0",
+            "FIRMWARDEN_CAUSE": "link-lost",
+            "FIRMWARDEN_DETAIL": '/dev/ttyUSB0: "hung up"',
+            "FIRMWARDEN_NEXT": "retry",
+            "FIRMWARDEN_RETRY_IN_S": "2.1",
+        }
+    ]
+    assert under_journal.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"), [("error", "3"), ("warning", "4"), ("info", "6"), ("debug", "7")]
+)
+def test_levels_are_priorities(under_journal: UnderJournal, level: str, priority: str) -> None:
+    getattr(structlog.get_logger(), level)(LogEvent.DAEMON_STOPPED)
+    (entry,) = under_journal.journal.entries()
+    assert entry["PRIORITY"] == priority
+
+
+def test_a_traceback_is_a_field_of_its_own(under_journal: UnderJournal) -> None:
+    try:
+        int("no")
+    except ValueError:
+        structlog.get_logger().exception(LogEvent.WORKER_CRASHED, detail="no")
+    (entry,) = under_journal.journal.entries()
+    assert entry["MESSAGE"] == "worker-crashed detail=no"
+    assert entry["FIRMWARDEN_EXCEPTION"].startswith("Traceback (most recent call last):\n")
+    assert entry["FIRMWARDEN_EXCEPTION"].endswith("ValueError: invalid literal for int() with base 10: 'no'")
+
+
+def test_a_message_is_one_printable_line_whatever_is_in_it(under_journal: UnderJournal) -> None:
+    hostile = "\x1b[2J\n\u009b31m\u2028\udcff"
+    structlog.get_logger().info(LogEvent.RELEASE_REFUSED, manifest="", reason=hostile, problems=[hostile, 7])
+    (entry,) = under_journal.journal.entries()
+    assert entry["MESSAGE"].isprintable()
+    assert entry["MESSAGE"].startswith('release-refused manifest="" reason="')
+    assert entry["FIRMWARDEN_REASON"] == hostile.replace("\udcff", "\\udcff")
+    assert json.loads(entry["FIRMWARDEN_PROBLEMS"]) == [hostile, 7]
+
+
+def test_inv6_a_journal_that_is_stuck_stops_nothing_and_what_is_lost_is_counted(
+    under_journal: UnderJournal,
+) -> None:
+    logger = structlog.get_logger()
+    under_journal.stop_taking_entries()
+    logger.info(LogEvent.JOB_CREATED, job=1)
+    assert [line["job"] for line in under_journal.lines()] == [1]
+    under_journal.stop_taking_lines()
+    for job in (2, 3, 4):
+        logger.info(LogEvent.JOB_CREATED, job=job)
+    assert under_journal.journal.entries()
+    logger.info(LogEvent.JOB_CREATED, job=5)
+    assert [entry["MESSAGE"] for entry in under_journal.journal.entries()] == [
+        "job-created job=5",
+        "events-lost count=3",
+    ]
+    logger.info(LogEvent.JOB_CREATED, job=6)
+    assert [entry["MESSAGE"] for entry in under_journal.journal.entries()] == ["job-created job=6"]
+
+
+def test_a_journal_that_is_gone_stops_nothing(under_journal: UnderJournal) -> None:
+    under_journal.journal.socket.close()
+    under_journal.theirs.close()
+    structlog.get_logger().error(LogEvent.STORE_FAILED, detail="full")
+
+
+def test_a_stream_that_goes_elsewhere_gets_lines(under_journal: UnderJournal) -> None:
+    stream = io.StringIO()
+    log.configure(stream=stream, journal=under_journal.journal.address)
+    structlog.get_logger().info(LogEvent.JOB_CREATED, job=7)
+    assert [line["job"] for line in lines(stream)] == [7]
+    assert under_journal.journal.entries() == []

@@ -58,6 +58,7 @@ class LogEvent(StrEnum):
     STORE_FAILED = "store-failed"
     WORKER_CRASHED = "worker-crashed"
     LIBRARY_TROUBLE = "library-trouble"
+    EVENTS_LOST = "events-lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     LogEvent.DAEMON_STOPPING: Entry(
         "info",
         ("signal", "running", "grace_s", "detail"),
-        "Asked to stop; running transfers may finish within the grace time.",
+        "Asked to stop; running transfers may finish within the grace time. "
+        "Told again, as a warning, when a command had to be cut off.",
         _NOBODY,
     ),
     LogEvent.DAEMON_STOPPED: Entry("info", (), "Stopped; nothing is left claimed.", _NOBODY),
@@ -250,5 +252,11 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("library", "detail"),
         "A library that Firmwarden is made of logged a warning (then the level is warning) or an error.",
         "please report it, with the traceback where there is one",
+    ),
+    LogEvent.EVENTS_LOST: Entry(
+        "warning",
+        ("count",),
+        "The journal took no entries for a while, so some events are not in it; nothing else is missing.",
+        "see why the journal was stuck, if it happens again",
     ),
 }

@@ -1,23 +1,26 @@
 """Sets up structured logging, once, for the whole process.
 
-JSON lines on stderr, or a plain console rendering when stderr is a terminal.  Every log event also goes to the
-feed, where the control API's event stream and the live views read it.
+JSON lines on stderr, plain text when stderr is a terminal, and entries with fields when the journal reads it.  Every
+log event also goes to the feed, where the control API's event stream and the live views read it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import select
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
+from firmwarden import journald
 from firmwarden.events import LogEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -27,6 +30,7 @@ def configure(
     *,
     stream: TextIO | None = None,
     publish: Callable[[dict[str, object]], None] | None = None,
+    journal: str = journald.SOCKET,
 ) -> None:
     """Configure structlog.
 
@@ -34,6 +38,7 @@ def configure(
         level: the least level that is written: debug, info, warning or error.
         stream: where lines go; stderr by default.
         publish: gets every written event as plain data; called in the thread that logs.
+        journal: the journal's socket, for a stream that it reads.
     """
     stream = sys.stderr if stream is None else stream
     processors: list[Processor] = [
@@ -46,13 +51,16 @@ def configure(
     if stream.isatty():
         # https://no-color.org
         colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        processors.append(structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24))
-    else:
         processors += [
-            structlog.processors.format_exc_info,
             _common_first,
-            structlog.processors.JSONRenderer(),
+            _short,
+            structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24, sort_keys=False),
         ]
+    else:
+        processors += [structlog.processors.format_exc_info, _common_first]
+        if journald.is_behind(stream, os.environ):
+            processors.append(_ToJournal(stream, journal))
+        processors.append(structlog.processors.JSONRenderer())
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -77,12 +85,18 @@ def publish_only(publish: Callable[[dict[str, object]], None]) -> None:
     )
 
 
-_FIRST = ("timestamp", "level", "event", "device", "job", "attempt", "release")
+_FIRST: Final = ("timestamp", "level", "event", "device", "job", "attempt", "release")
 
 
 def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Begin every line alike, for those who read them without a tool."""
     return {key: event.pop(key) for key in _FIRST if key in event} | dict(event)
+
+
+def _short(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Leave out what a person who looks on does not need: parts of a second, and keys that say nothing."""
+    event["timestamp"] = f"{event['timestamp'][:19]}Z"
+    return {key: value for key, value in event.items() if value is not None}
 
 
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:
@@ -102,6 +116,65 @@ class _Unfailing:
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             self._stream.flush()
+
+
+_PRIORITIES: Final = {"error": "3", "warning": "4", "info": "6", "debug": "7"}
+"""syslog(3)"""
+
+
+class _ToJournal:
+    """Hands events to the journal.  What that does not take goes on to be a line, if the stream takes it at once.
+
+    The stream ends at the journal as well: to write where it is stuck would stop every update (invariant 6).
+    """
+
+    def __init__(self, stream: TextIO, address: str) -> None:
+        self._stream = stream
+        self._address = address
+        self._lost = 0
+
+    def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        if journald.send(_fields(event), self._address):
+            lost, self._lost = self._lost, 0
+            if lost:
+                structlog.get_logger().warning(LogEvent.EVENTS_LOST, count=lost)
+            raise structlog.DropEvent
+        if not self._takes_a_line():
+            self._lost += 1
+            raise structlog.DropEvent
+        return event
+
+    def _takes_a_line(self) -> bool:
+        poll = select.poll()
+        with suppress(OSError, ValueError):
+            poll.register(self._stream, select.POLLOUT)
+            return poll.poll(0) == [(self._stream.fileno(), select.POLLOUT)]
+        return False
+
+
+def _fields(event: Mapping[str, object]) -> dict[str, str]:
+    """What the journal keeps of an event: a line for people, and every key by itself."""
+    told = {key: _text(value) for key, value in event.items() if value is not None}
+    name = told.pop("event")
+    fields = {
+        "PRIORITY": _PRIORITIES[told.pop("level")],
+        "SYSLOG_IDENTIFIER": "firmwarden",
+        "MESSAGE_ID": journald.message_id(name),
+        "FIRMWARDEN_EVENT": name,
+        **{f"FIRMWARDEN_{key.upper()}": text for key, text in told.items() if key != "timestamp"},
+    }
+    words = [f"{key}={_quoted(text)}" for key, text in told.items() if key not in {"timestamp", "exception"}]
+    return {"MESSAGE": " ".join((name, *words)), **fields}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=repr)
+
+
+def _quoted(text: str) -> str:
+    """Write a value so that the next one can be told from it, and nothing in it reaches a terminal."""
+    plain = text.isprintable() and text and not set(text) & {" ", '"', "="}
+    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 class _Libraries(logging.Handler):

@@ -70,10 +70,7 @@ KEYS: Final[Mapping[str, str]] = {
     "device": "id of the device, as `firmwarden devices` shows it",
     "job": "number of the job",
     "attempt": "number of the attempt, counted over all jobs",
-    "release": (
-        "version of the release that a job is about; in `release-accepted`, `release-refused` and "
-        "`release-withdrawn` the name of the manifest"
-    ),
+    "release": "version of the release that it is about",
     "cause": "[code](causes.md) of why it ended",
     "image": "SHA-256 of the image",
     "detail": "one sentence for a person; its wording may change",
@@ -101,9 +98,10 @@ def events() -> Iterator[str]:
     yield from f"""\
 # Log events
 
-The daemon writes its log to standard error: one JSON object a line, or text in columns where that is a terminal. The
-same events come with `firmwarden watch --json` and from the [API](api.md#get-v1events). `log_level` of the
-[configuration](configuration.md) says the least that is written.
+The daemon writes its log to standard error: entries with [fields](#in-the-journal) where the systemd journal reads
+that, text where it is a terminal, and else one JSON object a line. The same events come with `firmwarden watch --json`
+and from the [API](api.md#get-v1events). `log_level` of the [configuration](configuration.md) says the least that is
+written.
 
 ```json
 {example}
@@ -137,6 +135,38 @@ Keys that many events share:
             for event, entry in ((event, CATALOGUE[event]) for event in LogEvent)
         ),
     )
+    yield from f"""
+## In the journal
+
+Run by systemd, the daemon hands its events to the journal as entries with a field for each key: `FIRMWARDEN_` and the
+key in capital letters, `FIRMWARDEN_EVENT` for the name. So the journal can be asked:
+
+```sh
+journalctl FIRMWARDEN_DEVICE={EXAMPLE["device"]}                                # everything about one device
+journalctl FIRMWARDEN_DEVICE={EXAMPLE["device"]} FIRMWARDEN_JOB=7 -o verbose    # one job of it, with all fields
+journalctl FIRMWARDEN_EVENT=latch-set FIRMWARDEN_EVENT=update-failed --since -7d
+journalctl FIRMWARDEN_CAUSE=link-lost --output json                  # for a script
+journalctl --unit firmwarden --priority err                          # what waits for a person
+journalctl --field FIRMWARDEN_DEVICE                                 # every device that an entry is about
+```
+
+Several values of one field mean any of them, several fields all of them. The other fields that an entry has:
+
+| field | what it holds |
+|---|---|
+| `MESSAGE` | the name of the event and its keys, on one line |
+| `PRIORITY` | 3 for `error`, 4 for `warning`, 6 for `info`, 7 for `debug` |
+| `SYSLOG_IDENTIFIER` | `firmwarden` |
+| `MESSAGE_ID` | one for each kind of event, the same in every version and on every machine |
+| `FIRMWARDEN_EXCEPTION` | the traceback of a defect |
+
+Anybody on the machine may write such fields. What really came from the service has `_SYSTEMD_UNIT=firmwarden.service`,
+which only the journal itself sets; `--unit firmwarden` asks for that.
+
+When the journal does not take an entry, the event is written as a line of JSON, which the journal reads from standard
+error. When it does not take that either, the event is lost and counted, for no update waits for a log: `events-lost`
+tells how many, when the journal is back.
+""".splitlines()
 
 
 # --- causes ------------------------------------------------------------------------------------------------
