@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from firmwarden.errors import FirmwardenError, NotFound, Refused, StoreError, Unavailable
@@ -16,10 +17,13 @@ if TYPE_CHECKING:
 
 TITLES: Final[Mapping[int, str]] = {
     400: "Bad request",
+    401: "Token needed",
+    403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
     409: "Refused",
     413: "Too large",
+    421: "Misdirected request",
     500: "Defect",
     503: "Unavailable",
 }
@@ -38,31 +42,34 @@ async def answer(request: Request, exc: Exception) -> JSONResponse:
     """Answer a request that ended with ``exc``."""
     match exc:
         case BadRequest():
-            return _problem(exc.status, str(exc))
+            return problem(exc.status, str(exc))
+        case ClientDisconnect():
+            return problem(400, "The request was not sent to its end.")  # nobody is left who reads it
         case NotFound():
-            return _problem(404, str(exc))
+            return problem(404, str(exc))
         case Refused():
-            return _problem(409, str(exc))
+            return problem(409, str(exc))
         case StoreError():
-            return _problem(503, f"The state database cannot be used now: {exc}")
+            return problem(503, f"The state database cannot be used now: {exc}")
         case Unavailable():
-            return _problem(503, str(exc))
+            return problem(503, str(exc))
         case HTTPException(status_code=405, headers={"Allow": allowed}):
             detail = f"{request.url.path} does not take {request.method}, but {allowed}."
-            return _problem(405, detail, exc.headers)
+            return problem(405, detail, exc.headers)
         case HTTPException():
-            return _problem(404, f"{request.method} {request.url.path} is not something this API knows.")
+            return problem(404, f"{request.method} {request.url.path} is not something this API knows.")
         case _:
             # The traceback goes to the log: starlette raises the exception again once this is sent.
             detail = f"A defect in Firmwarden ({type(exc).__name__}); the daemon's log has the traceback."
-            return _problem(500, detail)
+            return problem(500, detail)
 
 
-HANDLED: Final = (BadRequest, Refused, StoreError, Unavailable, HTTPException, Exception)
+HANDLED: Final = (BadRequest, ClientDisconnect, Refused, StoreError, Unavailable, HTTPException, Exception)
 """What starlette must be told that ``answer`` answers; it includes subclasses."""
 
 
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Make the document; ``status`` is one of ``TITLES``."""
     title = TITLES[status]
     return JSONResponse(
         {"type": title.lower().replace(" ", "-"), "title": title, "status": status, "detail": detail},
