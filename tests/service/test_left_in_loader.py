@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from firmwarden.drivers.base import Step
+from firmwarden.errors import Refused
 from firmwarden.model import CauseCode, JobState, Outcome, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.policy import Budgets
@@ -105,7 +106,7 @@ async def test_why_does_not_say_that_it_runs_what_it_should(tmp_path: Path) -> N
         await anyio.sleep(LATER_S)
         id_ = (await house.device("panel-1")).id
         view = await house.desk.why(id_)
-        assert view["runs"].startswith("Nothing: it is in its loader; before that 2.0.0 (")
+        assert view["runs"].startswith("Nothing: it is in its loader; before that 2.0.0 since 2")
         assert view["should_run"].startswith(
             "Nothing new: it waits in its loader; by what is recorded, no release"
         )
@@ -217,6 +218,8 @@ async def test_inv4_a_person_may_say_that_a_loader_is_that_of_a_unit_that_ran() 
         riddle = house.registry.conflicts[0]
         ids = [(await house.device(name)).id for name in ("panel-1", "panel-3")]
         assert riddle.devices == tuple(sorted(ids))
+        with pytest.raises(Refused, match=f"if this is it, `firmwarden adopt {place_of(3)} {ids[1]}`"):
+            await house.desk.why(place_of(3))
         await house.desk.adopt(place_of(3), old=ids[1], running=None, who="ann")
         await anyio.sleep(60.0)
         assert not house.registry.conflicts_of_known

@@ -116,6 +116,7 @@ def a_device(**changes: object) -> DeviceView:
         "complete": True,
         "desired_version": "2.4.0",
         "desired_reason": "it is the newest release of its class",
+        "stopped_version": None,
         "pinned": None,
         "held": None,
         "latched": False,
@@ -400,6 +401,9 @@ class MemoryDesk:
                     await news.wait()
         finally:
             self.readers -= 1
+
+    def recent(self) -> list[FeedItem]:
+        return [item for item in reversed(self._ring) if item["kind"] == "log"]
 
     def _device(self, name: str) -> DeviceView:
         found = [

@@ -105,3 +105,6 @@ class Desk(Protocol):
         None begins now; an id that was never given out (by an earlier run of the daemon) begins with the oldest.
         Memory does not grow with a reader that does not keep up: it finds a gap.
         """
+
+    def recent(self) -> list[FeedItem]:
+        """List the latest log events that are still remembered, newest first."""

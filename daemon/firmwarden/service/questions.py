@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from firmwarden import __version__
-from firmwarden.errors import Unavailable
+from firmwarden.errors import NotFound, Refused, Unavailable
 from firmwarden.model import JobState, LatchScope, UsbAddress, Wait, WaitKind
 from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from firmwarden.model import Device, Job, Latch
     from firmwarden.service.pulse import Pulse
-    from firmwarden.service.shelf import Shelf
+    from firmwarden.service.shelf import RefusedRelease, Shelf
     from firmwarden.service.views import (
         AttemptView,
         DeviceView,
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from firmwarden.store.store import Store
 
 ATTEMPTS_TOLD: Final = 10
-_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
+FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
+"""What only a person can end."""
 
 
 class Questions:
@@ -232,7 +233,8 @@ class Questions:
         paused = self._warden.paused
 
         def work(ledger: Ledger) -> WhyView:
-            found = find_device(ledger, device)
+            found = self._meant(ledger, device)
+            attempts = ledger.attempts(found.id, ATTEMPTS_TOLD)
             facts = gather(ledger)
             job = facts.jobs.get(found.id)
             wanted = self._warden.agenda.desired.get(found.id)
@@ -249,10 +251,12 @@ class Questions:
             power_cuts = () if policy is None else policy.unprotected if doubted else policy.power_cuts
             return {
                 "device": self._device_view(ledger, found, facts),
-                "should_run": sentences.should_run(wanted),
-                "runs": sentences.runs(found, job, in_loader=found.id in self._warden.registry.in_loader),
+                "should_run": sentences.should_run(wanted, self._refused(found)),
+                "runs": sentences.runs(
+                    found, job, attempts, in_loader=found.id in self._warden.registry.in_loader
+                ),
                 "latches": [latch_view(latch) for latch in latches],
-                "attempts": [attempt_view(attempt) for attempt in ledger.attempts(found.id, ATTEMPTS_TOLD)],
+                "attempts": [attempt_view(attempt) for attempt in attempts],
                 "next": sentences.next_step(
                     found,
                     job,
@@ -291,7 +295,31 @@ class Questions:
         """Yield what happens as it happens."""
         return self._warden.feed.read(after)
 
+    def recent(self) -> list[FeedItem]:
+        """Tell the latest log events, newest first."""
+        return self._warden.feed.recent()
+
     # --- inside
+
+    def _meant(self, ledger: Ledger, name: str) -> Device:
+        """The device that a person means, or the only one that a conflict at this port may concern."""
+        try:
+            return find_device(ledger, name)
+        except NotFound:
+            for conflict in self._warden.registry.conflicts:
+                if name == conflict.place or name in conflict.ports:
+                    if len(conflict.devices) == 1:
+                        return find_device(ledger, conflict.devices[0])
+                    raise Refused(sentences.whose(name, conflict)) from None
+            raise
+
+    def _refused(self, device: Device) -> list[RefusedRelease]:
+        """The manifests that would concern a device if they were in order, but for what it runs already."""
+        return [
+            refusal
+            for refusal in self._shelf().refused
+            if refusal.device_class == device.device_class and refusal.version != device.running_version
+        ]
 
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
@@ -316,7 +344,7 @@ class Questions:
         wait = self._wait(job)
         return (
             wait is not None
-            and wait.kind in _FOR_A_PERSON
+            and (wait.kind in FOR_A_PERSON or (wait.kind is WaitKind.WEAR and wait.until is None))
             and job.device not in self._warden.registry.conflicts_of_known
         )
 
@@ -360,6 +388,7 @@ class Questions:
             "complete": device.complete,
             "desired_version": desired_version,
             "desired_reason": "not decided yet" if wanted is None else wanted.reason,
+            "stopped_version": None if wanted is None or wanted.stopped is None else wanted.stopped.version,
             "pinned": device.pinned,
             "held": None if hold is None else f"{hold.owner}: {hold.reason}",
             "latched": bool(self._latches(device, facts)),

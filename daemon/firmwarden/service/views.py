@@ -116,6 +116,8 @@ class DeviceView(TypedDict):
     desired_version: str | None
     desired_reason: str
     """Why this version, or why none."""
+    stopped_version: str | None
+    """What it should run, were it not for a latch; None where no latch makes a difference."""
     pinned: str | None
     held: str | None
     """The reason of the hold that concerns it, if any."""
@@ -268,6 +270,6 @@ class FeedItem(TypedDict):
     """One item of the event stream."""
 
     id: int
-    kind: Literal["log", "progress"]
+    kind: Literal["log", "progress", "gap"]
     data: dict[str, object]
-    """A log event with its keys, or {device, job, attempt, step, done, total}."""
+    """A log event with its keys, or {device, job, attempt, release, step, done, total}, or {missed, restarted}."""

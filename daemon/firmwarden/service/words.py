@@ -45,10 +45,15 @@ def state_of_device(device: DeviceView, now: datetime) -> str:
         return f"conflict: {device['conflict']}"
     if device["latched"]:
         cause = job["cause"] if job is not None and state == "failed" else None
-        return f"stopped: {cause['meaning']} ({cause['code']})" if cause else "stopped by its own verdict"
+        return f"stopped: {cause['meaning']} ({cause['code']})" if cause else _stopped(device)
     if job is not None and state in _WITHOUT_SUCCESS and device["running_version"] != job["version"]:
         return state_of_job(job, now)
     return _at_rest(device, now)
+
+
+def _stopped(device: DeviceView) -> str:
+    what = device["stopped_version"]
+    return f"{what} is stopped by its own verdict" if what else "stopped by its own verdict"
 
 
 def _at_rest(device: DeviceView, now: datetime) -> str:
