@@ -12,6 +12,7 @@ from functools import partial
 from io import StringIO
 from typing import IO, TYPE_CHECKING, Any
 
+import pytest
 from rich.console import Console
 
 from firmwarden.cli.bars import BarScreen
@@ -21,8 +22,6 @@ from support.memory_desk import IMAGE_B, a_device, a_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
     from firmwarden.service.views import FeedItem
     from support.memory_desk import MemoryDesk
@@ -132,6 +131,15 @@ def test_a_new_attempt_is_shown_from_its_start(capsys: pytest.CaptureFixture[str
         "12:00:00",
         "panel-1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("restarted", "shown"),
+    [(False, "... 17 missed here\n"), (True, "... 17 missed here, after a restart of the daemon\n")],
+)
+def test_a_gap_is_said(capsys: pytest.CaptureFixture[str], restarted: bool, shown: str) -> None:
+    show(item("gap", missed=17, restarted=restarted), PlainScreen())
+    assert capsys.readouterr().out == shown
 
 
 def bars(*items: FeedItem) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from firmwarden.control import stream
+from firmwarden.service.feed import RING
 from support.memory_desk import MemoryDesk
 from support.served import Served, served
 
@@ -110,9 +111,23 @@ def test_a_reader_resumes_after_the_last_id_it_saw(api: Served, desk: MemoryDesk
 
 
 def test_a_reader_that_was_away_too_long_sees_the_gap(api: Served, desk: MemoryDesk) -> None:
-    publish(api, desk, desk.RING + 20, event="x")
+    publish(api, desk, RING + 20, event="x")
     with reading(api, Last_Event_ID="3") as response:
+        assert response.message() == {
+            "id": "20",
+            "event": "gap",
+            "data": '{"missed":17,"restarted":false}',
+        }
         assert response.id() == 21
+
+
+def test_a_reader_may_follow_one_device(api: Served, desk: MemoryDesk) -> None:
+    publish(api, desk, 1, event="x", device="lamp-2")
+    publish(api, desk, 1, event="x", device="panel-1")
+    with reading(api, "/v1/events?after=0&device=panel") as response:
+        assert response.id() == 2
+    with reading(api, "/v1/events?device=nobody") as response:
+        assert response.kind == "application/problem+json"
 
 
 def test_a_silent_stream_shows_that_it_lives(
@@ -165,7 +180,7 @@ def test_inv6_a_reader_that_does_not_read_is_cut_and_can_resume(
         last = last_before_the_break(stalled)
     assert 0 < last < seen
     with reading(api, Last_Event_ID=str(last)) as response:
-        assert response.id() == max(last, seen - desk.RING) + 1
+        assert response.id() == max(last + 1, seen - RING)
 
 
 @pytest.mark.parametrize("stalled", [False, True])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 
 from firmwarden.errors import NotFound, Refused, StoreError, Unavailable
+from firmwarden.service.feed import Feed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -132,8 +133,6 @@ def a_device(**changes: object) -> DeviceView:
 class MemoryDesk:
     """Implements ``firmwarden.control.desk.Desk``."""
 
-    RING = 100
-
     def __init__(self, *devices: DeviceView) -> None:
         self.fleet = {device["id"]: device for device in devices or (a_device(),)}
         self.shelf: list[ReleaseView] = [
@@ -174,9 +173,7 @@ class MemoryDesk:
         """Of the feed, now."""
         self.whys = 0
         """Answered so far."""
-        self._ring: deque[FeedItem] = deque(maxlen=self.RING)
-        self._given = 0
-        self._news = anyio.Event()
+        self.ring = Feed()
 
     # --- questions ---
 
@@ -383,27 +380,23 @@ class MemoryDesk:
     # --- the feed ---
 
     def publish(self, kind: Literal["log", "progress"], **data: object) -> None:
-        self._given += 1
-        self._ring.append({"id": self._given, "kind": kind, "data": data})
-        self._news.set()
-        self._news = anyio.Event()
+        self.ring.publish(kind, data)
 
-    async def feed(self, after: int | None) -> AsyncGenerator[FeedItem, None]:
+    async def feed(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
+        await anyio.lowlevel.checkpoint()
+        return self._read(after, None if device is None else self._device(device)["id"])
+
+    async def _read(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
         self.readers += 1
         try:
-            last = self._given if after is None else after if after <= self._given else 0
-            while True:
-                news = self._news
-                for item in [item for item in self._ring if item["id"] > last]:
-                    last = item["id"]
+            async with aclosing(self.ring.read(after, device)) as items:
+                async for item in items:
                     yield item
-                if not news.is_set():
-                    await news.wait()
         finally:
             self.readers -= 1
 
     def recent(self) -> list[FeedItem]:
-        return [item for item in reversed(self._ring) if item["kind"] == "log"]
+        return self.ring.recent()
 
     def _device(self, name: str) -> DeviceView:
         found = [

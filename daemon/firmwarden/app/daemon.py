@@ -28,7 +28,7 @@ from firmwarden.images.cas import ImageStore
 from firmwarden.protocol.mdfu.host import speaks_by_now
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desk import Desk
-from firmwarden.service.feed import Feed
+from firmwarden.service.feed import RUNS, Feed
 from firmwarden.service.hooks import Hook, run_hook
 from firmwarden.service.intake import Intake
 from firmwarden.service.outcome import outcome_message
@@ -70,7 +70,7 @@ def run_daemon(config_path: Path, usb: UsbBus | None = None) -> int:
     except BadConfig as exc:
         sys.stderr.write(f"{exc}\nfirmwarden: not started, because {config_path} is refused whole\n")
         return 2
-    feed = Feed()
+    feed = Feed(run=random.randrange(1, RUNS))  # noqa: S311  nobody gains by guessing it
     log.configure(settings.settings.log_level.value, publish=lambda event: feed.publish("log", event))
     try:
         return anyio.run(Daemon(config_path, settings, feed, usb or real_usb()).run)

@@ -291,7 +291,7 @@ class _Once:
     async def _pass_on(self) -> None:
         async for item in self._feed.read(0):
             data = item["data"]
-            self._report(data if item["kind"] == "log" else {"event": "progress", **data})
+            self._report(data if item["kind"] == "log" else {"event": item["kind"], **data})
             if data.get("event") == LogEvent.JOB_WAITING and data["wait"] in _FOR_A_PERSON:
                 self._left_to_person = {"code": data["wait"], "detail": data["detail"]}
                 self._over.set()

@@ -254,7 +254,7 @@ size = {len(image)}
         """Show what happens until every device has come to an end."""
         deadline = time.monotonic() + PATIENCE_S
         for item in self._client.events(0):
-            if item is not None:
+            if item is not None and item["kind"] != "gap":
                 self._show(screen, item["data"])
             if time.monotonic() > deadline or ((item is None or item["kind"] == "log") and self._settled()):
                 return

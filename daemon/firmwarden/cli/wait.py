@@ -66,7 +66,7 @@ def _follow(
 def _await_news(output: Output, events: Iterator[FeedItem | None], device: str) -> None:
     """Return when something happened to the device, or nothing did for a while."""
     for item in events:
-        if item is None:
+        if item is None or item["kind"] == "gap":
             return
         if item["data"].get("device") == device:
             if output.as_json:

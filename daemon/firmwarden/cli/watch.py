@@ -76,9 +76,18 @@ def show(item: FeedItem, screen: Screen) -> None:
     if item["kind"] == "progress":
         screen.progress(device, str(data["step"]), _number(data["done"]), _number(data["total"]))
         return
+    if item["kind"] == "gap":
+        screen.line(gap_line(data), "warning")
+        return
     if data.get("event") in ENDS:
         screen.ended(device)
     screen.line(event_line(data), str(data.get("level", "")))
+
+
+def gap_line(data: Mapping[str, object]) -> str:
+    """Say what was missed; after a restart the daemon knows only of its own run."""
+    missed = f"{data['missed']} missed here"
+    return f"... {missed}, after a restart of the daemon" if data["restarted"] else f"... {missed}"
 
 
 def event_line(data: Mapping[str, object]) -> str:

@@ -127,10 +127,13 @@ class _Api:
 
     async def events(self, request: Request) -> EventStream:
         # A browser that reconnects by itself repeats the query and adds the header: the header is newer.
-        asked = query(request, "after")
+        asked = query(request, "after", "device")
         after = request.headers.get("last-event-id") or asked.get("after")
         return EventStream(
-            self._desk.feed(None if after is None else number(after, "after", lowest=0, highest=_LARGEST_ID)),
+            await self._desk.feed(
+                None if after is None else number(after, "after", lowest=0, highest=_LARGEST_ID),
+                asked.get("device"),
+            ),
             stopping=self._stopping,
             abort=request.state.abort,
         )

@@ -98,12 +98,12 @@ class Desk(Protocol):
     async def forget(self, device: str, *, who: str) -> str:
         """Drop a device that is gone for good."""
 
-    def feed(self, after: int | None) -> AsyncGenerator[FeedItem, None]:
-        """Yield events as they happen, first those newer than ``after`` that are still remembered.
+    async def feed(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
+        """Return events as they happen, of one device or all, first those newer than ``after`` that are remembered.
 
-        Ids rise by one from item to item, so that a reader sees from a gap that it missed something.  ``after``
-        None begins now; an id that was never given out (by an earlier run of the daemon) begins with the oldest.
-        Memory does not grow with a reader that does not keep up: it finds a gap.
+        Ids rise by one from item to item.  ``after`` None begins now, 0 with the oldest that is remembered.  Where
+        something that came after ``after`` is no longer remembered, an item of the kind ``gap`` says so: a reader was
+        away for too long, did not keep up, or comes back with an id of an earlier run of the daemon.
         """
 
     def recent(self) -> list[FeedItem]:

@@ -291,9 +291,12 @@ class Questions:
 
         return await self._store.run(work)
 
-    def feed(self, after: int | None) -> AsyncGenerator[FeedItem, None]:
-        """Yield what happens as it happens."""
-        return self._warden.feed.read(after)
+    async def feed(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
+        """Return what happens as it happens, to one device or anywhere."""
+        if device is not None:
+            meant = device
+            device = await self._store.run(lambda ledger: find_device(ledger, meant).id)
+        return self._warden.feed.read(after, device)
 
     def recent(self) -> list[FeedItem]:
         """Tell the latest log events, newest first."""

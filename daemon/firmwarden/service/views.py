@@ -272,4 +272,5 @@ class FeedItem(TypedDict):
     id: int
     kind: Literal["log", "progress", "gap"]
     data: dict[str, object]
-    """A log event with its keys, or {device, job, attempt, release, step, done, total}, or {missed, restarted}."""
+    """A log event with its keys; or {device, job, attempt, release, step, done, total}; or {missed, restarted}: so many
+    items before the next one are no longer there, and if restarted also some of an earlier run of the daemon."""
