@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from firmwarden.control.api import api_routes
+from firmwarden.control.page.routes import make_page
 from firmwarden.control.problems import HANDLED, answer
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 def make_app(desk: Desk, stopping: anyio.Event) -> Starlette:
     """Make the application; its event streams end when ``stopping`` is set."""
     return Starlette(
-        routes=[Mount("/v1", routes=api_routes(desk, stopping))],
+        routes=[
+            Mount("/v1", routes=api_routes(desk, stopping)),
+            Mount("/", app=make_page(desk)),
+        ],
         exception_handlers=dict.fromkeys(HANDLED, answer),
     )
