@@ -52,8 +52,12 @@ if TYPE_CHECKING:
     from firmwarden.store.store import Store
 
 ATTEMPTS_TOLD: Final = 10
-FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
-"""What only a person can end."""
+_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
+
+
+def for_a_person(kind: WaitKind, *, ends: bool) -> bool:
+    """Whether a wait is for what only a person can do; ``ends``: it ends by itself."""
+    return kind in _FOR_A_PERSON or (kind is WaitKind.WEAR and not ends)
 
 
 class Questions:
@@ -347,7 +351,7 @@ class Questions:
         wait = self._wait(job)
         return (
             wait is not None
-            and (wait.kind in FOR_A_PERSON or (wait.kind is WaitKind.WEAR and wait.until is None))
+            and for_a_person(wait.kind, ends=wait.until is not None)
             and job.device not in self._warden.registry.conflicts_of_known
         )
 

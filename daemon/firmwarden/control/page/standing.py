@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum, unique
 from typing import TYPE_CHECKING
 
-from firmwarden.model import JobState
-from firmwarden.service.questions import FOR_A_PERSON
+from firmwarden.model import JobState, WaitKind
+from firmwarden.service.questions import for_a_person
 
 if TYPE_CHECKING:
     from firmwarden.service.views import DeviceView
@@ -37,8 +37,9 @@ def standing_of(device: DeviceView) -> Standing:
     if device["conflict"] is not None:
         return Standing.NEEDS_YOU
     if job is not None and state in {JobState.QUEUED, JobState.UNKNOWN}:
-        for_a_person = job["wait"] is not None and job["wait"]["kind"] in FOR_A_PERSON
-        return Standing.NEEDS_YOU if for_a_person else Standing.WAITING
+        wait = job["wait"]
+        stuck = wait is not None and for_a_person(WaitKind(wait["kind"]), ends=wait["until"] is not None)
+        return Standing.NEEDS_YOU if stuck else Standing.WAITING
     given_up = job is not None and state is JobState.FAILED and device["running_version"] != job["version"]
     if device["latched"] or given_up or device["complete"] is False:
         return Standing.NEEDS_YOU

@@ -162,10 +162,14 @@
     };
     stream.onerror = lose; // its own way of coming back gives up after a 503, and knows no back-off
     stream.addEventListener("progress", hearProgress);
-    stream.addEventListener("log", () => {
-      heard = new Date();
-      refreshIn(SETTLE_MS);
-    });
+    stream.addEventListener("log", (event) => hearNews(JSON.parse(event.data).device));
+    stream.addEventListener("gap", () => hearNews());
+  }
+
+  function hearNews(device) {
+    heard = new Date();
+    const shown = document.querySelector("[data-device]")?.dataset.device;
+    if (shown === undefined || device === undefined || device === shown) refreshIn(SETTLE_MS);
   }
 
   function lose() {
