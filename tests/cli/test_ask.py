@@ -84,6 +84,12 @@ def test_devices_as_a_table(run: Run, desk: MemoryDesk) -> None:
     ]
 
 
+def test_a_newer_release_that_a_latch_keeps_away_is_named(run: Run, desk: MemoryDesk) -> None:
+    desk.fleet["panel-1"] |= {"desired_version": "2.3.1", "stopped_version": "2.4.0", "latched": True}
+    panel = run("devices").stdout.splitlines()[1]
+    assert panel.endswith("2.3.1  2.3.1 (2.4.0 is stopped)  2.4.0 is stopped by its own verdict")
+
+
 def test_a_column_without_content_is_left_out(run: Run, desk: MemoryDesk) -> None:
     desk.fleet["panel-1"]["label"] = ""
     assert "LABEL" not in run("devices").stdout

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 
 from firmwarden.cli.why import why_lines
 from support.memory_desk import IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_device, a_job, an_attempt
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _in_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.mark.anyio
@@ -63,26 +77,24 @@ It is held
   By alice: being painted.
 
 It is stopped
-  - this image on this device, set 60 seconds ago. The device says that the file is for
-    another device (wrong-device-id). Abort cause 2 in answer to chunk 0. That was at
-    chunk 0, sequence number 3, after 0 bytes of the image. It answered 4a 05 02. To
-    lift it: `firmwarden clear panel-1`
+  - this image on this device, since 11:59:00 (60 seconds ago). The device says that the
+    file is for another device (wrong-device-id). Abort cause 2 in answer to chunk 0.
+    That was at chunk 0, sequence number 3, after 0 bytes of the image. It answered 4a
+    05 02. To lift it: `firmwarden clear panel-1`
 
 What was tried, newest first
-  - attempt 2 of job 7 at 2.4.0, 62 seconds ago: failed after 2 seconds, before anything
-    was erased
-    The device says that the file is for another device (wrong-device-id). Abort cause 2
-    in answer to chunk 0. That was at chunk 0, sequence number 3, after 0 bytes of the
-    image. It answered 4a 05 02.
-  - attempt 1 of job 7 at 2.4.0, 3 minutes ago: failed after 12 seconds, after the erase
-    had begun
+  - 11:58:58 (62 seconds ago): attempt 2 of job 7, to 2.4.0: failed after 2 seconds,
+    before anything was erased
+    That stopped it.
+  - 11:57:00 (3 minutes ago): attempt 1 of job 7, to 2.4.0: failed after 12 seconds,
+    after the erase had begun
     The port or the connection went away in the middle (link-lost). /dev/ttyACM3
     vanished. That was at chunk 128, sequence number 12, after 65,536 bytes of the
     image. Of 130 commands: 3 sent again, 3 unanswered, 1 answered late or twice.
-  Erases begun: 1 of 10 today, 12 of 1000 in its life.
+  Job 7 (2.4.0) was tried 2 times. Erases begun: 1 of 10 today, 12 of 1000 in its life.
 
 What happens next
-  Nothing, until the latch is cleared. Job 7 (2.4.0) was tried 2 times.
+  Nothing, until the latch is cleared.
 
 What you can do
   firmwarden clear panel-1"""
@@ -96,7 +108,7 @@ async def test_the_story_of_a_device_that_is_away_and_was_never_tried() -> None:
     )
     text = "\n".join(why_lines(await desk.why("panel-1"), NOON))
     assert "A front-panel, away, last seen 24 hours ago, known as" in text
-    assert "It is not clear which unit this is\n  seen twice" in text
+    assert "It is not clear which unit this is\n  seen twice." in text
     assert "Nothing yet." in text
     assert "It is stopped" not in text
     assert "What you can do" not in text
@@ -110,7 +122,7 @@ async def test_an_attempt_under_way_and_one_that_succeeded() -> None:
         an_attempt(phase="ending", outcome="succeeded", cause=None, evidence="it tells version 2.4.0"),
     ]
     text = "\n".join(why_lines(await desk.why("panel-1"), NOON))
-    assert "attempt 2 of job 7 at 2.4.0, 3 minutes ago: under way" in text
+    assert "11:57:00 (3 minutes ago): attempt 2 of job 7, to 2.4.0: under way" in text
     assert "succeeded after 12 seconds\n" in text
     assert "It tells version 2.4.0." in text
 
@@ -164,6 +176,17 @@ What a power cut in an update would leave, if nothing protects the device
 )
 async def test_how_often_it_was_tried(state: str, attempts: int, says: str) -> None:
     desk = MemoryDesk(a_device(job=a_job(state=state, attempts=attempts)))
-    assert f"What happens next\n  It is updated now. {says}" in "\n".join(
-        why_lines(await desk.why("panel-1"), NOON)
-    )
+    assert f"  {says} Erases begun: 1 of 10 today" in "\n".join(why_lines(await desk.why("panel-1"), NOON))
+
+
+@pytest.mark.anyio
+async def test_instants_are_told_by_the_local_clock_and_by_the_distance() -> None:
+    desk = MemoryDesk(a_device())
+    view = await desk.why("panel-1")
+    view |= {
+        "runs": "2.3.1 (it said so), since 2026-02-27T12:00:00.000Z.",
+        "next": "Job 7 (2.4.0) waits until 2026-03-01T12:04:00.500Z: the last attempt failed in transport.",
+    }
+    text = " ".join(" ".join(why_lines(view, NOON)).split())
+    assert "2.3.1 (it said so), since 2026-02-27 12:00:00 (2 days ago)." in text
+    assert "waits until 12:04:00 (in 4 minutes): the last attempt" in text

@@ -106,7 +106,7 @@ async def test_why_does_not_say_that_it_runs_what_it_should(tmp_path: Path) -> N
         await anyio.sleep(LATER_S)
         id_ = (await house.device("panel-1")).id
         view = await house.desk.why(id_)
-        assert view["runs"].startswith("Nothing: it is in its loader; before that 2.0.0 since 2")
+        assert view["runs"].startswith("Nothing: it is in its loader; before that 2.0.0 (")
         assert view["should_run"].startswith(
             "Nothing new: it waits in its loader; by what is recorded, no release"
         )

@@ -372,7 +372,7 @@ def test_since_when_it_runs_that_is_told_by_the_attempt_that_brought_it() -> Non
     device = replace(RUNS_ONE, running_version="2.0.0", running_image=TWO.image)
     attempts = [attempt(), attempt(outcome=Outcome.SUCCEEDED, ended_at=NOON - 60.0)]
     assert sentences.runs(device, None, attempts) == (
-        "2.0.0 since 2024-10-04T11:59:00.000Z (the device acknowledged its end)."
+        "2.0.0 (the device acknowledged its end), since 2024-10-04T11:59:00.000Z."
     )
 
 

@@ -136,13 +136,20 @@ def device_lines(views: list[DeviceView], now: datetime) -> list[str]:
                 "" if view["label"] else view["port"].removeprefix(_BY_ID).removeprefix(_DEV),
                 view["device_class"],
                 "no complete image" if view["complete"] is False else view["running_version"] or "not known",
-                (view["desired_version"] or "-") + (" (pinned)" if view["pinned"] else ""),
+                _should_run(view),
                 state_of_device(view, now),
             )
             for view in views
         ],
         fit=width(),
     )
+
+
+def _should_run(view: DeviceView) -> str:
+    notes = ["pinned"] if view["pinned"] else []
+    if view["stopped_version"]:
+        notes.append(f"{view['stopped_version']} is stopped")
+    return (view["desired_version"] or "-") + (f" ({', '.join(notes)})" if notes else "")
 
 
 def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:

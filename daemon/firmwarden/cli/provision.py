@@ -64,8 +64,8 @@ ENDS: Final[Mapping[str, str]] = MappingProxyType(
         "is read-protected now. A debugger can lift that, which erases the flash; option bytes come after that.",
         "not-read": "The loader is back, and the option bytes could not be read, so what they are is not known. "
         "Run this command again.",
-        "application-runs": "The device has restarted into something else than its loader, so the option bytes could not "
-        f"be read back, and what they are is not known. {_WAY_IN} Then run this command again: it says.",
+        "application-runs": "The device has restarted into something else than its loader, so the option bytes could "
+        f"not be read back, and what they are is not known. {_WAY_IN} Then run this command again: it says.",
         "gone": "The device has not come back, so what its option bytes are is not known. Without an image it "
         "should be in its loader; one whose application does not set VTOR is dead now, until BOOT0 brings it into its "
         "loader.",

@@ -10,7 +10,7 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.service.measures import printable
+from firmwarden.service.measures import ago, ahead, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,8 @@ _NARROWEST: Final = 24
 
 _BELOW: Final = " " * 4
 """Before text of a table's last column that stands below its row."""
+
+_INSTANT: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
 _GAP: Final = "  "
 _GLUE: Final = "\0"
@@ -75,6 +77,19 @@ def clock_time(instant: str) -> str:
 def day_and_time(instant: str) -> str:
     """Return the local date and time of an instant."""
     return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def at(instant: str, now: datetime) -> str:
+    """Say when something was or will be: by the local clock, and how long ago or how soon that is."""
+    then = datetime.fromisoformat(instant)
+    same_day = then.astimezone().date() == now.astimezone().date()
+    clock = clock_time(instant) if same_day else day_and_time(instant)
+    return f"{clock} ({ahead(instant, now) if then > now else ago(instant, now)})"
+
+
+def with_local_times(text: str, now: datetime) -> str:
+    """Say the instants of a text, which programs read too, as a person does."""
+    return _INSTANT.sub(lambda found: at(found[0], now), text)
 
 
 def utc_now() -> datetime:

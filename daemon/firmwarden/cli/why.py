@@ -7,9 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli.client_command import Output, client_command
-from firmwarden.cli.text import paragraph, utc_now
+from firmwarden.cli.text import at, paragraph, utc_now, with_local_times
 from firmwarden.service.measures import ago, printable
-from firmwarden.service.words import SCOPES, attempt_in_words, cause_in_words, state_of_device, tries_in_words
+from firmwarden.service.words import (
+    SCOPES,
+    cause_in_words,
+    findings_in_words,
+    outcome_in_words,
+    state_of_device,
+    tries_in_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +43,12 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     label = f" ({device['label']})" if device["label"] else ""
     yield from paragraph(f"{device['id']}{label}: {state_of_device(device, now)}", indent=_INDENT, first="")
     yield from paragraph(_where(device, now), indent=_INDENT)
-    yield from _section("It should run", [view["should_run"]])
-    yield from _section("It runs", [view["runs"]])
+    yield from _section("It should run", with_local_times(view["should_run"], now))
+    yield from _section("It runs", with_local_times(view["runs"], now))
     if device["held"] is not None:
-        yield from _section("It is held", [f"By {device['held']}."])
+        yield from _section("It is held", f"By {device['held']}.")
     if device["conflict"] is not None:
-        yield from _section("It is not clear which unit this is", [device["conflict"]])
+        yield from _section("It is not clear which unit this is", f"{device['conflict']}.")
     if view["latches"]:
         yield ""
         yield "It is stopped"
@@ -49,22 +56,8 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
             yield from paragraph(_latch(latch, now), indent=_INDENT * 2, first=f"{_INDENT}- ")
     yield ""
     yield "What was tried, newest first"
-    before: list[str] = []
-    for attempt in view["attempts"]:
-        headline, *sentences = attempt_in_words(attempt, now)
-        yield from paragraph(headline, indent=_INDENT * 2, first=f"{_INDENT}- ")
-        told = ["The same."] if sentences and sentences == before else sentences
-        yield from paragraph(" ".join(told), indent=_INDENT * 2)
-        before = sentences
-    if not view["attempts"]:
-        yield f"{_INDENT}Nothing yet."
-    wear = device["wear"]
-    yield from paragraph(
-        f"Erases begun: {wear['today']} of {wear['today_budget']} today, "
-        f"{wear['life']} of {wear['life_budget']} in its life.",
-        indent=_INDENT,
-    )
-    yield from _section("What happens next", [view["next"], *tries_in_words(device)])
+    yield from _tries(view, now)
+    yield from _section("What happens next", with_local_times(view["next"], now))
     if view["power_cuts"]:
         yield ""
         condition = ", if nothing protects the device" if view["doubted"] else ""
@@ -79,10 +72,33 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
         yield from (f"{_INDENT}{printable(command)}" for command in view["commands"])
 
 
-def _section(title: str, sentences: list[str]) -> Iterator[str]:
+def _section(title: str, text: str) -> Iterator[str]:
     yield ""
     yield title
-    yield from paragraph(" ".join(sentences), indent=_INDENT)
+    yield from paragraph(text, indent=_INDENT)
+
+
+def _tries(view: WhyView, now: datetime) -> Iterator[str]:
+    """Tell each attempt, and what all of them cost."""
+    verdicts = [cause_in_words(latch["cause"]) for latch in view["latches"]]
+    before: list[str] = []
+    for attempt in view["attempts"]:
+        what = f"attempt {attempt['number']} of job {attempt['job']}, to {attempt['version']}"
+        headline = f"{at(attempt['started_at'], now)}: {what}: {outcome_in_words(attempt)}"
+        yield from paragraph(headline, indent=_INDENT * 2, first=f"{_INDENT}- ")
+        told = findings_in_words(attempt)
+        shown = ["That stopped it."] if told in verdicts else ["The same."] if told == before else told
+        if told:
+            yield from paragraph(" ".join(shown), indent=_INDENT * 2)
+        before = told
+    if not view["attempts"]:
+        yield f"{_INDENT}Nothing yet."
+    wear = view["device"]["wear"]
+    erases = (
+        f"Erases begun: {wear['today']} of {wear['today_budget']} today, "
+        f"{wear['life']} of {wear['life_budget']} in its life."
+    )
+    yield from paragraph(" ".join([*tries_in_words(view["device"]), erases]), indent=_INDENT)
 
 
 def _where(device: DeviceView, now: datetime) -> str:
@@ -96,6 +112,6 @@ def _where(device: DeviceView, now: datetime) -> str:
 
 def _latch(latch: LatchView, now: datetime) -> str:
     return (
-        f"{SCOPES[latch['scope']]}, set {ago(latch['set_at'], now)}. {' '.join(cause_in_words(latch['cause']))} "
-        f"To lift it: `{latch['clear']}`"
+        f"{SCOPES[latch['scope']]}, since {at(latch['set_at'], now)}. "
+        f"{' '.join(cause_in_words(latch['cause']))} To lift it: `{latch['clear']}`"
     )

@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
     for unit, size, enough in (("day", 86_400, 36 * 3600), ("hour", 3600, 90 * 60), ("minute", 60, 90)):
         if seconds >= enough:
             return _count(round(seconds / size), unit)
-    return _count(round(seconds), "second")
+    return "less than a second" if seconds < 1 else _count(round(seconds), "second")
 
 
 def ago(instant: str, now: datetime) -> str:

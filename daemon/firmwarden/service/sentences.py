@@ -61,7 +61,7 @@ def runs(
         )
     since = next(
         (
-            f" since {instant(attempt.ended_at)}"
+            f", since {instant(attempt.ended_at)}"
             for attempt in attempts
             if attempt.ended_at is not None
             and attempt.outcome is Outcome.SUCCEEDED
@@ -69,7 +69,7 @@ def runs(
         ),
         "",
     )
-    known = f"{device.running_version}{since} ({device.running_evidence})" if device.running_version else ""
+    known = f"{device.running_version} ({device.running_evidence}){since}" if device.running_version else ""
     if device.complete is False:
         before = f"; before that {known}" if known else ""
         return f"No complete image: an erase was begun and no update was finished since{before}."
@@ -112,13 +112,21 @@ def next_step(
     if job is not None and not job.state.final:
         return _next_of_open(job, wait, paused=paused)
     if any(latch.scope is LatchScope.DEVICE for latch in latches):
-        return "Nothing, until a person lifts the latch: it keeps every image from this device."
+        keeps = "Nothing, until a person lifts the latch: it keeps every image from this device."
+        return f"{keeps}{_after_that(device, job)}"
     if wanted is not None and wanted.settled:
         more = "; a latch keeps another image from it" if latches else ""
         return f"Nothing: the device runs what it should{more}."
     if latches:
-        return "Nothing, until a person lifts the latch or another image is released."
+        return (
+            f"Nothing, until a person lifts the latch or another image is released.{_after_that(device, job)}"
+        )
     return _next_of_free(device, job, wanted, again_after_s)
+
+
+def _after_that(device: Device, job: Job | None) -> str:
+    failed = job is not None and job.state is JobState.FAILED
+    return f" When it is lifted, `firmwarden retry {device.id}` tries that image again." if failed else ""
 
 
 def _next_of_free(device: Device, job: Job | None, wanted: Desired | None, again_after_s: float) -> str:

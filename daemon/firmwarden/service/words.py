@@ -112,13 +112,6 @@ def cause_in_words(cause: CauseView) -> list[str]:
     return said
 
 
-def attempt_in_words(attempt: AttemptView, now: datetime) -> list[str]:
-    """Tell an attempt: a headline, then sentences."""
-    started = ago(attempt["started_at"], now)
-    headline = f"attempt {attempt['number']} of job {attempt['job']} at {attempt['version']}, {started}: "
-    return [headline + outcome_in_words(attempt), *findings_in_words(attempt)]
-
-
 def outcome_in_words(attempt: AttemptView) -> str:
     """Say how an attempt ended, after how long, and what it had done to the device by then."""
     if attempt["ended_at"] is None:
