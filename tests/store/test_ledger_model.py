@@ -111,6 +111,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.keys: dict[int, DeviceId] = {}
         self.day = 20_000
+        self.counted: Counter[tuple[str, str, str]] = Counter()
 
     def teardown(self) -> None:
         self.resources.close()
@@ -374,6 +375,22 @@ class LedgerMachine(RuleBasedStateMachine):
     def latches_are_as_expected(self) -> None:
         found = {latch.id: (latch.scope, latch.device, latch.image) for latch in self.ledger.latches()}
         assert found == self.model.latches
+
+    @invariant()
+    def what_is_counted_never_falls(self) -> None:
+        counted = self.ledger.counted(self.now)
+        now: Counter[tuple[str, str, str]] = Counter()
+        for ended in counted.attempts:
+            now["attempts", ended.outcome, ended.cause] = ended.attempts
+            now["settled", ended.outcome, ended.cause] = ended.settled
+        for done in counted.jobs:
+            now["jobs", done.state, done.cause] = done.jobs
+        for worn in counted.wear:
+            now["erases", worn.device_class, ""] = worn.starts
+        assert self.counted <= now
+        self.counted = now
+        over = sum(attempt.outcome is not Outcome.RUNNING for attempt in self.model.attempts.values())
+        assert over <= sum(row.attempts for row in counted.attempts)
 
     def _wear(self, device: DeviceId) -> Wear:
         starts = {day: count for (unit, day), count in self.model.erases.items() if unit == device}

@@ -110,6 +110,25 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert ledger.holds() == [Hold(device=None, reason="fair", owner="ann", at=NOON)]
         assert ledger.actions(5) == [Action(at=NOON, who="ann", what="hold", target="all", detail="fair")]
         assert ledger.totals(DeviceId("bbbbbb")) == {Outcome.FAILED: 4, Outcome.UNKNOWN: 1}
+        # Versions 1 and 2 counted nothing; what they had kept was counted when they were migrated.
+        counted = ledger.counted(NOON)
+        assert [(row.outcome, row.cause, row.attempts) for row in counted.attempts] == [
+            ("failed", "", 3),
+            ("failed", "erase-error", 1),
+            ("succeeded", "", 1),
+            ("unknown", "end-unanswered", 1),
+        ]
+        assert counted.attempts[2].stats == good.stats
+        assert [(row.settled, row.retried) for row in counted.attempts][1] == (
+            (2, 3) if version >= 3 else (0, 0)
+        )
+        assert [(row.state, row.cause, row.jobs) for row in counted.jobs] == [
+            ("failed", "erase-error", 1),
+            ("succeeded", "", 1),
+        ]
+        assert [(row.longer_than, row.seconds) for row in counted.seconds] == (
+            [(1800.0, 4000.5), (2.0, 3.0)] if version >= 3 else []
+        )
 
     old_database(path, version)
     store = await Store.open(path)

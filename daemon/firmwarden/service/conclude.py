@@ -57,6 +57,7 @@ class Concluding:
         *,
         stats: LinkStats,
         now: float,
+        seconds: float,
         complete_before: bool | None = None,
     ) -> None:
         """Take what is concluded.
@@ -66,6 +67,7 @@ class Concluding:
             attempt: as it stands on disk, with its phase.
             stats: counters of the wire, to be added to the attempt's.
             now: wall clock.
+            seconds: how long the attempt, or the question, took.
             complete_before: whether the device held a complete image before this attempt's first erase.
         """
         job = ledger.job(attempt.job)
@@ -76,6 +78,7 @@ class Concluding:
         self._job = job
         self._stats = stats
         self._now = now
+        self._seconds = seconds
         self._complete_before = complete_before
 
     def landed(self, landing: Landing) -> Conclusion:
@@ -143,7 +146,13 @@ class Concluding:
 
     def _finish(self, outcome: Outcome, cause: Cause | None, evidence: str = "") -> None:
         self._ledger.finish(
-            self._attempt.id, outcome, now=self._now, cause=cause, evidence=evidence, stats=self._stats
+            self._attempt.id,
+            outcome,
+            now=self._now,
+            cause=cause,
+            evidence=evidence,
+            stats=self._stats,
+            seconds=self._seconds,
         )
 
     def _move(self, state: JobState, cause: Cause | None = None, *, not_before: float | None = None) -> Job:

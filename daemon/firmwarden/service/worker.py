@@ -270,9 +270,10 @@ class Worker:
 
     async def _conclude(self, run: Run, result: _Result) -> None:
         """Record how it ended, however often the store must be asked to."""
-        conclusion = await self._stored(lambda ledger: self._record(ledger, run, result))
+        seconds = self._clock.boot() - run.started
+        conclusion = await self._stored(lambda ledger: self._record(ledger, run, result, seconds))
         if conclusion is not None:
-            tell(conclusion, self._clock.boot() - run.started)
+            tell(conclusion, seconds)
             self._concluded(conclusion)
 
     async def _stored(self, work: Callable[[Ledger], T]) -> T:
@@ -286,7 +287,7 @@ class Worker:
                 told = True
                 await anyio.sleep(STORE_AGAIN_S)
 
-    def _record(self, ledger: Ledger, run: Run, result: _Result) -> Conclusion | None:
+    def _record(self, ledger: Ledger, run: Run, result: _Result, seconds: float) -> Conclusion | None:
         """Inside one transaction; None where nothing was concluded."""
         attempt = ledger.attempt(run.journal.attempt.id)
         if attempt is None:
@@ -299,12 +300,13 @@ class Worker:
                 ledger.unclaim(attempt.id, now)
                 return None
             result = Cause(code=CauseCode.PORT_HELD, detail=str(result))
-        ledger.add_presence(attempt.job, self._clock.boot() - run.started)
+        ledger.add_presence(attempt.job, seconds)
         concluding = Concluding(
             ledger,
             attempt,
             stats=run.driver.stats,
             now=now,
+            seconds=seconds,
             complete_before=run.journal.complete_before,
         )
         if isinstance(result, Cause):

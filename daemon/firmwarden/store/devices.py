@@ -12,14 +12,15 @@ from base64 import b32encode
 from typing import Final
 
 from firmwarden.errors import Refused
-from firmwarden.model import ClassName, Device, DeviceId, ImageHash
-from firmwarden.store.rows import Transaction, device_of
+from firmwarden.model import ClassName, Device, DeviceId, ImageHash, JobState
+from firmwarden.store.figures import Counting
+from firmwarden.store.rows import device_of
 
 _ID_LENGTH: Final = 6
 """30 bits: two of a thousand units would share an id in one fleet of two thousand; the later one's is then longer."""
 
 
-class Devices(Transaction):
+class Devices(Counting):
     """The part of the ledger about devices."""
 
     def devices(self) -> list[Device]:
@@ -107,7 +108,7 @@ class Devices(Transaction):
             )
         for id_ in (new, old):
             self._refuse_while_running(id_)
-        self._absorb(new, old)
+        self._absorb(new, old, device.device_class)
         knows = replacement.running_version is not None or replacement.complete is not None
         running = replacement if knows else device
         return self._change(
@@ -192,14 +193,16 @@ class Devices(Transaction):
         )
         self._do("UPDATE devices SET forgotten = 1 WHERE id = ?", id)
 
-    def _absorb(self, source: DeviceId, target: DeviceId) -> None:
+    def _absorb(self, source: DeviceId, target: DeviceId, device_class: ClassName) -> None:
         """Hand everything recorded for ``source`` to ``target`` and remove ``source``."""
         # A pair has one open job at most, and the target's has the longer history.
-        self._do(
+        superseded = self._do(
             "UPDATE jobs SET state = 'superseded' WHERE device = ? AND state IN ('queued', 'unknown') AND image IN "
             "(SELECT image FROM jobs WHERE device = ? AND state IN ('queued', 'unknown'))",
             source, target,
         )  # fmt: skip
+        for _ in range(superseded):
+            self._count_job(device_class, JobState.SUPERSEDED)
         for table in ("jobs", "latches"):
             self._do(f"UPDATE {table} SET device = ? WHERE device = ?", target, source)  # noqa: S608  a constant
         self._do("UPDATE actions SET target = ? WHERE target = ?", target, source)

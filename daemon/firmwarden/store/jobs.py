@@ -12,16 +12,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import TRANSITIONS, AttemptId, JobId, JobState, LinkStats, Outcome, Phase, Wear
-from firmwarden.store.rows import ATTEMPTS, CHANGED, Transaction, attempt_of, cause_text, job_of
+from firmwarden.store.figures import Counting
+from firmwarden.store.rows import ATTEMPTS, CHANGED, attempt_of, cause_text, job_of, utc_day
 
 if TYPE_CHECKING:
     from firmwarden.model import Attempt, Cause, CommitMark, DeviceId, ImageHash, Job, Release
 
-_DAY_S: Final = 86_400
 _NO_STATS: Final = LinkStats()
 
 
-class Jobs(Transaction):
+class Jobs(Counting):
     """The part of the ledger about jobs, attempts and wear."""
 
     # --- jobs
@@ -84,6 +84,10 @@ class Jobs(Transaction):
             "UPDATE jobs SET state = ?, updated_at = ?, not_before = ?, cause = coalesce(?, cause) WHERE id = ?",
             state, now, not_before, cause_text(cause), job,
         )  # fmt: skip
+        if state.final:
+            self._count_job(before.device_class, state, cause)
+        elif not_before is not None:
+            self._count_attempt(before.device_class, Outcome.FAILED, cause, retried=1)
         return self._need(job)
 
     def add_presence(self, job: JobId, seconds: float) -> None:
@@ -136,7 +140,7 @@ class Jobs(Transaction):
         self._do(
             "INSERT INTO wear (device, day, starts) VALUES (?, ?, 1) "
             "ON CONFLICT (device, day) DO UPDATE SET starts = starts + 1",
-            before.device, _day(now),
+            before.device, utc_day(now),
         )  # fmt: skip
         self._do("UPDATE devices SET complete = 0, entered = 0 WHERE id = ?", before.device)
         self._do("UPDATE jobs SET updated_at = ? WHERE id = ?", now, before.job)
@@ -164,11 +168,12 @@ class Jobs(Transaction):
         cause: Cause | None = None,
         evidence: str = "",
         stats: LinkStats = _NO_STATS,
+        seconds: float | None = None,
     ) -> Attempt:
         """Record how an attempt ended, or settle one that ended ``unknown``.
 
         Settling keeps the instant at which it ended, adds ``stats`` to what was counted, and keeps the earlier
-        evidence unless there is new.
+        evidence unless there is new.  ``seconds`` are what it took by a clock that does not jump, where that is known.
 
         Raises:
             ValueError: it was settled already, or a success comes without evidence (invariant 2): a defect.
@@ -186,6 +191,7 @@ class Jobs(Transaction):
             outcome, now, cause_text(cause), evidence, stats.commands, stats.resends, stats.timeouts, stats.damaged,
             stats.strays, stats.sent_bytes, stats.received_bytes, attempt,
         )  # fmt: skip
+        self._count_end(before, outcome, cause, stats, seconds)
         return self._attempt(attempt)
 
     def attempt(self, id: AttemptId) -> Attempt | None:  # noqa: A002
@@ -257,9 +263,19 @@ class Jobs(Transaction):
         (row,) = self._all(
             "SELECT coalesce(sum(starts), 0) AS life, coalesce(sum(starts) FILTER (WHERE day >= ?), 0) AS today "
             "FROM wear WHERE device = ?",
-            _day(now), device,
+            utc_day(now), device,
         )  # fmt: skip
         return Wear(today=row["today"], life=row["life"])
+
+    def _count_end(
+        self, before: Attempt, outcome: Outcome, cause: Cause | None, stats: LinkStats, seconds: float | None
+    ) -> None:
+        device_class = self._need(before.job).device_class
+        ended = before.outcome is Outcome.RUNNING
+        settled = not ended and outcome is not Outcome.UNKNOWN
+        self._count_attempt(device_class, outcome, cause, stats=stats, attempts=ended, settled=settled)
+        if ended and seconds is not None:
+            self._count_seconds(device_class, outcome, seconds)
 
     def _need(self, job: JobId) -> Job:
         found = self.job(job)
@@ -278,7 +294,3 @@ class Jobs(Transaction):
         if found.outcome is not Outcome.RUNNING:
             raise ValueError(f"attempt {id_} is over: {found.outcome}")
         return found
-
-
-def _day(now: float) -> int:
-    return int(now // _DAY_S)

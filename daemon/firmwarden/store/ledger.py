@@ -9,10 +9,11 @@ what a person may ask for and cannot have raises ``Refused``.
 from __future__ import annotations
 
 from firmwarden.store.devices import Devices
+from firmwarden.store.figures import Figures
 from firmwarden.store.history import History
 from firmwarden.store.jobs import Jobs
 from firmwarden.store.stops import Stops
 
 
-class Ledger(Devices, Jobs, Stops, History):
+class Ledger(Devices, Jobs, Stops, History, Figures):
     """Everything that is stored, as one transaction sees it."""

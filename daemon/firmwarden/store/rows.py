@@ -37,6 +37,8 @@ ATTEMPTS: Final = """
 """
 """What ``attempt_of`` reads; a WHERE may follow."""
 
+_DAY_S: Final = 86_400
+
 CHANGED: Final = "attempts.phase <> 'probing' AND attempts.outcome <> 'running'"
 """Of attempts that are over and began to change their unit."""
 
@@ -62,6 +64,11 @@ class Transaction:
         """Add one row and return its id."""
         id_ = self._connection.execute(sql, values).lastrowid
         return id_ or 0
+
+
+def utc_day(now: float) -> int:
+    """The day of an instant, as wear is kept by."""
+    return int(now // _DAY_S)
 
 
 def cause_text(cause: Cause | None) -> str | None:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_OLDEST_SQLITE: Final = (3, 37, 0)
-"""STRICT tables, https://www.sqlite.org/stricttables.html"""
+_OLDEST_SQLITE: Final = (3, 38, 0)
+"""STRICT tables, and JSON in every build: https://www.sqlite.org/stricttables.html, https://www.sqlite.org/json1.html"""
 
 _BUSY_TIMEOUT_S: Final = 5.0
 """How long somebody's sqlite3 shell may keep us waiting; our own transactions never wait for each other."""
