@@ -25,6 +25,9 @@ class LogEvent(StrEnum):
     DAEMON_READY = "daemon-ready"
     DAEMON_STOPPING = "daemon-stopping"
     DAEMON_STOPPED = "daemon-stopped"
+    LISTENING = "listening"
+    LISTENING_EXPOSED = "listening-exposed"
+    ACCESS_IMPAIRED = "access-impaired"
     CONFIG_RELOADED = "config-reloaded"
     CONFIG_REFUSED = "config-refused"
     HINTS_UNAVAILABLE = "hints-unavailable"
@@ -90,6 +93,22 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         _NOBODY,
     ),
     LogEvent.DAEMON_STOPPED: Entry("info", (), "Stopped; nothing is left claimed.", _NOBODY),
+    LogEvent.LISTENING: Entry(
+        "info", ("address",), "The API is served at this socket, or at this address and port.", _NOBODY
+    ),
+    LogEvent.LISTENING_EXPOSED: Entry(
+        "warning",
+        ("address",),
+        "Other machines may reach this address. It is plain HTTP: whoever reaches it may ask, and whoever listens in "
+        "on the network sees the token.",
+        "`listen` at a loopback address, with a reverse proxy before it, unless you trust the network",
+    ),
+    LogEvent.ACCESS_IMPAIRED: Entry(
+        "error",
+        ("detail",),
+        "Some may not do what the configuration means them to: the token or a socket's mode is in the way.",
+        "do what the detail says, reload",
+    ),
     LogEvent.CONFIG_RELOADED: Entry(
         "info", ("config", "classes"), "A new configuration is in force.", _NOBODY
     ),

@@ -33,7 +33,7 @@ async def _run(path: Path, late_s: list[float]) -> int:
     log.configure(settings.settings.log_level.value, publish=lambda event: feed.publish("log", event))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_tick, late_s)
-        status = await Daemon(path, settings, feed, real_usb()).run()
+        status = await Daemon(path, settings, feed, real_usb(), {}).run()
         tasks.cancel_scope.cancel()
     return status
 

@@ -11,7 +11,7 @@ import click
 from starlette.routing import Mount, Route
 
 from firmwarden.cli.root import SECTIONS
-from firmwarden.control import server, stream
+from firmwarden.control import connection, stream
 from firmwarden.control.api import JOBS_SHOWN, LISTED_AT_MOST
 from firmwarden.control.app import make_app
 from firmwarden.control.problems import TITLES
@@ -68,10 +68,8 @@ def test_figures_are_those_of_the_code() -> None:
         f"{BODY_LIMIT // 1024} KiB",
         f"1 to {TEXT_LIMIT} printable",
         f"from 1 to {LISTED_AT_MOST}, and {JOBS_SHOWN} if left out",
-        f"more than {server.CONNECTIONS} connections",
-        f"mode is 0{server.MODE:o}",
         f"every {stream.HEARTBEAT_S:.0f} seconds",
-        f"nothing for {stream.STALL_S:.0f} seconds",
+        f"nothing for {connection.STALL_S:.0f} seconds",
         f"last {RING}",
     ):
         assert figure in " ".join(API.split()), figure

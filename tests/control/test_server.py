@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from firmwarden.control.access import Access, Rules
+from firmwarden.control.listeners import open_listeners
 from firmwarden.control.server import serve
 from firmwarden.errors import SocketUnavailable
 from support.memory_desk import MemoryDesk
-from support.served import served
+from support.served import MINE, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,42 +38,38 @@ def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
         client.connect(str(path))
 
 
-@pytest.mark.anyio
-async def test_a_living_daemon_keeps_its_socket(tmp_path: Path) -> None:
+def test_a_living_daemon_keeps_its_socket(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with served(MemoryDesk(), path):
         with pytest.raises(SocketUnavailable, match="another daemon listens there"):
-            await serve(MemoryDesk(), path)
+            open_listeners(path, None, {})
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
 
 
-@pytest.mark.anyio
-async def test_a_daemon_that_is_too_busy_to_answer_is_living(tmp_path: Path) -> None:
+def test_a_daemon_that_is_too_busy_to_answer_is_living(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
         busy.bind(str(path))
         busy.listen(0)
         waiting.connect(str(path))
         with pytest.raises(SocketUnavailable, match="another daemon listens there"):
-            await serve(MemoryDesk(), path)
+            open_listeners(path, None, {})
 
 
-@pytest.mark.anyio
-async def test_inv8_what_is_no_socket_is_left_where_it_lies(tmp_path: Path) -> None:
+def test_inv8_what_is_no_socket_is_left_where_it_lies(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("mine")
     with pytest.raises(SocketUnavailable, match="something else has that name"):
-        await serve(MemoryDesk(), path)
+        open_listeners(path, None, {})
     assert path.read_text() == "mine"
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("name", ["x" * 120, "file/control.sock"])
-async def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SocketUnavailable, match=f"{name} cannot be opened: "):
-        await serve(MemoryDesk(), tmp_path / name)
+        open_listeners(tmp_path / name, None, {})
 
 
 def test_a_socket_that_another_daemon_put_there_is_not_removed(tmp_path: Path) -> None:
@@ -88,6 +86,7 @@ def test_a_socket_that_another_daemon_put_there_is_not_removed(tmp_path: Path) -
 async def test_signals_stay_the_daemons_own(tmp_path: Path) -> None:
     before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     async with anyio.create_task_group() as tasks:
-        scope = await tasks.start(serve, MemoryDesk(), tmp_path / "control.sock")
+        listeners = open_listeners(tmp_path / "control.sock", None, {})
+        scope = await tasks.start(serve, MemoryDesk(), Access(Rules(act_group=MINE)), listeners)
         assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
         scope.cancel()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from firmwarden.control import stream
+from firmwarden.control import connection, stream
 from firmwarden.service.feed import RING
 from support.memory_desk import MemoryDesk
 from support.served import Served, served
@@ -167,7 +167,7 @@ def flood(api: Served, desk: MemoryDesk) -> None:
 def test_inv6_a_reader_that_does_not_read_is_cut_and_can_resume(
     api: Served, desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "STALL_S", 0.1)
+    monkeypatch.setattr(connection, "STALL_S", 0.1)
     with reading(api) as stalled, reading(api) as lively:
         wait_for_readers(api, desk, 2)
         seen = 0

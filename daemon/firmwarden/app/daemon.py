@@ -19,6 +19,8 @@ from anyio import to_thread
 
 from firmwarden import __version__, config, log
 from firmwarden.app import wiring
+from firmwarden.app.activation import inherited_sockets
+from firmwarden.app.admission import Admission
 from firmwarden.app.notify import ServiceManager, show_life
 from firmwarden.app.watching import Watching
 from firmwarden.control.server import serve
@@ -42,6 +44,8 @@ from firmwarden.transport.usb import real_usb
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import socket
+    from collections.abc import Mapping, Sequence
     from anyio.abc import TaskGroup
 
     from firmwarden.model import ImageHash
@@ -73,7 +77,8 @@ def run_daemon(config_path: Path, usb: UsbBus | None = None) -> int:
     feed = Feed(run=random.randrange(1, RUNS))  # noqa: S311  nobody gains by guessing it
     log.configure(settings.settings.log_level.value, publish=lambda event: feed.publish("log", event))
     try:
-        return anyio.run(Daemon(config_path, settings, feed, usb or real_usb()).run)
+        daemon = Daemon(config_path, settings, feed, usb or real_usb(), inherited_sockets(os.environ))
+        return anyio.run(daemon.run)
     except* (StoreError, SocketUnavailable) as group:
         for leaf in _leaves(group):
             sys.stderr.write(f"firmwarden: {leaf}\n")
@@ -95,10 +100,18 @@ class StoredImages:
 class Daemon:
     """Everything that runs, and what a reload changes."""
 
-    def __init__(self, config_path: Path, settings: config.Config, feed: Feed, usb: UsbBus) -> None:
+    def __init__(
+        self,
+        config_path: Path,
+        settings: config.Config,
+        feed: Feed,
+        usb: UsbBus,
+        inherited: Mapping[str, Sequence[socket.socket]],
+    ) -> None:
         self._config_path = config_path
         self._config = settings
         self._feed = feed
+        self._inherited = inherited
         self._usb = usb
         self._classes = {each.name: each for each in settings.devices}
         self._config_problem = ""
@@ -122,10 +135,13 @@ class Daemon:
             store = await Store.open(settings.state_dir / STATE_FILE)
             try:
                 clock = self._clock
+                self._admission = Admission(settings, self._inherited)
                 log_recovered(await store.run(lambda ledger: recover(ledger, clock.wall(), speaks_by_now)))
                 async with anyio.create_task_group() as tasks:
                     self._build(tasks, store, images)
-                    await tasks.start(serve, self._desk, settings.socket)
+                    await self._admission.configure(settings)
+                    await tasks.start(serve, self._desk, self._admission.access, self._admission.listeners)
+                    self._admission.tell()
                     self._watching.start(tasks)
                     tasks.start_soon(self._warden.run)
                     tasks.start_soon(self._pulse.run)
@@ -186,7 +202,8 @@ class Daemon:
         )
 
     def _problems(self) -> list[str]:
-        return [problem for problem in (self._config_problem, *self._watching.problems()) if problem]
+        problems = (self._config_problem, *self._admission.problems, *self._watching.problems())
+        return [problem for problem in problems if problem]
 
     async def _tell_ready(self) -> None:
         await self._watching.first_scans.wait()
@@ -238,6 +255,7 @@ class Daemon:
         log.configure(new.settings.log_level.value, publish=lambda event: self._feed.publish("log", event))
         self._warden.configure(wiring.policies(new), new.settings.parallel, wiring.hooks(new))
         self._watching.configure(new)
+        await self._admission.configure(new.settings)
         logger.info(LogEvent.CONFIG_RELOADED, config=str(self._config_path), classes=len(new.devices))
 
     async def _stop(self, number: signal.Signals, tasks: TaskGroup, signals: object) -> None:

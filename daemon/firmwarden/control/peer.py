@@ -1,51 +1,105 @@
-"""Who is at the other end: the kernel tells it for a unix socket (unix(7), SO_PEERCRED)."""
+"""Who is at the other end of a connection: the kernel tells it for a unix socket (unix(7)), an address for TCP."""
 
 from __future__ import annotations
 
+import os
 import pwd
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar, assert_never
 
 import anyio
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from starlette.requests import Request
+
+T = TypeVar("T")
 
 _UCRED: Final = struct.Struct("=iII")
 """struct ucred of Linux: pid, uid, gid."""
 
+_SO_PEERGROUPS: Final = 59
+"""asm-generic/socket.h, since Linux 4.13; Python has no name for it."""
+
+_GID: Final = struct.Struct("=I")
+_LARGEST_ANSWER: Final = 1024
+"""Bytes, the most that Python's ``getsockopt`` gives: 256 groups."""
+
 _LOOKUP_S: Final = 2.0
-"""A user name may come from a directory server; an action does not wait for it longer than this."""
+"""Names and groups may come from a directory server; nobody waits for it longer than this."""
+
+_LOOKUPS: Final = anyio.CapacityLimiter(4)
+"""Threads that hang in a lookup, at most: the others of this process are for its work."""
 
 
-class PeerProtocol(H11Protocol):
-    """HTTP that puts the peer's user id, and a way to drop the connection, into the request's state.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A process of this machine, as it was when it connected."""
 
-    uvicorn copies ``app_state`` into each request's scope.
-    """
+    uid: int
+    gids: frozenset[int]
+    complete: bool = True
+    """Whether these are all of its groups; else only the first is known."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Ask the kernel who is there; called by the event loop."""
-        super().connection_made(transport)
-        connected: socket.socket = transport.get_extra_info("socket")
-        _, uid, _ = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        self.app_state = {**self.app_state, "uid": uid, "abort": transport.abort}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """Whoever can reach our TCP port."""
+
+    host: str
+
+
+Peer = User | Remote
+
+
+def peer_of(transport: asyncio.BaseTransport) -> Peer:
+    """Tell who is at the other end; does not block."""
+    connected: socket.socket = transport.get_extra_info("socket")
+    if connected.family != socket.AF_UNIX:
+        return Remote(host=transport.get_extra_info("peername")[0])
+    _, uid, gid = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    try:
+        raw = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _LARGEST_ANSWER)
+    except OSError:  # ERANGE: there are more; ENOPROTOOPT: the kernel does not tell
+        return User(uid=uid, gids=frozenset({gid}), complete=False)
+    return User(uid=uid, gids=frozenset({gid, *(each for (each,) in _GID.iter_unpack(raw))}))
+
+
+async def completed(user: User) -> User:
+    """Return the user with all groups: those in which the user database has it, where the kernel could not tell."""
+    if user.complete:
+        return user
+    return await _looked_up(lambda: replace(user, gids=user.gids | _groups(user.uid), complete=True), user)
+
+
+async def name_of(user: User) -> str:
+    """Return the name of a user, or the number where it has none."""
+    return await _looked_up(lambda: pwd.getpwuid(user.uid).pw_name, f"uid {user.uid}")
 
 
 async def who(request: Request) -> str:
-    """Return the name of the user who sent this request."""
-    uid: int = request.state.uid
-    with anyio.move_on_after(_LOOKUP_S):
-        return await anyio.to_thread.run_sync(_name, uid, abandon_on_cancel=True)
-    return f"uid {uid}"
+    """Return who sent this request, for the record."""
+    peer: Peer = request.state.peer
+    match peer:
+        case User():
+            return await name_of(peer)
+        case Remote():
+            return f"token from {peer.host}"
+        case _:
+            assert_never(peer)
 
 
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:  # e.g. a user of a container
-        return f"uid {uid}"
+def _groups(uid: int) -> frozenset[int]:
+    entry = pwd.getpwuid(uid)
+    return frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
+
+
+async def _looked_up(look: Callable[[], T], otherwise: T) -> T:
+    with anyio.move_on_after(_LOOKUP_S), suppress(KeyError):  # e.g. a user of a container
+        return await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=_LOOKUPS)
+    return otherwise

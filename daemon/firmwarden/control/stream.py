@@ -1,7 +1,7 @@
 """Server-sent events (WHATWG HTML, 9.2) for readers of any speed.
 
-A reader that takes nothing for ``STALL_S`` is cut; it comes back with ``Last-Event-ID`` and finds what the desk still
-remembers.  So nothing here queues: what one reader costs is what the kernel and the transport buffer for it.
+A reader that takes nothing for a while is cut, as every peer is (``connection``); it comes back with ``Last-Event-ID``
+and finds what the desk still remembers.  So nothing here queues: what one reader costs is what the kernel buffers.
 """
 
 from __future__ import annotations
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 HEARTBEAT_S: Final = 15.0
 """What the HTML standard recommends against proxies that drop silent connections."""
 
-STALL_S: Final = 10.0
-"""A reader on the same machine that is alive takes microseconds; a stopped one would never take anything."""
-
 _FAREWELL_S: Final = 0.2
 """The clean end of a stream may wait so long for a reader; the stop of the daemon waits for it."""
 
 
 class EventStream(StreamingResponse):
-    """One reader's stream; ends when the reader leaves, when it stalls, and when the daemon stops."""
+    """One reader's stream; ends when the reader leaves or is cut, and when the daemon stops."""
 
     media_type = "text/event-stream"
 
@@ -49,12 +46,12 @@ class EventStream(StreamingResponse):
 
         async def until_the_feed_ends() -> None:
             async for item in self._feed:
-                await self._write(send, _encode(item))
+                await _write(send, _encode(item))
 
-        async def until_it_stalls() -> None:
+        async def show_life() -> None:
             while True:
                 await anyio.sleep(HEARTBEAT_S)
-                await self._write(send, b": still here\n\n")
+                await _write(send, b": still here\n\n")
 
         async def until_the_reader_leaves() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -69,18 +66,19 @@ class EventStream(StreamingResponse):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             for reason in (
                 until_the_feed_ends,
-                until_it_stalls,
+                show_life,
                 until_the_reader_leaves,
                 self._stopping.wait,
             ):
                 group.start_soon(first, reason)
-        await self._write(send, b"", last=True)
-
-    async def _write(self, send: Send, body: bytes, *, last: bool = False) -> None:
-        with anyio.move_on_after(_FAREWELL_S if last else STALL_S) as limit:
-            await send({"type": "http.response.body", "body": body, "more_body": not last})
+        with anyio.move_on_after(_FAREWELL_S) as limit:
+            await _write(send, b"", last=True)
         if limit.cancelled_caught:
             self._abort()
+
+
+async def _write(send: Send, body: bytes, *, last: bool = False) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": not last})
 
 
 def _encode(item: FeedItem) -> bytes:
