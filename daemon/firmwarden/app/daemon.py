@@ -42,10 +42,10 @@ from firmwarden.store.store import Store
 from firmwarden.transport.usb import real_usb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import socket
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     from anyio.abc import TaskGroup
 
     from firmwarden.model import ImageHash
