@@ -12,7 +12,7 @@ from firmwarden.service.measures import ago, printable
 from firmwarden.service.words import (
     SCOPES,
     cause_in_words,
-    findings_in_words,
+    findings_told_once,
     outcome_in_words,
     state_of_device,
     tries_in_words,
@@ -80,17 +80,11 @@ def _section(title: str, text: str) -> Iterator[str]:
 
 def _tries(view: WhyView, now: datetime) -> Iterator[str]:
     """Tell each attempt, and what all of them cost."""
-    verdicts = [cause_in_words(latch["cause"]) for latch in view["latches"]]
-    before: list[str] = []
-    for attempt in view["attempts"]:
+    for attempt, findings in findings_told_once(view["attempts"], view["latches"]):
         what = f"attempt {attempt['number']} of job {attempt['job']}, to {attempt['version']}"
         headline = f"{at(attempt['started_at'], now)}: {what}: {outcome_in_words(attempt)}"
         yield from paragraph(headline, indent=_INDENT * 2, first=f"{_INDENT}- ")
-        told = findings_in_words(attempt)
-        shown = ["That stopped it."] if told in verdicts else ["The same."] if told == before else told
-        if told:
-            yield from paragraph(" ".join(shown), indent=_INDENT * 2)
-        before = told
+        yield from paragraph(findings, indent=_INDENT * 2)
     if not view["attempts"]:
         yield f"{_INDENT}Nothing yet."
     wear = view["device"]["wear"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from firmwarden.service.measures import IMAGE_SHOWN, ago, ahead, between, how_far, raw_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, WaitView
+    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, LatchView, WaitView
 
 _WAITING = frozenset({"queued", "unknown"})
 _WITHOUT_SUCCESS = frozenset({"failed", "cancelled"})
@@ -145,6 +145,19 @@ def findings_in_words(attempt: AttemptView) -> list[str]:
         commands = stats.get("commands", 0)
         told.append(f"Of {commands:,} command{'' if commands == 1 else 's'}: {', '.join(trouble)}.")
     return told
+
+
+def findings_told_once(
+    attempts: Sequence[AttemptView], latches: Sequence[LatchView]
+) -> Iterator[tuple[AttemptView, str]]:
+    """Yield each attempt with its findings, those only pointed at that stand above it already."""
+    verdicts = [cause_in_words(latch["cause"]) for latch in latches]
+    before: list[str] = []
+    for attempt in attempts:
+        told = findings_in_words(attempt)
+        shown = ["That stopped it."] if told in verdicts else ["The same."] if told == before else told
+        yield attempt, " ".join(shown if told else [])
+        before = told
 
 
 def tries_in_words(device: DeviceView) -> list[str]:

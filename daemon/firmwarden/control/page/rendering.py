@@ -6,6 +6,7 @@ done in a thread, since the page of a big rack takes longer than the event loop 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
@@ -43,6 +44,10 @@ MISSING: Final = (
     "Then restart the daemon. Until then `firmwarden status`, `firmwarden devices` and `firmwarden why DEVICE` tell "
     "the same.\n"
 )
+
+
+_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+_APART: Final = re.compile(f"(`[^`]*`|{_INSTANT.pattern})")
 
 
 class Renderer:
@@ -83,7 +88,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(prose=_prose, part=partial(quote, safe=""), place=_place, local=_local)
+    made.filters.update(prose=_prose, part=partial(quote, safe=""), place=_place, local=_local, clock=_clock)
     made.globals.update(
         version=__version__,
         Standing=Standing,
@@ -99,22 +104,34 @@ def _harmless(value: object) -> object:
     return value if hasattr(value, "__html__") else printable(value)
 
 
-def _prose(text: str) -> Markup:
-    """Set the commands of a sentence, which stand in backticks, apart."""
+def _prose(text: str, now: datetime) -> Markup:
+    """Set apart what a sentence has in backticks, which are commands, and tell its instants as a person does."""
     from markupsafe import Markup  # noqa: PLC0415  (comes with Jinja2)
 
-    pieces = printable(text).split("`")
-    if len(pieces) % 2 == 0:  # somebody's own backtick
-        return Markup().join([printable(text)])
-    return Markup().join(
-        Markup("<code>{}</code>").format(piece) if number % 2 else piece
-        for number, piece in enumerate(pieces)
-    )
+    def piece(found: str) -> Markup | str:
+        if found.startswith("`"):
+            return Markup("<code>{}</code>").format(found.strip("`"))
+        if _INSTANT.fullmatch(found):
+            told = measures.ahead if datetime.fromisoformat(found) > now else measures.ago
+            return Markup('<time datetime="{}" title="{}">{} ({})</time>').format(
+                found, _local(found), _clock(found), told(found, now)
+            )
+        return found
+
+    return Markup().join(piece(found) for found in _APART.split(printable(text)))
 
 
 def _place(port: str) -> str:
     """Name a port without the directory that every other is in, too."""
-    return port.removeprefix("/dev/serial/by-id/").removeprefix("/dev/")
+    for directory in ("/dev/serial/by-id/", "/dev/serial/by-path/", "/dev/"):
+        if port.startswith(directory):
+            return port.removeprefix(directory)
+    return port
+
+
+def _clock(instant: str) -> str:
+    """Tell the time of day of an instant by the gateway's own clock."""
+    return f"{datetime.fromisoformat(instant).astimezone():%H:%M:%S}"
 
 
 def _local(instant: str) -> str:
