@@ -37,11 +37,13 @@ chmod -R a+rX $site/firmwarden*
 sed '1s|.*|#!{venv}/bin/python3|' $site/bin/firmwarden >{venv}/bin/firmwarden
 chmod +x {venv}/bin/firmwarden
 ln -s {venv}/bin/firmwarden /usr/local/bin/
-mkdir -p /etc/sysusers.d
-cp systemd/firmwarden.service /etc/systemd/system/
+mkdir -p /etc/sysusers.d /etc/tmpfiles.d
+cp systemd/firmwarden.service systemd/firmwarden.socket /etc/systemd/system/
 cp systemd/firmwarden.sysusers /etc/sysusers.d/firmwarden.conf
+cp systemd/firmwarden.tmpfiles /etc/tmpfiles.d/firmwarden.conf
 cp systemd/60-firmwarden-dfu.rules /etc/udev/rules.d/
 systemd-sysusers
+systemd-tmpfiles --create /etc/tmpfiles.d/firmwarden.conf
 systemctl daemon-reload
 udevadm control --reload
 status=0

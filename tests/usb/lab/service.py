@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,12 +16,17 @@ from lab.waiting import until
 from support.gateway import assert_catalogued, manifest, put
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from firmwarden.service.views import DeviceView, JobView
     from support.processes import Record
 
 UNIT: Final = "firmwarden.service"
+SOCKET_UNIT: Final = "firmwarden.socket"
 STATE: Final = Path("/var/lib/firmwarden")
 FIRMWARE: Final = STATE / "firmware"
+_LEVELS: Final = {"3": "error", "4": "warning", "6": "info", "7": "debug"}
+"""syslog(3)"""
 _DROP_IN: Final = Path("/etc/systemd/system/firmwarden.service.d/test.conf")
 
 
@@ -34,6 +41,24 @@ def journal_of(unit: str, *options: str) -> str:
     """Return what a unit wrote, and what systemd says of it."""
     command = ["journalctl", "--unit", unit, "--output=cat", "--quiet", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _record(entry: Mapping[str, str | list[int]]) -> Record:
+    """Take an event out of an entry of the journal, which keeps texts: what was a number or a list is one again."""
+    fields = {
+        # What is not printable comes as its bytes: journalctl(1), --output=json.
+        name.removeprefix("FIRMWARDEN_").lower(): value if isinstance(value, str) else bytes(value).decode()
+        for name, value in entry.items()
+        if name.startswith("FIRMWARDEN_")
+    }
+    return {"level": _LEVELS[str(entry["PRIORITY"])], **{name: _value(text) for name, text in fields.items()}}
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 class Service:
@@ -72,9 +97,16 @@ class Service:
         """Stop it, and wait for its end."""
         systemctl("stop", UNIT)
 
-    def property(self, name: str) -> str:
+    def kill(self) -> None:
+        """Kill the daemon, and wait until systemd has started it again and it is ready."""
+        killed = int(self.property("NRestarts"))
+        os.kill(int(self.property("MainPID")), signal.SIGKILL)
+        until(lambda: int(self.property("NRestarts")) > killed, "a restart")
+        until(lambda: self.property("ActiveState") == "active", "a daemon that is ready")
+
+    def property(self, name: str, unit: str = UNIT) -> str:
         """Ask systemd for a property of the unit."""
-        return systemctl("show", "--property", name, "--value", UNIT)
+        return systemctl("show", "--property", name, "--value", unit)
 
     def close(self) -> None:
         """Stop it, and hold its journal to what must be true of every run."""
@@ -85,21 +117,27 @@ class Service:
         journal = self.journal()
         print(journal)
         assert "Traceback" not in journal
-        assert_catalogued(journal.splitlines())
+        records = self.records()
+        assert [record["exception"] for record in records if "exception" in record] == []
+        assert_catalogued(json.dumps(record) for record in records)
 
     # --- what it says
 
-    def journal(self) -> str:
-        """Return its journal since the start of the test."""
-        return journal_of(UNIT, self._since)
+    def journal(self, *matches: str) -> str:
+        """Return its journal since the start of the test, as people read it."""
+        return journal_of(UNIT, self._since, *matches)
+
+    def records(self, *matches: str) -> list[Record]:
+        """Return the events in it, made of the fields that the journal keeps."""
+        entries = journal_of(UNIT, self._since, "--output=json", "--all", *matches).splitlines()
+        return [_record(entry) for line in entries if "FIRMWARDEN_EVENT" in (entry := json.loads(line))]
 
     def said(self, event: str, **keys: object) -> list[Record]:
         """List the events of this name with these keys."""
-        records = [json.loads(line) for line in self.journal().splitlines() if line.startswith("{")]
         return [
             record
-            for record in records
-            if record["event"] == event and all(record.get(key) == value for key, value in keys.items())
+            for record in self.records(f"FIRMWARDEN_EVENT={event}")
+            if all(record.get(key) == value for key, value in keys.items())
         ]
 
     def wait_for(self, event: str, *, count: int = 1, **keys: object) -> Record:
