@@ -93,6 +93,15 @@ class NotFound(Refused):
 class Unavailable(FirmwardenError):
     """The service cannot answer or do this now, through no fault of who asks; the message says why."""
 
+    def __init__(self, message: str, again_in_s: int | None = None) -> None:
+        super().__init__(message)
+        self.again_in_s = again_in_s
+        """When it is worth asking again, where that is soon."""
+
+
+class NoRoom(Unavailable):
+    """There is no room for it on the disk."""
+
 
 class SocketUnavailable(FirmwardenError):
     """The control socket cannot be opened: another daemon listens on it, or the place cannot be used."""

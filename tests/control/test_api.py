@@ -231,7 +231,6 @@ LATIN_1 = b'{"reason": "gr\xfcn"}'
         ("GET", "/v1/devices?class=a", None, 400, "none is expected here"),
         ("GET", "/v1/events?after=new", None, 400, "`after` must be a number"),
         ("GET", "/v1/", None, 404, "GET /v1/ is not something this API knows"),
-        ("GET", "/", None, 404, "not something this API knows"),
         ("POST", "/v1/status", None, 405, "GET"),
         ("GET", "/v1/hold", None, 405, "does not take GET, but POST"),
     ],

@@ -32,6 +32,26 @@ class Clock:
         return self.now
 
 
+def manifest_of(
+    content: bytes,
+    *,
+    version: str = "1.0.0",
+    device: str = "panel",
+    image: str = "panel.img",
+    replacing: Mapping[str, object] | None = None,
+) -> bytes:
+    """Write a manifest; ``replacing`` has other values, as TOML."""
+    values: dict[str, object] = {
+        "device": f'"{device}"',
+        "version": f'"{version}"',
+        "image": f'"{image}"',
+        "sha256": f'"{hash_of(content)}"',
+        "size": len(content),
+        **(replacing or {}),
+    }
+    return ("[release]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())).encode()
+
+
 @dataclass(frozen=True)
 class Drop:
     """The directory."""
@@ -58,16 +78,10 @@ class Drop:
         replacing: Mapping[str, object] | None = None,
     ) -> Path:
         """Write the manifest NAME.toml for an image NAME.img; ``replacing`` has other values, as TOML."""
-        values: dict[str, object] = {
-            "device": f'"{device}"',
-            "version": f'"{version}"',
-            "image": f'"{image or name + ".img"}"',
-            "sha256": f'"{hash_of(content)}"',
-            "size": len(content),
-            **(replacing or {}),
-        }
-        text = "[release]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
-        return self.file(f"{name}.toml", text.encode())
+        text = manifest_of(
+            content, version=version, device=device, image=image or f"{name}.img", replacing=replacing
+        )
+        return self.file(f"{name}.toml", text)
 
     def release(self, name: str, content: bytes, *, version: str = "1.0.0", device: str = "panel") -> None:
         self.file(f"{name}.img", content)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import trio.testing
 
 from firmwarden.errors import BadImage
-from firmwarden.images.cas import hash_of
+from firmwarden.images.cas import ImageStore, hash_of
 from firmwarden.model import ClassName, JobState, Release, Sighting, TcpAddress
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import Feed
 from firmwarden.service.identity import ClassRule
+from firmwarden.service.incoming import Incoming
+from firmwarden.service.intake import Intake
 from firmwarden.service.pulse import Pulse
 from firmwarden.service.recovery import log_recovered, recover
 from firmwarden.service.registry import Registry
@@ -26,7 +29,6 @@ from support.scripted import ScriptedDriver, Unit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-    from pathlib import Path
 
     from firmwarden.drivers.base import Driver, Journal
     from firmwarden.model import Address, Attempt, Device, ImageHash, Job, Latch
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from firmwarden.store.ledger import Ledger
 
 PANEL: Final = ClassName("panel")
+NOWHERE: Final = Path("/nonexistent")
+"""The firmware directory of a house; what lies there is said with ``drop``."""
 NOON: Final = 20_000.5 * 86_400.0
 """Midday in UTC, 2024-10-04."""
 
@@ -132,6 +136,7 @@ class House:
             shelf=lambda: self.shelf,
             problems=lambda: (),
             pulse=self.pulse,
+            incoming=Incoming(NOWHERE, Intake(NOWHERE, ImageStore(NOWHERE), {}, clock), lambda: None),
         )
         self.drivers: dict[str, Callable[[Job, Journal], Driver]] = {}
         """Instead of the scripted driver, by the unit's name."""

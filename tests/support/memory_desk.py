@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from firmwarden.errors import NotFound, Refused, StoreError, Unavailable
+from firmwarden.errors import BadManifest, NotFound, Refused, StoreError, Unavailable
+from firmwarden.images.cas import hash_of
+from firmwarden.images.manifest import parse_manifest
 from firmwarden.service.feed import Feed
 
 if TYPE_CHECKING:
@@ -376,6 +378,28 @@ class MemoryDesk:
         await self._act(who, "forget", found["id"])
         del self.fleet[found["id"]]
         return f"{found['id']} is forgotten."
+
+    async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
+        said = parse_manifest(manifest, name)
+        if hash_of(image) != said.sha256:
+            raise BadManifest(f"{said.image} has another sha256")
+        if any(each["manifest"] == name for each in self.shelf):
+            raise Refused(f"{name} is there already, with other content.")
+        await self._act(who, "upload", name)
+        self.shelf.append(
+            {
+                "manifest": name,
+                "state": "accepted",
+                "device_class": said.device,
+                "version": said.version,
+                "sequence": said.sequence,
+                "image": said.sha256,
+                "size": said.size,
+                "reason": None,
+                "latched": False,
+            }
+        )
+        return self.shelf[-1]
 
     # --- the feed ---
 

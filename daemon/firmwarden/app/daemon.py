@@ -32,6 +32,7 @@ from firmwarden.service.clock import SystemClock
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import RUNS, Feed
 from firmwarden.service.hooks import Hook, run_hook
+from firmwarden.service.incoming import Incoming
 from firmwarden.service.intake import Intake
 from firmwarden.service.outcome import outcome_message
 from firmwarden.service.pulse import Pulse
@@ -111,8 +112,8 @@ class Daemon:
         self._config_path = config_path
         self._config = settings
         self._feed = feed
-        self._inherited = inherited
         self._usb = usb
+        self._inherited = inherited
         self._classes = {each.name: each for each in settings.devices}
         self._config_problem = ""
         self._clock = SystemClock()
@@ -135,8 +136,8 @@ class Daemon:
             store = await Store.open(settings.state_dir / STATE_FILE)
             try:
                 clock = self._clock
-                self._admission = Admission(settings, self._inherited)
                 log_recovered(await store.run(lambda ledger: recover(ledger, clock.wall(), speaks_by_now)))
+                self._admission = Admission(settings, self._inherited)
                 async with anyio.create_task_group() as tasks:
                     self._build(tasks, store, images)
                     await self._admission.configure(settings)
@@ -199,6 +200,7 @@ class Daemon:
             shelf=lambda: self._watching.shelf,
             problems=self._problems,
             pulse=self._pulse,
+            incoming=Incoming(settings.firmware_dir, intake, self._watching.look_at_releases),
         )
 
     def _problems(self) -> list[str]:

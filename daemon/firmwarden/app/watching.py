@@ -89,7 +89,7 @@ class Watching:
         self._registry.configure(wiring.rules(settings), wiring.labels(settings))
         self._intake.classes = wiring.image_rules(settings)
         self._watch_pattern_directories()
-        self._hint_release()
+        self.look_at_releases()
         self._hint_port()
 
     def problems(self) -> list[str]:
@@ -233,7 +233,8 @@ class Watching:
             if (refusal.manifest, refusal.reason) not in known:
                 log.warning(LogEvent.RELEASE_REFUSED, manifest=refusal.manifest, reason=refusal.reason)
 
-    def _hint_release(self) -> None:
+    def look_at_releases(self) -> None:
+        """Scan the firmware directory soon: something changed there."""
         self._release_hint.set()
 
     # --- both -------------------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ class Watching:
             await _hear(directory, self._hint_port, contents=False)
 
     async def _hear_firmware_directory(self) -> None:
-        await _hear(self._firmware_dir, self._hint_release, contents=True)
+        await _hear(self._firmware_dir, self.look_at_releases, contents=True)
 
 
 async def _hear(directory: Path, hint: Callable[[], None], *, contents: bool) -> None:

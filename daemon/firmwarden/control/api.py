@@ -11,6 +11,7 @@ from firmwarden.control.peer import who
 from firmwarden.control.problems import BadRequest
 from firmwarden.control.requests import number, query, read_object, text
 from firmwarden.control.stream import EventStream
+from firmwarden.control.upload import Uploads
 
 if TYPE_CHECKING:
     import anyio
@@ -38,6 +39,7 @@ def api_routes(desk: Desk, stopping: anyio.Event) -> list[Route]:
         Route("/ready", api.ready),
         Route("/devices", api.devices),
         Route("/releases", api.releases),
+        Route("/releases", api.upload, methods=["POST"]),
         Route("/jobs", api.jobs),
         Route("/attempts", api.attempts),
         Route("/latches", api.latches),
@@ -65,6 +67,7 @@ class _Api:
     def __init__(self, desk: Desk, stopping: anyio.Event) -> None:
         self._desk = desk
         self._stopping = stopping
+        self._uploads = Uploads()
 
     # --- questions ---
 
@@ -182,6 +185,14 @@ class _Api:
                 device, old=given.get("old"), running=given.get("running"), who=await who(request)
             )
         )
+
+    async def upload(self, request: Request) -> JSONResponse:
+        query(request)
+        async with self._uploads.read(request) as upload:
+            taken = await self._desk.upload(
+                upload.manifest, upload.image, name=upload.name, who=await who(request)
+            )
+        return JSONResponse(taken, status_code=201)
 
     async def forget(self, request: Request) -> JSONResponse:
         await read_object(request)

@@ -98,6 +98,13 @@ class Desk(Protocol):
     async def forget(self, device: str, *, who: str) -> str:
         """Drop a device that is gone for good."""
 
+    async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
+        """Put a release into the firmware directory; ``name`` is what its manifest was called, or empty.
+
+        Raises ``BadManifest`` where the intake would refuse it, ``Refused`` where it contradicts what is there, and
+        ``NoRoom`` or ``Unavailable`` where it cannot be written.
+        """
+
     async def feed(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
         """Return events as they happen, of one device or all, first those newer than ``after`` that are remembered.
 

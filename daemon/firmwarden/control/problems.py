@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
-from firmwarden.errors import FirmwardenError, NotFound, Refused, StoreError, Unavailable
+from firmwarden.errors import BadManifest, FirmwardenError, NoRoom, NotFound, Refused, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +21,16 @@ TITLES: Final[Mapping[int, str]] = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Refused",
     413: "Too large",
+    415: "Unsupported media type",
     421: "Misdirected request",
+    422: "Bad release",
     500: "Defect",
+    501: "Not installed",
     503: "Unavailable",
+    507: "No room",
 }
 """Not the phrases of ``http.HTTPStatus``: those change between Pythons, and scripts match on ``type``."""
 
@@ -40,19 +45,11 @@ class BadRequest(FirmwardenError):
 
 async def answer(request: Request, exc: Exception) -> JSONResponse:
     """Answer a request that ended with ``exc``."""
+    if isinstance(exc, FirmwardenError) and (refusal := _refusal(exc)) is not None:
+        return refusal
     match exc:
-        case BadRequest():
-            return problem(exc.status, str(exc))
         case ClientDisconnect():
             return problem(400, "The request was not sent to its end.")  # nobody is left who reads it
-        case NotFound():
-            return problem(404, str(exc))
-        case Refused():
-            return problem(409, str(exc))
-        case StoreError():
-            return problem(503, f"The state database cannot be used now: {exc}")
-        case Unavailable():
-            return problem(503, str(exc))
         case HTTPException(status_code=405, headers={"Allow": allowed}):
             detail = f"{request.url.path} does not take {request.method}, but {allowed}."
             return problem(405, detail, exc.headers)
@@ -64,7 +61,37 @@ async def answer(request: Request, exc: Exception) -> JSONResponse:
             return problem(500, detail)
 
 
-HANDLED: Final = (BadRequest, ClientDisconnect, Refused, StoreError, Unavailable, HTTPException, Exception)
+def _refusal(exc: FirmwardenError) -> JSONResponse | None:
+    match exc:
+        case BadRequest():
+            return problem(exc.status, str(exc))
+        case NotFound():
+            return problem(404, str(exc))
+        case Refused():
+            return problem(409, str(exc))
+        case BadManifest():
+            return problem(422, str(exc))
+        case StoreError():
+            return problem(503, f"The state database cannot be used now: {exc}")
+        case NoRoom():
+            return problem(507, str(exc))
+        case Unavailable():
+            later = None if exc.again_in_s is None else {"Retry-After": str(exc.again_in_s)}
+            return problem(503, str(exc), later)
+        case _:
+            return None
+
+
+HANDLED: Final = (
+    BadRequest,
+    ClientDisconnect,
+    Refused,
+    StoreError,
+    BadManifest,
+    Unavailable,
+    HTTPException,
+    Exception,
+)
 """What starlette must be told that ``answer`` answers; it includes subclasses."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from firmwarden.control.problems import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from starlette.requests import Request
 
@@ -25,7 +25,7 @@ async def read_object(request: Request, *keys: str) -> dict[str, object]:
     Raises:
         BadRequest: it is something else.
     """
-    raw = await _read_bounded(request)
+    raw = b"".join([piece async for piece in pieces(request, BODY_LIMIT)])
     if not raw.strip():
         return {}
     try:
@@ -79,13 +79,25 @@ def number(value: str, name: str, *, lowest: int, highest: int) -> int:
     return int(value)
 
 
-async def _read_bounded(request: Request) -> bytes:
-    body = bytearray()
+async def pieces(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the body piece by piece, up to ``limit`` bytes.
+
+    Raises:
+        BadRequest: it is longer, or says so at once.
+    """
+    said = request.headers.get("content-length", "")
+    if said.isdecimal() and int(said[:20]) > limit:
+        raise _too_long(limit)
+    size = 0
     async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_LIMIT:
-            raise BadRequest(f"The body is longer than {BODY_LIMIT} bytes.", status=413)
-    return bytes(body)
+        size += len(piece)
+        if size > limit:
+            raise _too_long(limit)
+        yield piece
+
+
+def _too_long(limit: int) -> BadRequest:
+    return BadRequest(f"The body is longer than {limit} bytes.", status=413)
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -10,6 +10,7 @@ from firmwarden.service.wishes import Wishes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from firmwarden.service.incoming import Incoming
     from firmwarden.service.pulse import Pulse
     from firmwarden.service.shelf import Shelf
     from firmwarden.service.warden import Warden
@@ -27,7 +28,8 @@ class Desk(Questions, Wishes):
         shelf: Callable[[], Shelf],
         problems: Callable[[], Sequence[str]],
         pulse: Pulse,
+        incoming: Incoming,
     ) -> None:
         """Take what ``Questions`` and ``Wishes`` take."""
         Questions.__init__(self, store=store, warden=warden, shelf=shelf, problems=problems, pulse=pulse)
-        Wishes.__init__(self, store=store, warden=warden)
+        Wishes.__init__(self, store=store, warden=warden, incoming=incoming)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 from anyio import from_thread, to_thread
 
-from firmwarden.errors import BadImage, BadManifest
+from firmwarden.errors import BadImage, BadManifest, Refused
 from firmwarden.files import Signature, Unusable, read_file, refuse_special
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
 from firmwarden.images.manifest import LARGEST_MANIFEST, Manifest, parse_manifest
@@ -92,6 +92,28 @@ class Intake:
         """
         return await to_thread.run_sync(self._scan, limiter=self._limiter)
 
+    def judge(self, manifest: Manifest, image: bytes, name: str) -> Release:
+        """Judge a release that is to be dropped with a manifest called ``name``; blocks, and keeps nothing.
+
+        Raises:
+            BadManifest: it would be refused.
+            Refused: beside what is in the directory it would be refused, or another one.
+        """
+        rules = self._rules(manifest)
+        if len(image) != manifest.size:
+            raise BadManifest(f"{manifest.image} has {len(image)} bytes, the manifest says {manifest.size}")
+        sent = _to_send(image, manifest, rules)
+        if isinstance(sent, str):
+            raise BadManifest(sent)
+        release = _release(manifest, hash_of(sent), len(sent), name)
+        others = [each for each in self._ranked[0] if each.manifest != name]
+        refused = misfits([*others, release])
+        if name in refused:
+            raise Refused(f"{name} {refused[name]}")
+        for other in refused.keys() - misfits(others).keys():
+            raise Refused(f"with {name} there, {other} would be refused: it {refused[other]}")
+        return release
+
     def _scan(self) -> Shelf:
         try:
             with os.scandir(self._directory) as entries:
@@ -129,23 +151,20 @@ class Intake:
         if not name.isprintable():
             raise BadManifest("its name has characters that cannot be printed")
         manifest = self._manifest(found[name])
+        rules = self._rules(manifest)
+        try:
+            image, size = self._image(name, manifest, rules, found[manifest.image])
+        except (KeyError, FileNotFoundError):
+            raise BadManifest(f"waits for {manifest.image}, which is not there") from None
+        return _release(manifest, image, size, name)
+
+    def _rules(self, manifest: Manifest) -> ImageRules:
         rules = self.classes.get(manifest.device)
         if rules is None:
             alike = difflib.get_close_matches(manifest.device, self.classes, n=1)
             hint = f'; did you mean "{alike[0]}"?' if alike else ""
             raise BadManifest(f'"{manifest.device}" is no device class of the configuration{hint}')
-        try:
-            image, size = self._image(name, manifest, rules, found[manifest.image])
-        except (KeyError, FileNotFoundError):
-            raise BadManifest(f"waits for {manifest.image}, which is not there") from None
-        return Release(
-            device_class=manifest.device,
-            version=manifest.version,
-            sequence=manifest.sequence,
-            image=image,
-            size=size,
-            manifest=name,
-        )
+        return rules
 
     def _manifest(self, entry: os.DirEntry[str]) -> Manifest:
         signature = _signature(entry)
@@ -191,13 +210,9 @@ class Intake:
         return known.result
 
     def _checked(self, content: bytes, manifest: Manifest, rules: ImageRules) -> tuple[ImageHash, int] | str:
-        own = hash_of(content)
-        if own != manifest.sha256:
-            return f"{manifest.image} has the sha256 {own}, the manifest says {manifest.sha256}"
-        try:
-            sent = prepare(content, rules)
-        except BadImage as exc:
-            return f'{manifest.image} is no "{rules.format.value}" image: {exc}'
+        sent = _to_send(content, manifest, rules)
+        if isinstance(sent, str):
+            return sent
         try:
             return self._store.admit(sent), len(sent)
         except OSError as exc:
@@ -217,6 +232,28 @@ class Intake:
             device_class=None if manifest is None else manifest.device,
             version=None if manifest is None else manifest.version,
         )
+
+
+def _release(manifest: Manifest, image: ImageHash, size: int, name: str) -> Release:
+    return Release(
+        device_class=manifest.device,
+        version=manifest.version,
+        sequence=manifest.sequence,
+        image=image,
+        size=size,
+        manifest=name,
+    )
+
+
+def _to_send(content: bytes, manifest: Manifest, rules: ImageRules) -> bytes | str:
+    """Return what is to be sent of an image, or why it is refused."""
+    own = hash_of(content)
+    if own != manifest.sha256:
+        return f"{manifest.image} has the sha256 {own}, the manifest says {manifest.sha256}"
+    try:
+        return prepare(content, rules)
+    except BadImage as exc:
+        return f'{manifest.image} is no "{rules.format.value}" image: {exc}'
 
 
 def _signature(entry: os.DirEntry[str]) -> Signature:

@@ -20,6 +20,7 @@ from firmwarden.service.telling import (
     job_view,
     latch_view,
     power_cut_view,
+    release_view,
     waiting_view,
     wear_view,
 )
@@ -150,20 +151,7 @@ class Questions:
             if latch.scope is LatchScope.IMAGE
         }
         shelf = self._shelf()
-        accepted: list[ReleaseView] = [
-            {
-                "manifest": release.manifest,
-                "state": "accepted",
-                "device_class": release.device_class,
-                "version": release.version,
-                "sequence": release.sequence,
-                "image": release.image,
-                "size": release.size,
-                "reason": None,
-                "latched": release.image in latched,
-            }
-            for release in shelf.releases
-        ]
+        accepted = [release_view(release, latched=release.image in latched) for release in shelf.releases]
         refused: list[ReleaseView] = [
             {
                 "manifest": refusal.manifest,

@@ -11,7 +11,7 @@ from firmwarden.service.policy import MEANINGS
 
 if TYPE_CHECKING:
     from firmwarden.drivers.base import PlannedStep, Progress
-    from firmwarden.model import Action, Attempt, Cause, Device, Job, Latch, Wait, Wear
+    from firmwarden.model import Action, Attempt, Cause, Device, Job, Latch, Release, Wait, Wear
     from firmwarden.service.policy import Budgets
     from firmwarden.service.views import (
         ActionView,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         LatchView,
         PowerCutView,
         ProgressView,
+        ReleaseView,
         WaitingView,
         WaitView,
         WearView,
@@ -128,6 +129,21 @@ def latch_view(latch: Latch) -> LatchView:
         "cause": cause_view(latch.cause),
         "set_at": instant(latch.set_at),
         "clear": f"firmwarden clear {target}",
+    }
+
+
+def release_view(release: Release, *, latched: bool) -> ReleaseView:
+    """Tell a release that is accepted."""
+    return {
+        "manifest": release.manifest,
+        "state": "accepted",
+        "device_class": release.device_class,
+        "version": release.version,
+        "sequence": release.sequence,
+        "image": release.image,
+        "size": release.size,
+        "reason": None,
+        "latched": latched,
     }
 
 

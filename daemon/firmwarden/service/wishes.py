@@ -12,19 +12,21 @@ import structlog
 
 from firmwarden.errors import NotFound, Refused
 from firmwarden.events import LogEvent
-from firmwarden.model import Action, Cause, CauseCode, JobId, JobState
+from firmwarden.model import Action, Cause, CauseCode, JobId, JobState, LatchScope
 from firmwarden.service.desired import desired, waiting_in_loader
 from firmwarden.service.facts import gather
 from firmwarden.service.naming import find_device, find_latches
 from firmwarden.service.planner import may_be_erased, was_left_whole
 from firmwarden.service.running import named, record
-from firmwarden.service.telling import latch_view
+from firmwarden.service.telling import latch_view, release_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from firmwarden.model import Device, DeviceId, Latch, Release
     from firmwarden.service.identity import Conflict
+    from firmwarden.service.incoming import Incoming
+    from firmwarden.service.views import ReleaseView
     from firmwarden.service.warden import Warden
     from firmwarden.store.ledger import Ledger
     from firmwarden.store.store import Store
@@ -33,17 +35,19 @@ log = structlog.get_logger()
 
 
 class Wishes:
-    """What can be wished for; each method returns one sentence: what was done and what follows."""
+    """What can be wished for; a method returns one sentence: what was done and what follows."""
 
-    def __init__(self, *, store: Store, warden: Warden) -> None:
+    def __init__(self, *, store: Store, warden: Warden, incoming: Incoming) -> None:
         """Take what a wish concerns.
 
         Args:
             store: what lasts.
             warden: what is being done.
+            incoming: the way into the firmware directory.
         """
         self._store = store
         self._warden = warden
+        self._incoming = incoming
 
     async def retry(self, device: str, *, who: str) -> str:
         """Try again what failed, was cancelled, waits for its back-off or a person, or has an unknown outcome."""
@@ -283,6 +287,26 @@ class Wishes:
         text = await self._wish(work, "forget", device, who)
         self._warden.registry.look_again()
         return text
+
+    async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
+        """Put a release into the firmware directory; other than the rest, it returns what it took."""
+
+        def work(ledger: Ledger, release: Release) -> bool:
+            what = f"{release.device_class} {release.version}"
+            self._record(ledger, who, "upload", release.manifest, what)
+            return any(
+                latch.image == release.image and latch.scope is LatchScope.IMAGE for latch in ledger.latches()
+            )
+
+        async def record(release: Release) -> None:
+            nonlocal latched
+            latched = await self._store.run(lambda ledger: work(ledger, release))
+
+        latched = False
+        release = await self._incoming.put(manifest, image, name, record)
+        text = f"{release.manifest} is in the firmware directory: {release.device_class} {release.version}"
+        self._note("upload", release.manifest, who, text)
+        return release_view(release, latched=latched)
 
     # --- inside
 

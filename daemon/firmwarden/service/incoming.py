@@ -1,0 +1,108 @@
+"""Takes a release that somebody sends, and puts it into the firmware directory as if it had been dropped there.
+
+It is judged before anything is written, by the rules of the intake: what would be refused there, or keep another
+release from counting, is refused here and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from firmwarden.errors import BadManifest, NoRoom, Unavailable
+from firmwarden.images.manifest import Manifest, parse_manifest
+from firmwarden.service.placing import Placing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from firmwarden.model import Release
+    from firmwarden.service.intake import Intake
+
+T = TypeVar("T")
+
+_SUFFIX: Final = ".toml"
+_NAME_MAX: Final = 255
+"""Bytes in a file name: NAME_MAX of Linux."""
+_NOT_PLAIN: Final = re.compile(r"[^\w.+-]", re.ASCII)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Incoming:
+    """The way into the firmware directory for what is sent; one release at a time."""
+
+    def __init__(self, directory: Path, intake: Intake, arrived: Callable[[], None]) -> None:
+        """Take where to put releases.
+
+        Args:
+            directory: the firmware directory.
+            intake: judges them.
+            arrived: called when one was put there.
+        """
+        self._directory = directory
+        self._intake = intake
+        self._arrived = arrived
+        self._turn = anyio.Lock()
+        self._limiter = anyio.CapacityLimiter(1)
+
+    async def put(
+        self, manifest: bytes, image: bytes, name: str, record: Callable[[Release], Awaitable[object]]
+    ) -> Release:
+        """Put a release into the directory, wholly and for good, or leave the directory as it was.
+
+        Args:
+            manifest: its manifest.
+            image: the image that it names.
+            name: what the file of the manifest was called where it comes from; may be empty.
+            record: called when all is written and only the names are missing; if it raises, nothing happens.
+
+        Raises:
+            BadManifest: the release is not in order.
+            Refused: it contradicts what is in the directory.
+            NoRoom: the disk is full.
+            Unavailable: the directory cannot be written.
+        """
+        async with self._turn:
+            placing = Placing(self._directory)
+
+            def lay() -> Release:
+                read = parse_manifest(manifest, name or "the manifest")
+                release = self._intake.judge(read, image, _file_name(name, read))
+                placing.lay(read.image, image)
+                placing.lay(release.manifest, manifest)
+                return release
+
+            try:
+                release = await self._work(lay)
+                await record(release)
+                await self._work(placing.show)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._work(placing.clear)
+        self._arrived()
+        return release
+
+    async def _work(self, work: Callable[[], T]) -> T:
+        try:
+            return await to_thread.run_sync(work, limiter=self._limiter)
+        except OSError as exc:
+            text = f"{self._directory} cannot be written: {exc.strerror}"
+            raise (NoRoom if exc.errno in _FULL else Unavailable)(text) from exc
+
+
+def _file_name(given: str, manifest: Manifest) -> str:
+    """Name the file of a manifest as it was called where it comes from, or else after what it is about."""
+    if not given:
+        return _NOT_PLAIN.sub("-", f"{manifest.device}-{manifest.version}") + _SUFFIX
+    if not given.endswith(_SUFFIX):
+        raise BadManifest(f"the name of a manifest ends with {_SUFFIX}, got {given!r}")
+    if given.startswith(".") or not given.isprintable() or {"/", "\\"} & set(given):
+        raise BadManifest(f"expected the plain name of a file, got {given!r}")
+    if len(given.encode(errors="surrogatepass")) > _NAME_MAX:
+        raise BadManifest(f"the name of the manifest is longer than {_NAME_MAX} bytes")
+    return given
