@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from firmwarden.cli.wait import is_for_a_person
+from firmwarden.model import WaitKind
+from firmwarden.service.questions import for_a_person
 from support.memory_desk import EXHAUSTED, IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_job
 
 if TYPE_CHECKING:
@@ -113,7 +116,45 @@ def test_what_it_waits_for_is_shown(run: Run, api: Served, desk: MemoryDesk) -> 
     # Whoever reads fast enough sees each state once, and nobody sees one twice.
     lines = result.stdout.splitlines()[1:-1]
     assert len(lines) == len(set(lines))
-    assert set(lines) <= {"  is next", "  waits: 16 updates are running"}
+    assert set(lines) <= {"  is next", "  waits: 16 updates are running", "panel-1  probe"}
+
+
+WAITS = {
+    "hold": {"kind": "hold", "detail": "the device is held by ann: on loan", "until": None},
+    "wear": {"kind": "wear", "detail": "the erases of its life are used up", "until": None},
+}
+
+
+@pytest.mark.parametrize("kind", WAITS)
+def test_it_ends_when_only_a_person_can_go_on(run: Run, api: Served, desk: MemoryDesk, kind: str) -> None:
+    thread = carry_out(api, desk, {"wait": WAITS[kind]})
+    result = run("retry", "panel-1", "--wait")
+    thread.join()
+    assert result.exit_code == 2
+    assert "Job 8 waits for what only a person can do. It is updated now." in " ".join(result.stdout.split())
+
+
+def test_json_ends_when_only_a_person_can_go_on(run: Run, api: Served, desk: MemoryDesk) -> None:
+    thread = carry_out(api, desk, {"wait": WAITS["hold"]})
+    *_, last = run("retry", "panel-1", "--wait", "--json").stdout.splitlines()
+    thread.join()
+    assert json.loads(last)["outcome"] == "not-started"
+    assert json.loads(last)["cause"] == {"code": "not-started", "scope": None, "detail": "It is updated now."}
+
+
+def test_a_wait_that_the_retry_ended_is_no_end(run: Run, api: Served, desk: MemoryDesk) -> None:
+    """The daemon may answer once more with the wait of before."""
+    thread = carry_out(api, desk, {"wait": WAITS["hold"]}, {"state": "succeeded"})
+    assert run("retry", "panel-1", "--wait").exit_code == 0
+    thread.join()
+
+
+def test_which_waits_are_for_a_person_is_what_the_service_says() -> None:
+    for kind in WaitKind:
+        for until in (None, "2026-03-01T12:00:00Z"):
+            told = is_for_a_person({"kind": kind.value, "detail": "", "until": until})
+            # A hold is a person's own wish, so `status` does not ask for them; nothing goes on without them, though.
+            assert told is (kind is WaitKind.HOLD or for_a_person(kind, ends=until is not None)), kind
 
 
 def test_another_job_in_its_place_is_not_taken_for_it(run: Run, api: Served, desk: MemoryDesk) -> None:

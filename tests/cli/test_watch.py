@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import pytest
 from rich.console import Console
 
 from firmwarden.cli.bars import BarScreen
+from firmwarden.cli.client import Client
 from firmwarden.cli.screen import PlainScreen
-from firmwarden.cli.watch import event_line, show
+from firmwarden.cli.watch import Names, event_line, show
 from support.memory_desk import IMAGE_B, a_device, a_job
 
 if TYPE_CHECKING:
@@ -97,12 +99,12 @@ def test_the_daemon_is_stopped_meanwhile(api: Served, desk: MemoryDesk) -> None:
 def test_it_goes_on_where_it_was_after_being_cut_off(
     api: Served, desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("firmwarden.control.connection.STALL_S", 0.05)
     with watching(api, desk, "--json") as process:
         publish(api, desk, "log", FAILED)
         line(process.stdout)
         # Stopped, it does not read, and is cut off.
         process.send_signal(signal.SIGSTOP)
-        monkeypatch.setattr("firmwarden.control.stream.STALL_S", 0.05)
         published = 1
         while api.call(lambda: desk.readers) == 1:
             for _ in range(10):
@@ -125,7 +127,7 @@ PROGRESS = item("progress", device="panel-1", step="write", done=50, total=100)
 def test_a_new_attempt_is_shown_from_its_start(capsys: pytest.CaptureFixture[str]) -> None:
     screen = PlainScreen()
     for each in (PROGRESS, PROGRESS, item("log", **FAILED), PROGRESS):
-        show(each, screen)
+        show(each, screen, str)
     assert [text.split()[0] for text in capsys.readouterr().out.splitlines()] == [
         "panel-1",
         "12:00:00",
@@ -138,24 +140,58 @@ def test_a_new_attempt_is_shown_from_its_start(capsys: pytest.CaptureFixture[str
     [(False, "... 17 missed here\n"), (True, "... 17 missed here, after a restart of the daemon\n")],
 )
 def test_a_gap_is_said(capsys: pytest.CaptureFixture[str], restarted: bool, shown: str) -> None:
-    show(item("gap", missed=17, restarted=restarted), PlainScreen())
+    show(item("gap", missed=17, restarted=restarted), PlainScreen(), str)
     assert capsys.readouterr().out == shown
 
 
-def bars(*items: FeedItem) -> str:
+def bars(*items: FeedItem, height: int = 50) -> str:
     """Return what a terminal is sent for these items; the last frame shows how it stands at the end."""
     out = StringIO()
-    with BarScreen(Console(file=out, force_terminal=True, width=100, _environ={})) as screen:
+    console = Console(file=out, force_terminal=True, width=100, height=height, _environ={})
+    with BarScreen(console) as screen:
         for each in items:
-            show(each, screen)
-    return out.getvalue()
+            show(each, screen, str)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
 
 
-def test_bars_come_and_go_with_their_devices() -> None:
-    enter = item("progress", device="panel-1", step="enter", done=0, total=0)
-    assert "panel-1 write" in bars(enter, PROGRESS)
-    assert "50%" in bars(enter, PROGRESS)
-    assert "50%" not in bars(enter, PROGRESS, item("log", **FAILED))
+ENTER = item("progress", device="panel-1", step="enter", done=0, total=0)
+
+
+def test_bars_say_what_their_devices_do() -> None:
+    assert "panel-1 entering" in bars(ENTER)
+    assert "panel-1 writing" in bars(ENTER, PROGRESS)
+    assert "50%" in bars(ENTER, PROGRESS)
+    # A step without bytes leaves the bar where it was.
+    leaving = item("progress", device="panel-1", step="leave", done=0, total=0)
+    assert re.search(r"panel-1 starting .*50%", bars(PROGRESS, leaving))
+
+
+def test_a_bar_that_is_over_says_how_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = item("log", **FAILED)
+    assert re.search(r"panel-1 failed .*50%", bars(PROGRESS, failed))
+    monkeypatch.setattr("firmwarden.cli.bars.LINGERS_S", -1.0)
+    assert "panel-1 failed" not in bars(PROGRESS, failed)
+
+
+def test_more_bars_than_lines_are_counted() -> None:
+    many = [item("progress", device=f"panel-{n}", step="write", done=1, total=2) for n in range(24)]
+    last_frame = bars(*many, height=20).rpartition("panel-0 ")[2]
+    assert "panel-13 " in last_frame
+    assert "panel-14 " not in last_frame
+    assert "and 10 more" in last_frame
+    assert "more" not in bars(*many, height=30)
+
+
+def test_a_device_is_shown_by_its_label_too(api: Served, desk: MemoryDesk) -> None:
+    desk.fleet["panel-1"]["label"] = "north wall"
+    names = Names(Client(api.path))
+    assert names("panel-1") == "panel-1 (north wall)"
+    assert names("lamp-2") == "lamp-2"
+    desk.fleet["new-3"] = a_device(id="new-3", label="lab")
+    assert names("new-3") == "new-3 (lab)"
+    assert names("gone-4") == "gone-4"
+    api.stop()
+    assert names("late-5") == "late-5"
 
 
 def test_bars_show_text_and_not_markup() -> None:

@@ -16,6 +16,17 @@ COLOURS: Final = {"warning": "yellow", "error": "red"}
 """Levels say who acts: yellow is for whoever is curious, red is for somebody to look at."""
 
 
+STEPS: Final = {
+    "probe": "looking",
+    "enter": "entering",
+    "write": "writing",
+    "verify": "verifying",
+    "leave": "starting",
+    "confirm": "confirming",
+}
+"""What a device is doing, beside its bar."""
+
+
 class Screen(Protocol):
     """Where events and progress are shown."""
 
@@ -25,8 +36,8 @@ class Screen(Protocol):
     def progress(self, device: str, step: str, done: int, total: int) -> None:
         """Show how far a device is."""
 
-    def ended(self, device: str) -> None:
-        """Take note that a device is no longer being updated."""
+    def ended(self, device: str, how: str = "") -> None:
+        """Take note that a device is no longer being updated, and how that ended in a word."""
 
 
 class PlainScreen:
@@ -46,7 +57,7 @@ class PlainScreen:
             self._shown[device] = now
             click.echo(printable("  ".join(filter(None, (device, how_far(step, done, total))))))
 
-    def ended(self, device: str) -> None:
+    def ended(self, device: str, how: str = "") -> None:  # noqa: ARG002 - the event that says so is a line
         """Forget what was shown, for the next attempt."""
         self._shown.pop(device, None)
 

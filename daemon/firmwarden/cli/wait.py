@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from firmwarden.cli.client import Client, Problem, StreamBroken, Unreachable
 from firmwarden.cli.client_command import Output, as_line
-from firmwarden.cli.text import paragraph, utc_now
+from firmwarden.cli.screen import Screen, open_screen
+from firmwarden.cli.text import paragraph, utc_now, with_local_times
+from firmwarden.cli.watch import ENDS, show
 from firmwarden.exit_status import ExitStatus
+from firmwarden.service.measures import printable
 from firmwarden.service.words import cause_in_words, state_of_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from firmwarden.service.views import FeedItem, JobView, WhyView
+    from firmwarden.service.views import FeedItem, JobView, WaitView, WhyView
 
 _GOES_ON = frozenset({"queued", "running"})
+_FOR_A_PERSON = frozenset({"failsafe", "hold", "identity"})
+
+_LOOK_AGAIN_S = 1.0
+"""The retry may just have ended a wait; the daemon plans anew at once."""
 
 
 def retry_and_wait(client: Client, output: Output, name: str) -> NoReturn:
@@ -33,7 +42,8 @@ def retry_and_wait(client: Client, output: Output, name: str) -> NoReturn:
     if not output.as_json:
         click.echo("\n".join(paragraph(sentence)))
     try:
-        view, job = _follow(client, output, events, name)
+        with nullcontext() if output.as_json else open_screen() as screen:
+            view, job = _Following(client, screen, events, name).to_the_end()
     except KeyboardInterrupt:
         click.echo("No longer waiting; the daemon goes on with the job.", err=True)
         sys.exit(ExitStatus.INTERRUPTED)
@@ -43,38 +53,70 @@ def retry_and_wait(client: Client, output: Output, name: str) -> NoReturn:
     sys.exit(_tell(output, view, job))
 
 
-def _follow(
-    client: Client, output: Output, events: Iterator[FeedItem | None], name: str
-) -> tuple[WhyView, JobView]:
-    """Return the job when it has ended or its outcome is unknown; events only shorten the wait for answers."""
-    wanted = shown = None
-    while True:
-        view: WhyView = client.get("devices", name, "why")
-        job = view["device"]["job"]
-        wanted = wanted or job
-        if job is None or wanted is None or job["id"] != wanted["id"]:
-            raise Problem(409, "superseded", f"Another job took the place of this one. {view['next']}")
-        if job["state"] not in _GOES_ON:
-            return view, job
-        state = state_of_job(job, utc_now())
-        if state != shown and not output.as_json:
-            click.echo(f"  {state}")
-        shown = state
-        _await_news(output, events, view["device"]["id"])
+def is_for_a_person(wait: WaitView) -> bool:
+    """Whether only a person can end a wait."""
+    return wait["kind"] in _FOR_A_PERSON or (wait["kind"] == "wear" and wait["until"] is None)
 
 
-def _await_news(output: Output, events: Iterator[FeedItem | None], device: str) -> None:
-    """Return when something happened to the device, or nothing did for a while."""
-    for item in events:
-        if item is None or item["kind"] == "gap":
-            return
-        if item["data"].get("device") == device:
-            if output.as_json:
-                data = item["data"]
-                click.echo(as_line(data if item["kind"] == "log" else {"event": "progress", **data}))
-            if item["kind"] == "log":
+class _Following:
+    """Follows one job on a screen, or as JSON lines where there is none."""
+
+    def __init__(
+        self, client: Client, screen: Screen | None, events: Iterator[FeedItem | None], name: str
+    ) -> None:
+        self._client = client
+        self._screen = screen
+        self._events = events
+        self._name = name
+        self._shown = ""
+
+    def to_the_end(self) -> tuple[WhyView, JobView]:
+        """Return the job when it has ended, waits for a person, or has an unknown outcome."""
+        wanted = stuck = None
+        while True:
+            view: WhyView = self._client.get("devices", self._name, "why")
+            job = view["device"]["job"]
+            wanted = wanted or job
+            if job is None or wanted is None or job["id"] != wanted["id"]:
+                raise Problem(409, "superseded", f"Another job took the place of this one. {view['next']}")
+            if job["state"] not in _GOES_ON:
+                return view, job
+            self._show(job)
+            if job["wait"] is not None and is_for_a_person(job["wait"]):
+                if job["wait"] == stuck:
+                    return view, job
+                stuck = job["wait"]
+                time.sleep(_LOOK_AGAIN_S)
+            else:
+                stuck = None
+                self._await_news(view["device"]["id"])
+
+    def _show(self, job: JobView) -> None:
+        running = f"updating to {job['version']}, attempt {job['attempts']}"
+        state = running if job["state"] == "running" else state_of_job(job, utc_now())
+        if state != self._shown and self._screen is not None:
+            self._screen.line(printable(f"  {state}"), "info")
+        self._shown = state
+
+    def _await_news(self, device: str) -> None:
+        """Return when something happened to the device, or nothing did for a while; events only shorten the wait."""
+        for item in self._events:
+            if item is None or item["kind"] == "gap":
                 return
-    raise StreamBroken("The daemon was stopped. It goes on with the job when it is started again.")
+            if item["data"].get("device") == device:
+                self._tell_event(item)
+                if item["kind"] == "log":
+                    return
+        raise StreamBroken("The daemon was stopped. It goes on with the job when it is started again.")
+
+    def _tell_event(self, item: FeedItem) -> None:
+        data = item["data"]
+        if self._screen is None:
+            click.echo(as_line(data if item["kind"] == "log" else {"event": "progress", **data}))
+        elif item["kind"] == "progress":
+            show(item, self._screen, str)
+        elif data.get("event") in ENDS:
+            self._screen.ended(str(data["device"]))
 
 
 def _tell(output: Output, view: WhyView, job: JobView) -> ExitStatus:
@@ -94,12 +136,18 @@ def _tell(output: Output, view: WhyView, job: JobView) -> ExitStatus:
             )
         case "failed":
             status, meaning = ExitStatus.REFUSED, f"Job {job['id']} failed."
+        case "queued":
+            cause = None
+            status, meaning = (
+                ExitStatus.NOT_STARTED,
+                f"Job {job['id']} waits for what only a person can do. {with_local_times(view['next'], utc_now())}",
+            )
         case other:
             status, meaning = ExitStatus.REFUSED, f"Job {job['id']} is {other}."
     if output.as_json:
         record: dict[str, object] = {
             "event": "update-finished",
-            "outcome": job["state"],
+            "outcome": "not-started" if status is ExitStatus.NOT_STARTED else job["state"],
             "device": job["device"],
             "job": job["id"],
             "attempts": job["attempts"],
@@ -109,6 +157,8 @@ def _tell(output: Output, view: WhyView, job: JobView) -> ExitStatus:
         if cause is not None and status is not ExitStatus.SUCCEEDED:
             scopes = [latch["scope"] for latch in view["latches"] if latch["image"] in (None, job["image"])]
             record["cause"] = {**cause, "scope": scopes[0] if scopes else None}
+        if status is ExitStatus.NOT_STARTED:
+            record["cause"] = {"code": "not-started", "scope": None, "detail": view["next"]}
         click.echo(as_line(record))
         return status
     sentences = [meaning]

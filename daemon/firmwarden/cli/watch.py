@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from firmwarden.cli.client import StreamBroken
+from firmwarden.cli.client import Problem, StreamBroken, Unreachable
 from firmwarden.cli.client_command import Output, as_line, client_command
 from firmwarden.cli.screen import Screen, open_screen
 from firmwarden.cli.text import clock_time
@@ -14,22 +15,20 @@ from firmwarden.service.measures import printable
 from firmwarden.service.words import event_in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from firmwarden.cli.client import Client
     from firmwarden.service.views import DeviceView, FeedItem
 
-ENDS: Final = frozenset(
-    {
-        "attempt-failed",
-        "attempt-interrupted",
-        "update-succeeded",
-        "update-failed",
-        "update-unknown",
-        "job-cancelled",
-    }
-)
-"""Events after which a device is no longer being written to."""
+ENDS: Final = {
+    "attempt-failed": "failed",
+    "attempt-interrupted": "interrupted",
+    "update-succeeded": "updated",
+    "update-failed": "failed",
+    "update-unknown": "unknown",
+    "job-cancelled": "cancelled",
+}
+"""Events after which a device is no longer being written to, and how that is shown beside its bar."""
 
 
 @click.command()
@@ -42,14 +41,15 @@ def watch(client: Client, output: Output) -> None:
                 click.echo(as_line(item))
         else:
             with open_screen() as screen:
-                running: list[DeviceView] = client.get("devices")["devices"]
-                for device in running:
+                names = Names(client)
+                for device in names.look():
                     job = device["job"]
                     if job is not None and job["progress"] is not None:
                         progress = job["progress"]
-                        screen.progress(device["id"], progress["step"], progress["done"], progress["total"])
+                        name = names(device["id"])
+                        screen.progress(name, progress["step"], progress["done"], progress["total"])
                 for item in _resumed(client):
-                    show(item, screen)
+                    show(item, screen, names)
     except KeyboardInterrupt:
         return
     raise StreamBroken("The daemon was stopped, so there is nothing more to watch.")
@@ -69,10 +69,37 @@ def _resumed(client: Client) -> Iterator[FeedItem]:
         return
 
 
-def show(item: FeedItem, screen: Screen) -> None:
+class Names:
+    """What devices are called on the screen: their id, and the label that a person knows them by."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._known: dict[str, str] = {}
+
+    def look(self) -> list[DeviceView]:
+        """Ask for the devices, and remember their names."""
+        devices: list[DeviceView] = self._client.get("devices")["devices"]
+        self._known |= {
+            device["id"]: f"{device['id']} ({device['label']})" if device["label"] else device["id"]
+            for device in devices
+        }
+        return devices
+
+    def __call__(self, device: str) -> str:
+        """Return the name of a device, which may have come since."""
+        if device not in self._known:
+            self._known[device] = device
+            with suppress(
+                Problem, Unreachable
+            ):  # the stream ends for the same reason, or goes on without a name
+                self.look()
+        return self._known[device]
+
+
+def show(item: FeedItem, screen: Screen, name_of: Callable[[str], str]) -> None:
     """Show one item of the feed."""
     data = item["data"]
-    device = str(data.get("device", ""))
+    device = name_of(str(data["device"])) if data.get("device") else ""
     if item["kind"] == "progress":
         screen.progress(device, str(data["step"]), _number(data["done"]), _number(data["total"]))
         return
@@ -80,8 +107,8 @@ def show(item: FeedItem, screen: Screen) -> None:
         screen.line(gap_line(data), "warning")
         return
     if data.get("event") in ENDS:
-        screen.ended(device)
-    screen.line(event_line(data), str(data.get("level", "")))
+        screen.ended(device, ENDS[str(data["event"])])
+    screen.line(event_line(data, device), str(data.get("level", "")))
 
 
 def gap_line(data: Mapping[str, object]) -> str:
@@ -90,10 +117,10 @@ def gap_line(data: Mapping[str, object]) -> str:
     return f"... {missed}, after a restart of the daemon" if data["restarted"] else f"... {missed}"
 
 
-def event_line(data: Mapping[str, object]) -> str:
+def event_line(data: Mapping[str, object], device: str = "") -> str:
     """Write a log event as one line: when, which device, what, why, and the rest as key=value."""
     what, rest = event_in_words(data)
-    head = (clock_time(str(data["timestamp"])), str(data.get("device") or "firmwarden"), what)
+    head = (clock_time(str(data["timestamp"])), device or "firmwarden", what)
     return printable("  ".join((*head, rest)).rstrip())
 
 
