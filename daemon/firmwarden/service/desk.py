@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from firmwarden.service.questions import Questions
+from firmwarden.service.figures import Figures
 from firmwarden.service.wishes import Wishes
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from firmwarden.store.store import Store
 
 
-class Desk(Questions, Wishes):
-    """Questions and wishes in one, as the API takes it."""
+class Desk(Figures, Wishes):
+    """Questions, figures and wishes in one, as the API takes it."""
 
     def __init__(
         self,
@@ -31,5 +31,5 @@ class Desk(Questions, Wishes):
         incoming: Incoming,
     ) -> None:
         """Take what ``Questions`` and ``Wishes`` take."""
-        Questions.__init__(self, store=store, warden=warden, shelf=shelf, problems=problems, pulse=pulse)
+        Figures.__init__(self, store=store, warden=warden, shelf=shelf, problems=problems, pulse=pulse)
         Wishes.__init__(self, store=store, warden=warden, incoming=incoming)

@@ -95,9 +95,6 @@ class Questions:
         warden = self._warden
         open_jobs = [job for job in facts.jobs.values() if not job.state.final]
         shelf = self._shelf()
-        problems = list(self._problems())
-        if warden.store_problem:
-            problems.append(warden.store_problem)
         return {
             "version": __version__,
             "started_at": instant(self._started_at),
@@ -119,7 +116,7 @@ class Questions:
             ),
             "releases": len(shelf.releases),
             "refused_releases": len(shelf.refused),
-            "problems": problems,
+            "problems": self._to_be_mended(),
         }
 
     async def health(self) -> HealthView:
@@ -315,6 +312,9 @@ class Questions:
             for refusal in self._shelf().refused
             if refusal.device_class == device.device_class and refusal.version != device.running_version
         ]
+
+    def _to_be_mended(self) -> list[str]:
+        return [*self._problems(), *filter(None, [self._warden.store_problem])]
 
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)

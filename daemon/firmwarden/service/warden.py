@@ -141,7 +141,10 @@ class Warden:
         """Boot clock at the end of the last attempt or question."""
         self._rests: dict[DeviceId, _Pause] = {}
         self._tried_s: dict[JobId, float] = {}
-        self._planned_at = clock.boot()
+        self.began: Final = clock.boot()
+        self.releases_as_of = self.agenda_as_of = self.began
+        """Boot clock when the latest good scan of the directory was taken, and when the latest planning was stored."""
+        self._planned_at = self.began
         self.planned = anyio.Event()
         """Set after the next planning, and then another one: as long as it goes on, the loop and the store move."""
         self._poked = anyio.Event()
@@ -167,6 +170,7 @@ class Warden:
 
     def shelve(self, releases: Sequence[Release]) -> None:
         """Take the accepted releases of a scan."""
+        self.releases_as_of = self.clock.boot()
         if releases != self.releases:
             self.releases = releases
             self.poke()
@@ -270,6 +274,7 @@ class Warden:
         self.store_problem = ""
         self._log_plan(agenda)
         self.agenda = agenda
+        self.agenda_as_of = self.clock.boot()
         if self.stopping:
             return
         for job in (*agenda.run, *agenda.ask):
