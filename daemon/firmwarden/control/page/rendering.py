@@ -71,13 +71,13 @@ class Renderer:
 
 
 def _render(template: str, values: Mapping[str, object]) -> str:
-    return _environment().get_template(template).render(values)
+    return environment().get_template(template).render(values)
 
 
 @cache
-def _environment() -> Environment:
-    # Only here: see the module's docstring.
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415
+def environment() -> Environment:
+    """Return what the templates are rendered with; the first call imports Jinja2."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  (see above)
 
     made = Environment(
         loader=PackageLoader(__package__ or ""),
