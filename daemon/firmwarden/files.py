@@ -1,4 +1,6 @@
-"""Reading files that others made: regular files only, without waiting for anybody, and whole or not at all.
+"""Files, whole or not at all: reading those that others made, and writing our own.
+
+What is read is a regular file, and nobody is waited for.
 
 A name in a directory that others write to may be a pipe that nobody feeds, a device, a link to anywhere, a
 file without end or one that is being written right now.  None of these may hold the service or be read as what
@@ -9,13 +11,17 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmwarden.errors import FirmwardenError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 
 class Unusable(FirmwardenError):
@@ -86,3 +92,32 @@ def refuse_special(status: os.stat_result) -> None:
         stat.S_IFSOCK: "a socket",
     }
     raise Unusable(f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')}, not a regular file")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that gets its name when all of it is on disk; only its owner may read it.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    descriptor, unfinished = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)  # noqa: PTH105 - mkstemp gives names
+    except BaseException:
+        os.unlink(unfinished)  # noqa: PTH108
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names in a directory survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from support.pages import DOCS
-from support.terminals import Terminals, blocks
+from support.terminals import DAEMON, Terminals, blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,36 +16,6 @@ PAGE: Final = DOCS / "how-to" / "retry-and-latches.md"
 
 DEVICE: Final = """\
 firmwarden simulate mdfu --dir ports --version 2.3.1 --flash-time 0.1 --fault abort@chunk=20,cause=write-error
-"""
-
-DAEMON: Final = r"""
-mkdir firmware
-cat > firmwarden.toml <<END
-[firmwarden]
-firmware_dir = "$PWD/firmware"
-state_dir = "$PWD/state"
-socket = "$PWD/control.sock"
-
-[[device]]
-name = "front-panel"
-driver = "mdfu"
-match = { path = "$PWD/ports/*" }
-label = "panel-7"
-enter = { method = "send", send = "BOOTLOADER!\n", expect = "OK" }
-settle = "200ms"
-boot_delay = "200ms"
-version_query = { send = "VERSION?\n", expect = 'VERSION (\S+)\s' }
-END
-firmwarden simulate image --version 2.4.0 --size 16384 firmware/panel.img
-cat > firmware/panel.toml <<END
-[release]
-device = "front-panel"
-version = "2.4.0"
-image = "panel.img"
-sha256 = "$(sha256sum firmware/panel.img | cut -d ' ' -f 1)"
-size = 16384
-END
-firmwarden run --config firmwarden.toml
 """
 
 

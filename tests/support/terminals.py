@@ -35,6 +35,37 @@ HOME: Final = "/home/you"
 DEVICE: Final = "k3f9q2"
 """The home directory and the device of all pages."""
 
+DAEMON: Final = r"""
+mkdir firmware
+cat > firmwarden.toml <<END
+[firmwarden]
+firmware_dir = "$PWD/firmware"
+state_dir = "$PWD/state"
+socket = "$PWD/control.sock"
+
+[[device]]
+name = "front-panel"
+driver = "mdfu"
+match = { path = "$PWD/ports/*" }
+label = "panel-7"
+enter = { method = "send", send = "BOOTLOADER!\n", expect = "OK" }
+settle = "200ms"
+boot_delay = "200ms"
+version_query = { send = "VERSION?\n", expect = 'VERSION (\S+)\s' }
+END
+firmwarden simulate image --version 2.4.0 --size 16384 firmware/panel.img
+cat > firmware/panel.toml <<END
+[release]
+device = "front-panel"
+version = "2.4.0"
+image = "panel.img"
+sha256 = "$(sha256sum firmware/panel.img | cut -d ' ' -f 1)"
+size = 16384
+END
+firmwarden run --config firmwarden.toml
+"""
+"""A daemon for devices in ``ports``, with a release to give them."""
+
 PATIENCE_S: Final = 20.0
 """An update of a simulated device takes a few seconds; a machine under load takes longer."""
 

@@ -22,6 +22,7 @@ from firmwarden.app import wiring
 from firmwarden.app.activation import inherited_sockets
 from firmwarden.app.admission import Admission
 from firmwarden.app.notify import ServiceManager, show_life
+from firmwarden.app.places import IMAGES_DIR, STATE_FILE
 from firmwarden.app.watching import Watching
 from firmwarden.control.server import serve
 from firmwarden.errors import BadConfig, SocketUnavailable, StoreError
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
     from firmwarden.transport.usb import UsbBus
 
 logger = structlog.get_logger()
-
-STATE_FILE: Final = "firmwarden.db"
-IMAGES_DIR: Final = "images"
 
 _CLOSING_S: Final = 60.0
 """How long a stop may take after the last command: a transfer to a USB device is waited for, and the longest, the mass

@@ -11,11 +11,11 @@ from typing import Any, Final
 import click
 
 from firmwarden import __version__
-from firmwarden.cli import act, ask, daemon, once, provision, watch, why
+from firmwarden.cli import act, ask, daemon, once, provision, state, watch, why
 from firmwarden.cli.screen import speak_to_nobody
 
 SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
-    "The daemon": (daemon.run, daemon.check),
+    "The daemon": (daemon.run, daemon.check, state.backup, state.restore),
     "One device, without the daemon": (once.update, once.info, once.plan, provision.provision),
     "Ask the running daemon": (
         ask.status,

@@ -8,12 +8,10 @@ bytes are hashed again whenever they are read.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.errors import BadImage
-from firmwarden.files import Unusable, read_file
+from firmwarden.files import Unusable, read_file, written_whole
 from firmwarden.model import ImageHash
 
 if TYPE_CHECKING:
@@ -60,7 +58,8 @@ class ImageStore:
         try:
             self.load(image)
         except BadImage:
-            self._write(image, content)
+            with written_whole(self._directory / image) as file:
+                file.write(content)
         return image
 
     def holds(self, image: ImageHash, size: int) -> bool:
@@ -93,20 +92,3 @@ class ImageStore:
         for each in unneeded:
             each.unlink(missing_ok=True)
         return len(unneeded)
-
-    def _write(self, image: ImageHash, content: bytes) -> None:
-        descriptor, unfinished = tempfile.mkstemp(prefix=_UNFINISHED, dir=self._directory)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, self._directory / image)  # noqa: PTH105 - mkstemp gives names
-        except BaseException:
-            os.unlink(unfinished)  # noqa: PTH108
-            raise
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

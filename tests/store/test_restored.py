@@ -1,0 +1,380 @@
+"""What still counts after a restore: worn flash and verdicts do, guesses about devices do not."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmwarden.model import (
+    Action,
+    CauseCode,
+    Device,
+    DeviceId,
+    JobState,
+    LatchScope,
+    Outcome,
+)
+from firmwarden.store.examine import examined
+from firmwarden.store.ledger import Ledger
+from firmwarden.store.migrations import migrate, steps
+from firmwarden.store.restored import Settled, settle
+from firmwarden.store.snapshot import snapshot
+from support.stored import CAUSE, DAY_S, NOON, PANEL, enroll, image, release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ACT = Action(at=NOON + 9, who="ann", what="restore", target="all", detail="a backup")
+MADE = "a backup of noon from gateway"
+
+
+def change(path: Path, *works: Callable[[Ledger], object]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here
+        migrate(connection, None, steps())
+        connection.row_factory = sqlite3.Row
+        for work in works:
+            work(Ledger(connection))
+
+
+class Gateway:
+    """A state, and a backup of it."""
+
+    def __init__(self, place: Path) -> None:
+        self.state, self.copy = place / "state.db", place / "copy.db"
+
+    def do(self, *works: Callable[[Ledger], object]) -> None:
+        change(self.state, *works)
+
+    def back_up(self) -> None:
+        snapshot(self.state, self.copy)
+
+    def lose(self) -> None:
+        self.state.unlink()
+
+    def restore(self) -> Settled:
+        with closing(examined(self.copy)) as connection:
+            return settle(connection, self.state if self.state.exists() else None, ACT, MADE)
+
+    def ledger(self) -> Ledger:
+        return Ledger(examined(self.copy))
+
+    def device(self, number: int) -> Device:
+        return next(each for each in self.ledger().devices() if each.key == f"serial:{number}")
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    return Gateway(tmp_path)
+
+
+def new(number: int, now: float = NOON) -> Callable[[Ledger], DeviceId]:
+    return lambda ledger: enroll(ledger, number, now)
+
+
+def id_of(ledger: Ledger, number: int) -> DeviceId:
+    return next(each.id for each in ledger.devices() if each.key == f"serial:{number}")
+
+
+def runs(number: int, version: str) -> Callable[[Ledger], object]:
+    return lambda ledger: ledger.set_running(
+        id_of(ledger, number), version=version, sequence=None, image=image(1), evidence="it said so", now=NOON
+    )
+
+
+def erased(number: int, times: int = 1, now: float = NOON) -> Callable[[Ledger], object]:
+    def work(ledger: Ledger) -> None:
+        device = id_of(ledger, number)
+        attempt = ledger.claim(ledger.create_job(device, release(5), now).id, now)
+        for _ in range(times):
+            ledger.erase_starting(attempt.id, now)
+        ledger.finish(attempt.id, Outcome.FAILED, now=now, cause=CAUSE)
+        ledger.move(attempt.job, JobState.FAILED, now=now, cause=CAUSE)
+
+    return work
+
+
+def latched(number: int) -> Callable[[Ledger], object]:
+    return lambda ledger: ledger.latch(
+        LatchScope.DEVICE, device=id_of(ledger, number), image=None, cause=CAUSE, attempt=None, now=NOON
+    )
+
+
+# --- what devices run
+
+
+def test_inv2_what_a_device_runs_is_not_known_any_more(gateway: Gateway) -> None:
+    gateway.do(new(1), runs(1, "1.0.0"), new(2))
+    gateway.back_up()
+    gateway.lose()
+    assert gateway.restore().not_known == 2
+    device = gateway.device(1)
+    assert (device.running_version, device.running_image, device.complete) == (None, None, None)
+    assert device.running_evidence == f"the state was restored from {MADE}, and it ran 1.0.0 then"
+    assert gateway.device(2).running_evidence == f"the state was restored from {MADE}"
+
+
+def test_the_present_state_is_the_later_word(gateway: Gateway) -> None:
+    gateway.do(new(1), runs(1, "1.0.0"))
+    gateway.back_up()
+    gateway.do(runs(1, "2.0.0"))
+    assert gateway.restore().not_known == 0
+    device = gateway.device(1)
+    assert (device.running_version, device.complete, device.running_evidence) == ("2.0.0", True, "it said so")
+
+
+def test_a_device_that_was_erased_since_is_known_to_hold_nothing(gateway: Gateway) -> None:
+    gateway.do(new(1), runs(1, "1.0.0"))
+    gateway.back_up()
+    gateway.do(erased(1))
+    gateway.restore()
+    assert gateway.device(1).complete is False
+
+
+def test_a_present_state_that_knows_nothing_is_no_word(gateway: Gateway) -> None:
+    gateway.do(new(1), runs(1, "1.0.0"))
+    gateway.back_up()
+    gateway.lose()
+    gateway.do(new(1, NOON + 5))
+    gateway.restore()
+    assert gateway.device(1).running_version is None
+
+
+def test_a_unit_that_has_another_identity_by_now_is_not_taken_for_it(gateway: Gateway) -> None:
+    gateway.do(new(1), runs(1, "1.0.0"), new(2))
+    gateway.back_up()
+    # The record of the second was made part of the first: it is at the second's place now.
+    gateway.do(lambda ledger: ledger.adopt(id_of(ledger, 2), id_of(ledger, 1)), runs(2, "2.0.0"))
+    gateway.restore()
+    assert gateway.device(1).running_version is None
+    assert gateway.device(2).running_version is None
+
+
+# --- jobs
+
+
+def test_inv5_open_jobs_are_closed_as_what_they_were(gateway: Gateway) -> None:
+    def work(ledger: Ledger) -> None:
+        for number in (1, 2, 3, 4):
+            enroll(ledger, number)
+        queued, probing, writing, ending = (
+            ledger.create_job(id_of(ledger, number), release(1), NOON) for number in (1, 2, 3, 4)
+        )
+        del queued
+        ledger.claim(probing.id, NOON)
+        ledger.erase_starting(ledger.claim(writing.id, NOON).id, NOON)
+        ledger.ending(ledger.claim(ending.id, NOON).id, NOON)
+
+    gateway.do(work)
+    gateway.back_up()
+    gateway.lose()
+    assert gateway.restore().closed == 4
+    ledger = gateway.ledger()
+    assert ledger.open_jobs() == []
+    assert ledger.running_attempts() == []
+    for job in ledger.jobs(limit=10):
+        assert job.state is JobState.CANCELLED
+        assert job.cause is not None
+        assert (job.cause.code, job.cause.detail) == (
+            CauseCode.WITHDRAWN,
+            f"the state was restored from {MADE}",
+        )
+    assert [attempt.outcome for attempt in ledger.attempts(None, 10)] == [
+        Outcome.UNKNOWN,
+        Outcome.INTERRUPTED,
+        Outcome.INTERRUPTED,
+    ]
+
+
+def test_inv2_no_device_is_asked_about_an_attempt_of_before(gateway: Gateway) -> None:
+    def work(ledger: Ledger) -> None:
+        attempt = ledger.claim(ledger.create_job(enroll(ledger, 1), release(1), NOON).id, NOON)
+        ledger.ending(attempt.id, NOON)
+        ledger.finish(attempt.id, Outcome.UNKNOWN, now=NOON, cause=CAUSE)
+        ledger.move(attempt.job, JobState.UNKNOWN, now=NOON, cause=CAUSE)
+
+    gateway.do(work)
+    gateway.back_up()
+    gateway.restore()
+    ledger = gateway.ledger()
+    assert ledger.open_jobs() == []
+    assert [attempt.outcome for attempt in ledger.attempts(None, 10)] == [Outcome.UNKNOWN]
+
+
+def test_numbers_that_were_given_away_since_are_not_given_again(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1))
+    gateway.back_up()
+    gateway.do(erased(1), erased(1))
+    gateway.restore()
+    ledger = gateway.ledger()
+    assert len(ledger.jobs(limit=10)) == 1
+    assert ledger.create_job(id_of(ledger, 1), release(1), NOON).id == 4
+
+
+# --- wear
+
+
+def test_inv3_wear_counted_since_is_kept(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1, 3))
+    gateway.back_up()
+    gateway.do(erased(1, 2), erased(1, 1, NOON + DAY_S))
+    assert gateway.restore().erases == 3
+    wear = gateway.ledger().wear(gateway.device(1).id, NOON + DAY_S)
+    assert (wear.today, wear.life) == (1, 6)
+
+
+def test_inv3_wear_of_a_state_that_began_anew_is_added(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1, 3))
+    gateway.back_up()
+    gateway.lose()
+    gateway.do(new(1, NOON + 100), erased(1, 2))
+    assert gateway.restore().erases == 2
+    assert gateway.ledger().wear(gateway.device(1).id, NOON).today == 5
+
+
+def test_inv3_wear_of_the_backup_is_not_lowered(gateway: Gateway) -> None:
+    gateway.do(new(1))
+    with_less = gateway.state.read_bytes()
+    gateway.do(erased(1, 4))
+    gateway.back_up()
+    gateway.state.write_bytes(with_less)
+    gateway.restore()
+    assert gateway.ledger().wear(gateway.device(1).id, NOON).life == 4
+
+
+@settings(max_examples=40)
+@given(
+    common=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 3)), max_size=5),
+    since=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 4)), max_size=5),
+)
+def test_inv3_wear_after_a_restore_is_what_was_counted(
+    tmp_path_factory: pytest.TempPathFactory, common: list[tuple[int, int]], since: list[tuple[int, int]]
+) -> None:
+    gateway = Gateway(tmp_path_factory.mktemp("gateway"))
+    starts = dict.fromkeys(range(1, 6), 0)
+
+    def erase(number: int, day: int) -> Callable[[Ledger], object]:
+        def work(ledger: Ledger) -> None:
+            if all(each.key != f"serial:{number}" for each in ledger.devices()):
+                enroll(ledger, number)
+            erased(number, 1, NOON + day * DAY_S)(ledger)
+            starts[number] += 1
+
+        return work
+
+    gateway.do(*(erase(*each) for each in common))
+    gateway.back_up()
+    gateway.do(*(erase(*each) for each in since))
+    gateway.restore()
+    ledger = gateway.ledger()
+    assert {
+        number: ledger.wear(id_of(ledger, number), NOON).life for number, count in starts.items() if count
+    } == {number: count for number, count in starts.items() if count}
+
+
+# --- latches
+
+
+def test_inv3_a_latch_set_since_is_kept(gateway: Gateway) -> None:
+    gateway.do(new(1))
+    gateway.back_up()
+    gateway.do(latched(1))
+    assert gateway.restore().latches == 1
+    (latch,) = gateway.ledger().latches()
+    assert (latch.scope, latch.device, latch.cause) == (LatchScope.DEVICE, gateway.device(1).id, CAUSE)
+
+
+def test_inv3_a_latch_that_was_lifted_since_stands_again(gateway: Gateway) -> None:
+    gateway.do(new(1), latched(1))
+    gateway.back_up()
+    gateway.do(lambda ledger: ledger.lift(ledger.latches()[0].id, "ann", NOON))
+    assert gateway.restore().latches == 0
+    assert len(gateway.ledger().latches()) == 1
+
+
+def test_a_latch_that_both_have_is_one(gateway: Gateway) -> None:
+    gateway.do(new(1), latched(1))
+    gateway.do(
+        lambda ledger: ledger.latch(
+            LatchScope.IMAGE, device=None, image=image(3), cause=CAUSE, attempt=None, now=NOON
+        )
+    )
+    gateway.back_up()
+    assert gateway.restore().latches == 0
+    assert len(gateway.ledger().latches()) == 2
+
+
+def test_inv3_a_device_that_came_since_keeps_its_wear_and_latches(gateway: Gateway) -> None:
+    gateway.do(new(1))
+    gateway.back_up()
+    gateway.do(new(2), erased(2, 2), latched(2))
+    gateway.restore()
+    ledger = gateway.ledger()
+    device = gateway.device(2)
+    assert ledger.wear(device.id, NOON).life == 2
+    assert [latch.device for latch in ledger.latches()] == [device.id]
+    assert ledger.jobs(limit=10) == []
+
+
+# --- what people did
+
+
+def test_holds_and_pins_since_are_kept(gateway: Gateway) -> None:
+    gateway.do(new(1), new(2), lambda ledger: ledger.pin(id_of(ledger, 2), "1.0.0"))
+    gateway.back_up()
+    gateway.do(
+        lambda ledger: ledger.hold(None, "moving house", "ann", NOON),
+        lambda ledger: ledger.hold(id_of(ledger, 1), "bench", "bob", NOON),
+        lambda ledger: ledger.pin(id_of(ledger, 1), "1.2.0"),
+        lambda ledger: ledger.pin(id_of(ledger, 2), None),
+    )
+    gateway.restore()
+    assert [(hold.device, hold.reason) for hold in gateway.ledger().holds()] == [
+        (None, "moving house"),
+        (gateway.device(1).id, "bench"),
+    ]
+    assert (gateway.device(1).pinned, gateway.device(2).pinned) == ("1.2.0", "1.0.0")
+
+
+def test_history_tells_who_restored_and_what_people_did_since(gateway: Gateway) -> None:
+    early = Action(at=NOON, who="ann", what="hold", target="all", detail="")
+    late = Action(at=NOON + 1, who="bob", what="unhold", target="all", detail="")
+    gateway.do(lambda ledger: ledger.record(early))
+    gateway.back_up()
+    gateway.do(lambda ledger: ledger.record(late))
+    gateway.restore()
+    assert gateway.ledger().actions(10) == [ACT, late, early]
+
+
+def test_a_forgotten_device_comes_back_as_the_backup_has_it(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1, 2))
+    gateway.back_up()
+    gateway.do(lambda ledger: ledger.forget(id_of(ledger, 1)))
+    gateway.restore()
+    assert gateway.ledger().wear(gateway.device(1).id, NOON).life == 2
+
+
+def test_another_id_for_the_same_identity_is_the_same_device(gateway: Gateway) -> None:
+    gateway.do(new(1))
+    gateway.back_up()
+    gateway.do(erased(1, 2), latched(1))
+    with closing(sqlite3.connect(gateway.state)) as connection, connection:
+        for table, column in (
+            ("devices", "id"),
+            ("wear", "device"),
+            ("latches", "device"),
+            ("jobs", "device"),
+        ):
+            connection.execute(f"UPDATE {table} SET {column} = 'other'")
+    gateway.restore()
+    ledger = gateway.ledger()
+    (device,) = ledger.devices()
+    assert (device.device_class, device.key) == (PANEL, "serial:1")
+    assert ledger.wear(device.id, NOON).life == 2
+    assert [latch.device for latch in ledger.latches()] == [device.id]
