@@ -1,6 +1,6 @@
 # One definition of every check, for laptop and CI. Needs Python 3.11 or newer and make; the rest goes into $(VENV).
 #
-#   make demo       the real daemon updating simulated devices, in under a minute
+#   make demo       the real daemon updating simulated devices, in under a minute; LINGER=1 lets it run on
 #   make test       the test suite with coverage       ARGS="tests/protocol -k frame" narrows it
 #   make test-usb   tests on a real USB stack, in a virtual machine that is built for them (root, once a week)
 #   make check      style, types, layers, dependencies, changelog fragments
@@ -26,7 +26,7 @@ DEV := $(VENV)/.installed-dev
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
-	$(BIN)/firmwarden demo $(ARGS)
+	$(BIN)/firmwarden demo $(if $(LINGER),--linger) $(ARGS)
 
 # Narrowed by ARGS, the suite runs without the coverage threshold, which only the whole can reach.
 test: $(DEV)

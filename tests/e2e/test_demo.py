@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import pytest
 
@@ -48,6 +50,22 @@ def test_it_shows_every_kind_of_end_and_leaves_nothing(demo: Process, tmp_path: 
     assert re.search(r"^meter-0002  waits: the device does not have BFB2=1", text, re.MULTILINE)
     assert "It is stopped" in text
     assert re.search(r"Every device ended as it should, in \d+ seconds\.$", text)
+    assert left(tmp_path) == []
+
+
+def test_it_lingers_on_request_with_a_status_page(tmp_path: Path) -> None:
+    demo = Process("demo", *PROGRAM, "demo", "--linger", env={**BARE, "TMPDIR": str(tmp_path)})
+    with closing(demo):
+        demo.until(
+            lambda: any("until you press Ctrl-C" in line for line in demo.lines),
+            "that it lingers",
+            timeout_s=60.0,
+        )
+        address = next(line.split()[-1] for line in demo.lines if line.startswith("The status page: "))
+        with urlopen(address, timeout=5.0) as page:
+            assert "panel-0003" in page.read().decode()
+        assert demo.stop(signal.SIGINT) == 0
+    assert demo.lines[-1] == "Every device ended as it should."
     assert left(tmp_path) == []
 
 

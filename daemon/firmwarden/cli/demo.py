@@ -12,11 +12,12 @@ import hashlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -51,11 +52,14 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 50.0
 """The whole takes a quarter of this; a machine under load is slower."""
 STARTING_S: Final = 15.0
+USUAL_PORT: Final = 8642
+"""That of the configuration's example."""
 ENDING_S: Final = 20.0
 
 
 @click.command()
-def demo() -> None:
+@click.option("--linger", is_flag=True, help="Let everything run on afterwards, until Ctrl-C.")
+def demo(*, linger: bool) -> None:
     """Watch the real daemon update simulated devices, in under a minute.
 
     Exits with 0 only if every device ended as it should.
@@ -69,7 +73,7 @@ def demo() -> None:
     started = time.monotonic()
     kept = False
     try:
-        faults = _Demo(place).run()
+        faults = _Demo(place).run(linger=linger)
         kept = bool(faults)
     except click.ClickException:
         kept = True
@@ -85,7 +89,8 @@ def demo() -> None:
     if faults:
         click.echo(f"Everything is left in {place}; the daemon's log is daemon.log.")
         sys.exit(1)
-    click.echo(f"Every device ended as it should, in {duration(time.monotonic() - started)}.")
+    ended = "Every device ended as it should"
+    click.echo(f"{ended}." if linger else f"{ended}, in {duration(time.monotonic() - started)}.")
 
 
 def _interrupted(number: int, _frame: object) -> NoReturn:
@@ -106,12 +111,17 @@ class _Demo:
         self._config = place / "firmwarden.toml"
         self._usb = place / "usb.toml"
         self._client = Client(place / "control.sock")
+        self._port = _free_port()
         self._names: dict[str, str] = {}  # the name of each device by its id
         # Whose last attempt failed: that others go and come, into their loaders and back, is no news.
         self._failed: set[str] = set()
 
-    def run(self) -> list[str]:
-        """Run it and return what was not as it should be."""
+    def run(self, *, linger: bool) -> list[str]:
+        """Run it and return what was not as it should be.
+
+        Args:
+            linger: go on until Ctrl-C.  What a person does to the devices then is not judged.
+        """
         with ExitStack() as stack:
             modules = stack.enter_context(self._simulator(MODULES, "dspic", "--tcp", "127.0.0.1:0"))
             panels = stack.enter_context(
@@ -127,6 +137,9 @@ class _Demo:
                 self._watch(screen)
             devices = self._devices()
             self._conclude(devices)
+            if linger:
+                self._linger()
+                return list(self._judge(devices))
         return [*self._judge(devices), *self._judge_devices()]
 
     # --- starting
@@ -190,7 +203,7 @@ class _Demo:
         return line
 
     def _configure(self, modules: Mapping[str, str]) -> None:
-        self._config.write_text(configuration(self._place, modules), encoding="utf-8")
+        self._config.write_text(configuration(self._place, modules, self._port), encoding="utf-8")
         self._usb.write_text(simulated_usb(self._place / "usb.json"), encoding="utf-8")
         self._firmware.mkdir()
 
@@ -248,6 +261,7 @@ size = {len(image)}
             click.echo(line)
         for line in paragraph(f"Each runs {OLD}. Release {NEW} is dropped into {self._firmware} now."):
             click.echo(line)
+        click.echo(f"The status page: http://127.0.0.1:{self._port}/")
         click.echo()
 
     def _watch(self, screen: Screen) -> None:
@@ -328,6 +342,18 @@ size = {len(image)}
         ):
             click.echo(line)
 
+    def _linger(self) -> None:
+        click.echo()
+        click.echo("Everything goes on running until you press Ctrl-C. To look around:")
+        click.echo(f"  the status page at http://127.0.0.1:{self._port}/")
+        click.echo(f"  export FIRMWARDEN_SOCKET={self._place / 'control.sock'}")
+        click.echo(f"  {_program()} devices")
+        # Whoever asked for this ends it so: it is no interruption.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            while True:
+                signal.pause()
+
     # --- judging
 
     def _devices(self) -> dict[str, DeviceView]:
@@ -382,6 +408,21 @@ def _has_ended(role: Role, device: DeviceView) -> bool:
     if role.waits is not None and job["wait"] is not None:
         return job["wait"]["kind"] == role.waits
     return job["state"] in {"succeeded", "failed", "cancelled"}
+
+
+def _free_port() -> int:
+    """Find a port for the status page: the usual one, or any other."""
+    for port in (USUAL_PORT, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise click.ClickException("There is no free TCP port on the loopback interface.")
+
+
+def _program() -> str:
+    """Write the command as it can be typed here: a virtual environment need not be on the PATH."""
+    script = Path(sys.executable).with_name("firmwarden")
+    return str(script) if script.exists() else "firmwarden"
 
 
 def _put(path: Path, content: bytes) -> None:

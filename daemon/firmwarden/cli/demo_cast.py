@@ -104,20 +104,28 @@ def meter_ports() -> dict[str, str]:
     return {f"usb-sim-{number}": role.name for number, role in enumerate(METERS, 1)}
 
 
-def configuration(place: Path, endpoints: Iterable[str]) -> str:
-    """Write the configuration, for modules at these addresses and everything else in a directory."""
+def configuration(place: Path, endpoints: Iterable[str], port: int) -> str:
+    """Write the configuration, for modules at these addresses and everything else in a directory.
+
+    Args:
+        place: the directory.
+        endpoints: HOST:PORT of each module.
+        port: where the status page is served.
+    """
     tcp = ", ".join(f'"{address}"' for address in endpoints)
     common = """\
 driver = "mdfu"
 enter = { method = "send", send = "BOOTLOADER!\\n", expect = "OK" }
 version_query = { send = "VERSION?\\n", expect = 'VERSION (\\S+)\\s' }
 boot_delay = "500ms"
+label = "{place}"
 """
     return f"""\
 [firmwarden]
 firmware_dir = "{place / "firmware"}"
 state_dir = "{place / "state"}"
 socket = "{place / "control.sock"}"
+listen = "127.0.0.1:{port}"
 grace = 0
 scan_interval = "500ms"
 
