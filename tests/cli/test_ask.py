@@ -46,6 +46,10 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
             "up to date when it was here; away, last seen 2 days ago",
         ),
         (a_device(held="alice: being painted"), "held by alice: being painted"),
+        (
+            a_device(held="alice: being painted", running_version="2.4.0", desired_version="2.4.0"),
+            "up to date; held by alice: being painted",
+        ),
         (a_device(complete=False), "holds no complete image"),
         (a_device(job=WRITING), "updating to 2.4.0: write 50 %"),
         (a_device(job=a_job()), "is next"),

@@ -63,10 +63,12 @@ def _at_rest(device: DeviceView, now: datetime) -> str:
     if not device["present"]:
         last_seen = f"away, last seen {ago(device['last_seen'], now)}"
         return last_seen if not up_to_date else f"up to date when it was here; {last_seen}"
+    held = f"held by {device['held']}" if device["held"] is not None else ""
     if up_to_date:
-        return "up to date" if device["running_version"] else "nothing to run"
-    if device["held"] is not None:
-        return f"held by {device['held']}"
+        rest = "up to date" if device["running_version"] else "nothing to run"
+        return f"{rest}; {held}" if held else rest
+    if held:
+        return held
     return f"should run {device['desired_version']}"
 
 
