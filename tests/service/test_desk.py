@@ -424,6 +424,17 @@ async def test_retry_ends_a_back_off() -> None:
         assert unit.runs == content("2.0.0")
 
 
+async def test_retry_of_what_waits_for_something_else_says_so() -> None:
+    async with living({"panel-1": Unit()}) as house:
+        await anyio.sleep(10.0)
+        panel = await id_of(house, "panel-1")
+        await house.desk.hold(panel, reason="on loan", who="ann")
+        house.drop("2.0.0")
+        await anyio.sleep(10.0)
+        said = await house.desk.retry(panel, who="ann")
+        assert said == f"job 1 is queued already; `firmwarden why {panel}` says what it waits for"
+
+
 async def test_retry_starts_what_failed_or_was_cancelled() -> None:
     unit = Unit(script=[DEAF] * 6)
     async with living({"panel-1": unit}, "2.0.0") as house:

@@ -41,6 +41,7 @@ class BarScreen:
         self._bars = _Bars(console)
         self._tasks: dict[str, TaskID] = {}
         self._steps: dict[str, str] = {}
+        self._over: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -50,12 +51,16 @@ class BarScreen:
         self._bars.stop()
 
     def line(self, text: str, level: str) -> None:
-        """Print an event above the bars."""
-        self._bars.console.print(Text(text, style=COLOURS.get(level, "")))
+        """Print an event above the bars: one line of what is no news for anybody, all of what somebody should see."""
+        shown = Text(text, style=COLOURS.get(level, ""))
+        cut = level not in COLOURS
+        self._bars.console.print(shown, no_wrap=cut, overflow="ellipsis" if cut else None)
 
     def progress(self, device: str, step: str, done: int, total: int) -> None:
         """Move a device's bar; the first time, make it."""
         if device not in self._tasks:
+            if device in self._over:
+                self._bars.drop(self._over.pop(device))
             self._tasks[device] = self._bars.add_task(printable(device), total=None, step="", over_at=None)
         task = self._tasks[device]
         if self._steps.get(device) != step:
@@ -74,8 +79,9 @@ class BarScreen:
         self._steps.pop(device, None)
         if task is not None and how:
             self._bars.update(task, step=how, over_at=time.monotonic())
+            self._over[device] = task
         elif task is not None:
-            self._bars.remove_task(task)
+            self._bars.drop(task)
 
 
 class _Bars(Progress):
@@ -94,12 +100,17 @@ class _Bars(Progress):
             transient=True,
         )
 
+    def drop(self, task: TaskID) -> None:
+        """Take a bar away, if it is still there."""
+        if task in self.task_ids:
+            self.remove_task(task)
+
     def get_renderables(self) -> Iterable[RenderableType]:
         """Draw as many bars as there is room for, and say how many more there are."""
         now = time.monotonic()
         for task in self.tasks:
             if _is_over(task) and now - task.fields["over_at"] > LINGERS_S:
-                self.remove_task(task.id)
+                self.drop(task.id)
         tasks = self.tasks
         room = max(self._where.height - LEFT_FOR_EVENTS, 1)
         shown = tasks if len(tasks) <= room else tasks[: room - 1]

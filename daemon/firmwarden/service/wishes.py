@@ -71,9 +71,11 @@ class Wishes:
                         f"{found.device_class}, then `systemctl reload firmwarden`"
                     )
                 ledger.hurry(job.id)
-                return (
-                    f"job {job.id} {'is tried once more' if paused else 'no longer waits for its back-off'}"
-                )
+                if paused:
+                    return f"job {job.id} is tried once more"
+                if job.not_before is not None:
+                    return f"job {job.id} no longer waits for its back-off"
+                return f"job {job.id} is queued already; `firmwarden why {found.id}` says what it waits for"
             release = self._wanted(ledger, found)
             job = ledger.create_job(found.id, release, self._now())
             return f"job {job.id} is queued: {release.version} for {found.id}"
