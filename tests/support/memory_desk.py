@@ -11,10 +11,12 @@ from firmwarden.errors import BadManifest, NotFound, Refused, StoreError, Unavai
 from firmwarden.images.cas import hash_of
 from firmwarden.images.manifest import parse_manifest
 from firmwarden.service.feed import Feed
+from support.figures import some_figures
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from firmwarden.service.figures import FiguresView
     from firmwarden.service.views import (
         ActionView,
         AttemptView,
@@ -169,6 +171,7 @@ class MemoryDesk:
         self.latched: list[LatchView] = []
         self.held: str | None = None
         self.store_problem = ""
+        self.numbers = some_figures()
         self.defect = False
         self.scanned = True
         self.readers = 0
@@ -307,6 +310,12 @@ class MemoryDesk:
             }
             for device in self.fleet.values()
         ]
+
+    async def figures(self) -> FiguresView:
+        await anyio.lowlevel.checkpoint()
+        if self.store_problem:
+            raise StoreError(self.store_problem)
+        return self.numbers
 
     # --- wishes ---
 

@@ -10,6 +10,7 @@ from starlette.routing import Mount
 from firmwarden.control.api import api_routes
 from firmwarden.control.page.routes import make_page
 from firmwarden.control.problems import HANDLED, answer
+from firmwarden.control.scrape import metrics_route
 
 if TYPE_CHECKING:
     import anyio
@@ -22,6 +23,7 @@ def make_app(desk: Desk, stopping: anyio.Event) -> Starlette:
     return Starlette(
         routes=[
             Mount("/v1", routes=api_routes(desk, stopping)),
+            metrics_route(desk),
             Mount("/", app=make_page(desk)),
         ],
         exception_handlers=dict.fromkeys(HANDLED, answer),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from firmwarden.service.figures import FiguresView
     from firmwarden.service.views import (
         AttemptView,
         DeviceView,
@@ -73,6 +74,9 @@ class Desk(Protocol):
 
     async def plan(self) -> list[PlanView]:
         """Say for each device what would happen now, and why not."""
+
+    async def figures(self) -> FiguresView:
+        """Say how things stand in numbers, or raise ``Unavailable`` within a bounded time."""
 
     async def retry(self, device: str, *, who: str) -> str:
         """Try again now.  Afterwards ``why(device)["device"]["job"]`` is the job that is meant."""
