@@ -66,6 +66,18 @@
     }
   }
 
+  /** Note what is in sight; the answer moves the page so that the first of it that is left is where it was. */
+  function places() {
+    const seen = [document.activeElement, ...document.querySelectorAll("main [id]")]
+      .filter((each) => each?.id && each.id !== "main")
+      .map((each) => [each, each.getBoundingClientRect()])
+      .filter(([, box]) => box.top >= 0 && box.top < innerHeight);
+    return () => {
+      const [same, box] = seen.find(([each]) => each.isConnected) ?? [];
+      if (same) scrollBy(0, same.getBoundingClientRect().top - box.top);
+    };
+  }
+
   // --- what is new
 
   /** Fetch soon, but not before a rest in proportion to what the last fetch took. */
@@ -91,11 +103,13 @@
       if (!answer.headers.get("content-type")?.startsWith("text/html")) throw new Error(answer.statusText);
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const focused = document.activeElement?.id;
+      const hold = places();
       become(document.getElementById("main"), fresh.getElementById("main"));
       document.title = fresh.title;
       if (focused && document.activeElement?.id !== focused) {
         document.getElementById(focused)?.focus({ preventScroll: true });
       }
+      hold();
       heard = new Date();
     } catch {
       if (stream !== null) lose();
