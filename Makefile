@@ -7,6 +7,7 @@
 #   make format     what `make check` would complain about and a tool can mend
 #   make docs       the reference pages that are tables of the code
 #   make site       all pages as a site, in dist/site
+#   make completion what bash, zsh and fish load to complete commands, in dist/completion
 #   make bench      figures, as a table
 #   make campaign   the fault tests with many more samples
 #   make lock       the lock files anew from pyproject.toml
@@ -22,7 +23,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test test-usb check format docs site bench campaign lock clean
+.PHONY: demo test test-usb check format docs completion site bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -60,6 +61,12 @@ docs: $(DEV)
 
 site: $(DEV)
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs dist/site
+
+completion: $(RUNTIME)
+	mkdir -p dist/completion
+	_FIRMWARDEN_COMPLETE=bash_source $(BIN)/firmwarden >dist/completion/firmwarden
+	_FIRMWARDEN_COMPLETE=zsh_source $(BIN)/firmwarden >dist/completion/_firmwarden
+	_FIRMWARDEN_COMPLETE=fish_source $(BIN)/firmwarden >dist/completion/firmwarden.fish
 
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from firmwarden.cli import completing
 from firmwarden.cli.client_command import Output, client_command
 from firmwarden.cli.wait import retry_and_wait
 
@@ -17,7 +18,7 @@ _NONE = "none"
 
 
 @click.command()
-@click.argument("device")
+@click.argument("device", shell_complete=completing.devices)
 @click.option("--wait", is_flag=True, help="Wait for the outcome; the exit status is that of `update`.")
 @client_command
 def retry(client: Client, output: Output, device: str, *, wait: bool) -> None:
@@ -28,7 +29,7 @@ def retry(client: Client, output: Output, device: str, *, wait: bool) -> None:
 
 
 @click.command()
-@click.argument("target", metavar="DEVICE|IMAGE")
+@click.argument("target", metavar="DEVICE|IMAGE", shell_complete=completing.latched)
 @client_command
 def clear(client: Client, output: Output, target: str) -> None:
     """Lift the latches of a device, or those on an image.
@@ -40,7 +41,7 @@ def clear(client: Client, output: Output, target: str) -> None:
 
 
 @click.command()
-@click.argument("job", type=click.IntRange(1))
+@click.argument("job", type=click.IntRange(1), shell_complete=completing.open_jobs)
 @client_command
 def cancel(client: Client, output: Output, job: int) -> None:
     """Cancel a job, unless an erase has begun."""
@@ -48,7 +49,7 @@ def cancel(client: Client, output: Output, job: int) -> None:
 
 
 @click.command()
-@click.argument("device", metavar="[DEVICE|all]", default=_ALL)
+@click.argument("device", metavar="[DEVICE|all]", default=_ALL, shell_complete=completing.devices_or_all)
 @click.option("--reason", required=True, help="For whoever wonders why nothing happens.")
 @client_command
 def hold(client: Client, output: Output, device: str, reason: str) -> None:
@@ -57,7 +58,7 @@ def hold(client: Client, output: Output, device: str, reason: str) -> None:
 
 
 @click.command()
-@click.argument("device", metavar="[DEVICE|all]", default=_ALL)
+@click.argument("device", metavar="[DEVICE|all]", default=_ALL, shell_complete=completing.devices_or_all)
 @client_command
 def unhold(client: Client, output: Output, device: str) -> None:
     """Lift the hold of a device, or the one on all."""
@@ -65,8 +66,8 @@ def unhold(client: Client, output: Output, device: str) -> None:
 
 
 @click.command()
-@click.argument("device")
-@click.argument("version", metavar="VERSION|none")
+@click.argument("device", shell_complete=completing.devices)
+@click.argument("version", metavar="VERSION|none", shell_complete=completing.versions_or_none)
 @client_command
 def pin(client: Client, output: Output, device: str, version: str) -> None:
     """Make a device run this version in place of the newest."""
@@ -74,9 +75,11 @@ def pin(client: Client, output: Output, device: str, version: str) -> None:
 
 
 @click.command()
-@click.argument("device")
-@click.argument("old", required=False)
-@click.option("--running", metavar="VERSION", help="Record that it runs this.")
+@click.argument("device", shell_complete=completing.devices)
+@click.argument("old", required=False, shell_complete=completing.devices)
+@click.option(
+    "--running", metavar="VERSION", shell_complete=completing.versions, help="Record that it runs this."
+)
 @client_command
 def adopt(client: Client, output: Output, device: str, old: str | None, running: str | None) -> None:
     """Say that a device is the unit OLD, or what it runs.
@@ -90,7 +93,7 @@ def adopt(client: Client, output: Output, device: str, old: str | None, running:
 
 
 @click.command()
-@click.argument("device")
+@click.argument("device", shell_complete=completing.devices)
 @client_command
 def forget(client: Client, output: Output, device: str) -> None:
     """Drop a device that is gone for good."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from firmwarden.cli import completing
 from firmwarden.cli.client_command import Output, client_command
 from firmwarden.cli.text import day_and_time, paragraph, table, utc_now, width
 from firmwarden.service.measures import IMAGE_SHOWN, ago, size
@@ -65,7 +66,7 @@ def jobs(client: Client, output: Output, limit: int | None) -> None:
 
 
 @click.command()
-@click.argument("device", required=False)
+@click.argument("device", required=False, shell_complete=completing.devices)
 @click.option("--limit", type=click.IntRange(1, 1000), help="At most so many, the newest.  [default: 50]")
 @client_command
 def history(client: Client, output: Output, device: str | None, limit: int | None) -> None:

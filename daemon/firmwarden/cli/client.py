@@ -48,8 +48,9 @@ class Problem(FirmwardenError):
 class Client:
     """Asks the daemon at one socket; each request has a connection of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, answer_s: float = ANSWER_S) -> None:
         self._path = path
+        self._answer_s = answer_s
 
     # The answers are our own daemon's: their shapes are in firmwarden.service.views, and are not checked again.
     def get(self, *parts: str, **parameters: object) -> Any:  # noqa: ANN401
@@ -92,7 +93,7 @@ class Client:
     ) -> Any:  # noqa: ANN401 - as get
         path = "/v1/" + "/".join(quote(part, safe="") for part in parts) + query
         raw = json.dumps(body).encode() if body else None
-        connection, response = self._open(method, path, body=raw, timeout_s=ANSWER_S)
+        connection, response = self._open(method, path, body=raw, timeout_s=self._answer_s)
         with connection:
             try:
                 raw = response.read()

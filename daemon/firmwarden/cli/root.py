@@ -6,13 +6,16 @@ import errno
 import os
 import sys
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from firmwarden import __version__
 from firmwarden.cli import act, ask, daemon, once, provision, state, watch, why
 from firmwarden.cli.screen import speak_to_nobody
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "The daemon": (daemon.run, daemon.check, state.backup, state.restore),
@@ -70,6 +73,17 @@ class _Commands(click.Group):
         found = getattr(import_module(module), name)
         assert isinstance(found, click.Command)  # noqa: S101 - LAZY says so
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        # As click does it, but for the commands that take long to import.
+        texts = {name: command.get_short_help_str() for name, command in self.commands.items()}
+        texts |= {name: text for name, (_, _, text) in LAZY.items()}
+        names = [
+            CompletionItem(name, help=text) for name, text in texts.items() if name.startswith(incomplete)
+        ]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from firmwarden.cli import completing
 from firmwarden.cli.client_command import Output, client_command
 from firmwarden.cli.text import at, paragraph, utc_now, with_local_times
 from firmwarden.service.measures import ago, printable
@@ -29,7 +30,7 @@ _INDENT = "  "
 
 
 @click.command()
-@click.argument("device")
+@click.argument("device", shell_complete=completing.devices)
 @client_command
 def why(client: Client, output: Output, device: str) -> None:
     """Say why a device runs what it runs, and what would change it."""
