@@ -58,7 +58,7 @@ def test_each_wish_reaches_the_desk_and_says_what_was_done(
 
 
 def test_a_wish_as_json(run: Run) -> None:
-    assert json.loads(run("unhold", "--json").stdout) == {"event": "done", "detail": "Updates of all go on."}
+    assert json.loads(run("unhold", "--json").stdout) == {"done": "Updates of all go on."}
 
 
 def test_a_refusal_is_told_in_the_daemons_words(run: Run, desk: MemoryDesk) -> None:

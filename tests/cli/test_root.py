@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 COMMANDS = [
     "run",
     "check",
+    "backup",
+    "restore",
     "update",
     "info",
     "plan",

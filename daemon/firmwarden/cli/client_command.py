@@ -33,7 +33,7 @@ class Output:
 
     def done(self, sentence: str) -> None:
         """Print what was done."""
-        self.records([{"event": "done", "detail": sentence}], lambda: paragraph(sentence))
+        self.records([{"done": sentence}], lambda: paragraph(sentence))
 
     def fail(self, problem: FirmwardenError, status: int = 1) -> NoReturn:
         """Print what went wrong, in the daemon's words where it answered, and leave."""
