@@ -59,6 +59,7 @@ class LogEvent(StrEnum):
     HOOK_FAILED = "hook-failed"
     ACTION_TAKEN = "action-taken"
     STORE_FAILED = "store-failed"
+    STORE_WORKS = "store-works"
     WORKER_CRASHED = "worker-crashed"
     LIBRARY_TROUBLE = "library-trouble"
     EVENTS_LOST = "events-lost"
@@ -259,6 +260,9 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("device", "job", "attempt", "release", "detail"),
         "The state database cannot be written; no update starts.",
         "make room or mend the disk",
+    ),
+    LogEvent.STORE_WORKS: Entry(
+        "info", (), "The state database has been written for a minute again; updates go on.", _NOBODY
     ),
     LogEvent.WORKER_CRASHED: Entry(
         "error",

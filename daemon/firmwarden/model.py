@@ -176,6 +176,7 @@ class CauseCode(StrEnum):
     NOT_STARTED = "not-started"
     PORT_HELD = "port-held"
     IMAGE_UNAVAILABLE = "image-unavailable"
+    STATE_UNWRITABLE = "state-unwritable"
     DEFECT = "defect"
     CANCELLED = "cancelled"
     WITHDRAWN = "withdrawn"

@@ -18,7 +18,11 @@ from support.backups import in_state, make_state
 from support.gateway import PROGRAM
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Run
+    from collections.abc import Callable
+
+    from click.testing import Result
+
+    Run = Callable[..., Result]
 
 
 @pytest.fixture

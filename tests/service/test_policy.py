@@ -205,7 +205,9 @@ def test_an_invalid_file_that_no_reboot_explains_is_final_at_once(chunk: int, se
     assert isinstance(after(CauseCode.INVALID_FILE, chunk=chunk, sequence=sequence), Fail)
 
 
-@pytest.mark.parametrize("code", [CauseCode.CANCELLED, CauseCode.STOPPING, CauseCode.PORT_HELD])
+@pytest.mark.parametrize(
+    "code", [CauseCode.CANCELLED, CauseCode.STOPPING, CauseCode.PORT_HELD, CauseCode.STATE_UNWRITABLE]
+)
 def test_what_is_nobody_s_fault_gives_the_job_back(code: CauseCode) -> None:
     assert after(code, phase=Phase.WRITING) == Release()
     assert after(code, phase=Phase.ENDING) == AskAgain()

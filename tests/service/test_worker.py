@@ -521,6 +521,67 @@ async def test_a_full_disk_between_job_and_claim_is_told_too() -> None:
         assert unit.runs == content("2.0.0")
 
 
+async def test_a_device_tells_what_it_waits_for_while_nothing_can_be_written() -> None:
+    faults = Faults()
+    async with living({"panel-1": Unit()}, before_commit=faults.before_commit) as house:
+        await house.planned()
+        faults.full = True
+        house.drop("2.0.0")
+        await anyio.sleep(60.0)
+        device = (await house.device("panel-1")).id
+        said = (await house.desk.why(device))["next"]
+        assert said == "Nothing, until what is done can be written down again: the disk is full."
+        faults.full = False
+        await house.quiet()
+        assert "written down" not in (await house.desk.why(device))["next"]
+
+
+async def test_trouble_that_comes_and_goes_is_told_once_and_its_end_when_it_lasts(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    faults = Faults()
+    unit = Unit()
+    async with living({"panel-1": unit}, "1.0.0", before_commit=faults.before_commit) as house:
+        await house.quiet()
+        house.drop("1.0.0", "2.0.0")
+        for _ in range(100):
+            # A few bytes are free now and then, too few for an attempt.
+            faults.fails_at = faults.commits + 1
+            await anyio.sleep(5.0)
+        told = [entry["event"] for entry in logs if entry["event"] in {"store-failed", "store-works"}]
+        assert told == ["store-failed"]
+        faults.fails_at = None
+        await house.quiet()
+        await anyio.sleep(120.0)
+        told = [entry["event"] for entry in logs if entry["event"] in {"store-failed", "store-works"}]
+        assert told == ["store-failed", "store-works"]
+        assert unit.runs == content("2.0.0")
+
+
+async def test_inv3_a_full_disk_uses_up_no_budget_of_the_device() -> None:
+    faults = Faults()
+    unit = Unit(script=[Play(seconds=10.0)] * 6)
+    policies = [ClassPolicy(name=PANEL, budgets=Budgets(attempts=2))]
+    async with living({"panel-1": unit}, policies=policies, before_commit=faults.before_commit) as house:
+        await house.planned()
+        house.drop("2.0.0")
+        for number in range(1, 6):
+            while len(await house.attempts("panel-1")) < number:  # noqa: ASYNC110  the store tells nobody
+                await anyio.sleep(1.0)
+            faults.full = True  # the intent to erase cannot be written
+            await anyio.sleep(30.0)
+            assert unit.erases == 0
+            faults.full = False
+        await house.quiet()
+        assert (await house.job("panel-1")).state is JobState.SUCCEEDED
+        assert await house.wear("panel-1") == unit.erases == 1
+        attempts = await house.attempts("panel-1")
+        assert [attempt.cause and attempt.cause.code for attempt in attempts] == [
+            *[CauseCode.STATE_UNWRITABLE] * 5,
+            None,
+        ]
+
+
 async def test_inv5_a_verdict_is_kept_when_the_daemon_ends_while_the_store_fails(tmp_path: Path) -> None:
     faults = Faults()
     unit = Unit(script=[Play(at=Step.WRITE, fails=VERDICT.fails, seconds=10.0)])

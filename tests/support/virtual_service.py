@@ -7,6 +7,8 @@ device goes on living meanwhile.
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import anyio
 
 from firmwarden.drivers.entry import EnterSend
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
+from firmwarden.errors import StoreError
 from firmwarden.images.cas import hash_of
 from firmwarden.model import ClassName, JobState, Outcome, Release, UsbAddress
 from firmwarden.service.desired import ClassPolicy
@@ -46,6 +49,13 @@ class Killed(BaseException):
     """The host was killed at a commit."""
 
 
+def storage_error(code: int) -> sqlite3.OperationalError:
+    """Make what SQLite raises when the disk gives out."""
+    error = sqlite3.OperationalError(f"the disk gives {code}")
+    error.sqlite_errorcode = code
+    return error
+
+
 class FalseSuccess(AssertionError):
     """The service recorded a success that the device does not bear out."""
 
@@ -73,11 +83,15 @@ class Story:
     """Commits so far, over all lives of the host."""
     kill_before: int | None = None
     kill_after: int | None = None
+    refuse: Callable[[int], int | None] = field(default=lambda _number: None)
+    """The SQLite result code with which the disk refuses the commit of this number, of all that were tried."""
+    refused: int = 0
     port: VirtualPort = field(init=False)
 
     def __post_init__(self) -> None:
         self.port = VirtualPort(self.settings)
         self._dead = False
+        self._tried = 0
         self._poke: Callable[[], None] = lambda: None
 
     async def live(self, limit_s: float = 4_000.0) -> End:
@@ -159,9 +173,10 @@ class Story:
         while True:
             changed = anyio.Event()
             self.port.changed = changed.set
-            came = await registry.take(self.port.sightings())
-            if came is not None:
-                warden.plugged(came)
+            with suppress(StoreError):  # the next scan tells it again
+                came = await registry.take(self.port.sightings())
+                if came is not None:
+                    warden.plugged(came)
             with anyio.move_on_after(2.0):
                 await changed.wait()
 
@@ -198,6 +213,11 @@ class Story:
         if self._dead or self.commits == self.kill_before:
             self._dead = True
             raise Killed
+        number, self._tried = self._tried, self._tried + 1
+        code = self.refuse(number)
+        if code is not None:
+            self.refused += 1
+            raise storage_error(code)
         self.commits += 1
 
     def _after_commit(self) -> None:

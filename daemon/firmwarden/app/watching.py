@@ -66,6 +66,7 @@ class Watching:
         self.first_scans = anyio.Event()
         """Set once both were scanned: updates may start."""
         self._scan_problem = ""
+        self._images_problem = ""
         self._release_hint = anyio.Event()
         self._port_hint = anyio.Event()
         self._directories: dict[Path, anyio.CancelScope] = {}
@@ -96,7 +97,12 @@ class Watching:
         """What the operator should mend."""
         return [
             problem
-            for problem in (self._scan_problem, self.shelf.problem, *self._scanner.problems)
+            for problem in (
+                self._scan_problem,
+                self._images_problem,
+                self.shelf.problem,
+                *self._scanner.problems,
+            )
             if problem
         ]
 
@@ -195,8 +201,11 @@ class Watching:
             needed |= {release.image for release in self.shelf.releases}
             count = await to_thread.run_sync(self._images.discard_except, needed)
         except (OSError, StoreError) as exc:
-            log.warning(LogEvent.SCAN_FAILED, what="images", detail=str(exc))
+            if not self._images_problem:
+                log.warning(LogEvent.SCAN_FAILED, what="images", detail=str(exc))
+            self._images_problem = f"images that nothing needs cannot be removed: {exc}"
             return
+        self._images_problem = ""
         if count:
             log.debug(LogEvent.IMAGES_DISCARDED, count=count)
 

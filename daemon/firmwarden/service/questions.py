@@ -246,7 +246,8 @@ class Questions:
                 ),
                 "latches": [latch_view(latch) for latch in latches],
                 "attempts": [attempt_view(attempt) for attempt in attempts],
-                "next": sentences.next_step(
+                "next": sentences.cannot_write(self._warden.store_problem)
+                or sentences.next_step(
                     found,
                     job,
                     wait,

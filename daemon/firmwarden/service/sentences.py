@@ -88,6 +88,11 @@ def runs(
     return "Not known: Firmwarden has not updated it yet, and a port is opened only for a job."
 
 
+def cannot_write(problem: str) -> str:
+    """What keeps everything waiting while the state cannot be written; empty where it can."""
+    return f"Nothing, until what is done can be written down again: {problem}." if problem else ""
+
+
 def next_step(
     device: Device,
     job: Job | None,

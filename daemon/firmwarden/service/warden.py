@@ -134,8 +134,6 @@ class Warden:
         self.agenda = Agenda()
         """Of the latest planning."""
         self.stopping = False
-        self.store_problem = ""
-        """Why the last planning could not be stored, or empty."""
         self._busy: set[DeviceId] = set()
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
@@ -188,6 +186,11 @@ class Warden:
     def look_again(self, device: DeviceId) -> None:
         """Take note that a person wants a device to be looked at again, whatever keeps it waiting here."""
         self._held.pop(device, None)
+
+    @property
+    def store_problem(self) -> str:
+        """Why nothing can be written down, and so nothing starts; empty where it can."""
+        return self._store.problem
 
     @property
     def busy(self) -> int:
@@ -244,7 +247,7 @@ class Warden:
             await self._idle.wait()
 
     def _pause_s(self) -> float:
-        if self.store_problem:
+        if self.store_problem or self.worker.trouble.told:
             return STORE_AGAIN_S
         wake_at = self.agenda.wake_at
         if wake_at is None:
@@ -260,18 +263,19 @@ class Warden:
         releases = self.releases
         planner = self.planner
         may_start = not self.stopping
+        trouble = self.store_problem
 
         def work(ledger: Ledger) -> Agenda:
+            if trouble:
+                ledger.try_writing()  # a planning that changes nothing would not find out
             return planner.plan(ledger, releases=releases, here=here, now=now, may_start=may_start)
 
         try:
             agenda = await self._store.run(work)
         except StoreError as exc:
-            if not self.store_problem:
-                log.error(LogEvent.STORE_FAILED, detail=str(exc))
-            self.store_problem = str(exc)
+            self.worker.trouble.failed(str(exc))
             return
-        self.store_problem = ""
+        self.worker.trouble.worked()
         self._log_plan(agenda)
         self.agenda = agenda
         self.agenda_as_of = self.clock.boot()
@@ -352,8 +356,7 @@ class Warden:
             self._note_must_wait(job, group)
         except* StoreError as group:
             # Nothing was begun.
-            log.error(LogEvent.STORE_FAILED, detail=str(group.exceptions[0]))
-            self.store_problem = str(group.exceptions[0])
+            self.worker.trouble.failed(str(group.exceptions[0]))
             await anyio.sleep(STORE_AGAIN_S)
         except* Exception as group:
             # A defect of ours.  To die of it would break off every other transfer, again after each restart.

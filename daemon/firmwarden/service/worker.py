@@ -22,6 +22,7 @@ from firmwarden.service.chronicle import tell
 from firmwarden.service.conclude import Concluding
 from firmwarden.service.lending import Lending
 from firmwarden.service.policy import DISPOSITIONS, Disposition
+from firmwarden.service.trouble import Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -174,6 +175,8 @@ class Worker:
         self._clock = clock
         self._dice = dice
         self._concluded = concluded
+        self.trouble = Trouble(clock)
+        """What was told of the store's."""
         self.runs: dict[DeviceId, Run] = {}
         """Attempts and questions under way."""
 
@@ -261,7 +264,7 @@ class Worker:
             cause = Cause(code=CauseCode.DEFECT, detail=f"the driver would wait after its first erase: {exc}")
         except StoreError as exc:
             # The journal could not write, so the device was not touched any further.
-            cause = Cause(code=CauseCode.INTERRUPTED, detail=str(exc))
+            cause = Cause(code=CauseCode.STATE_UNWRITABLE, detail=str(exc))
         except Exception as exc:
             # A defect in a driver must not take down every other device (invariant 6); it is logged loudly.
             log.exception(LogEvent.WORKER_CRASHED, detail=repr(exc))
@@ -277,14 +280,11 @@ class Worker:
             self._concluded(conclusion)
 
     async def _stored(self, work: Callable[[Ledger], T]) -> T:
-        told = False
         while True:
             try:
                 return await self._store.run(work)
             except StoreError as exc:
-                if not told:
-                    log.error(LogEvent.STORE_FAILED, detail=str(exc))
-                told = True
+                self.trouble.failed(str(exc))
                 await anyio.sleep(STORE_AGAIN_S)
 
     def _record(self, ledger: Ledger, run: Run, result: _Result, seconds: float) -> Conclusion | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from firmwarden.errors import StoreError
@@ -38,6 +39,8 @@ def lock(database: Path) -> int:
             f"{path} is locked by process {holder}: another firmwarden uses this state directory; "
             "stop it, or give this one a state_dir of its own"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+    # Whose it is only helps a person: on a full disk the lock holds without.
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
     return descriptor

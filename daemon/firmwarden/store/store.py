@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -28,7 +28,7 @@ from firmwarden.store.lock import lock
 from firmwarden.store.migrations import migrate, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from typing import Self
 
@@ -39,6 +39,10 @@ _OLDEST_SQLITE: Final = (3, 38, 0)
 
 _BUSY_TIMEOUT_S: Final = 5.0
 """How long somebody's sqlite3 shell may keep us waiting; our own transactions never wait for each other."""
+
+_LOG_KEPT: Final = 4 << 20
+"""Bytes of the write-ahead log that stay allocated: what it grows to between two checkpoints,
+https://www.sqlite.org/wal.html."""
 
 
 class Store:
@@ -60,6 +64,8 @@ class Store:
         self._inline = inline
         self._before_commit = before_commit
         self._after_commit = after_commit
+        self.problem = ""
+        """Why the last transaction that could not be carried out could not; empty once one was written again."""
         self._turn = anyio.CapacityLimiter(1)
         # The limiter alone would do, but for a native cancellation of an asyncio task: that gives the turn back
         # while the thread still works, and a second transaction must not end up inside the first.
@@ -125,6 +131,19 @@ class Store:
         return await anyio.to_thread.run_sync(function, limiter=self._turn)
 
     def _transact(self, work: Callable[[Ledger], T]) -> T:
+        try:
+            result, changed = self._carried_through(work)
+        except StoreError as exc:
+            self.problem = str(exc)
+            raise
+        if changed:
+            self.problem = ""
+            if self._after_commit is not None:
+                self._after_commit()
+        return result
+
+    def _carried_through(self, work: Callable[[Ledger], T]) -> tuple[T, bool]:
+        """Do ``work`` in one transaction; also returns whether there was anything to write."""
         connection = self._connection
         with self._mutex, translated(self._where):
             connection.execute("BEGIN IMMEDIATE")
@@ -140,9 +159,7 @@ class Store:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        if changed and self._after_commit is not None:
-            self._after_commit()
-        return result
+        return result, changed
 
     def _close(self) -> None:
         with self._mutex, translated(self._where):
@@ -160,7 +177,7 @@ def _connect(path: Path | None) -> tuple[sqlite3.Connection, ExitStack]:
             f"{'.'.join(map(str, _OLDEST_SQLITE))} or newer; use a Python built with one"
         )
     where = _name(path)
-    with ExitStack() as resources, translated(where):
+    with ExitStack() as resources, translated(where), _no_room(where):
         if path is not None:
             resources.callback(os.close, lock(path))
         # Transactions are ours to begin and end, and they run in whichever worker thread is idle, one at a time.
@@ -180,6 +197,17 @@ def _connect(path: Path | None) -> tuple[sqlite3.Connection, ExitStack]:
         return connection, resources.pop_all()
 
 
+@contextmanager
+def _no_room(where: str) -> Iterator[None]:
+    """Raise ``StoreError`` for what goes wrong beside the database: its copy before a new schema cannot be written."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(
+            f"{where}: {exc.filename or 'its copy'}: {exc.strerror}; nothing was changed"
+        ) from exc
+
+
 def configure(connection: sqlite3.Connection, where: str) -> None:
     """Make each commit one that survives a power cut.
 
@@ -193,4 +221,6 @@ def configure(connection: sqlite3.Connection, where: str) -> None:
         )
     # FULL: in WAL mode the default of some builds, NORMAL, may lose the last commits with the power.
     connection.execute("PRAGMA synchronous = FULL")
+    # A log that grew while a backup read is cut back, and does not keep the room.
+    connection.execute(f"PRAGMA journal_size_limit = {_LOG_KEPT}")
     connection.execute("PRAGMA foreign_keys = ON")
