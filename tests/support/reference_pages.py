@@ -228,6 +228,7 @@ ADVICE: Final[Mapping[CauseCode, str]] = {
     CauseCode.PORT_HELD: "[Keep the other program off the port](../how-to/keep-others-off-the-port.md).",
     CauseCode.CANCELLED: "Nothing. `firmwarden retry` makes another job.",
     CauseCode.WITHDRAWN: "Nothing. Dropping the release again makes another job.",
+    CauseCode.STATE_UNWRITABLE: "Make room on the disk of the state, or mend it; it goes on by itself.",
     CauseCode.STOPPING: "Nothing.",
 }
 """What a person does about a cause."""
