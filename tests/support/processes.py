@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 T = TypeVar("T")
 Record = dict[str, Any]
@@ -27,7 +27,13 @@ LOOK_AGAIN_S: Final = 0.2
 class Process:
     """A process and all that it writes, line by line, to whichever of its outputs."""
 
-    def __init__(self, name: str, *argv: object, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *argv: object,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.name = name
         self.lines: list[str] = []
         self._news = threading.Condition()
@@ -40,6 +46,7 @@ class Process:
             text=True,
             errors="replace",
             env=os.environ | (env or {}),
+            pass_fds=pass_fds,
         )
         self.pid = self._process.pid
         self._reader = threading.Thread(target=self._read, name=f"reads {name}", daemon=True)

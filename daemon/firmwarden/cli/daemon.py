@@ -17,7 +17,7 @@ from firmwarden.service.measures import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from firmwarden.config import Config, DeviceClass
+    from firmwarden.config import Config, DeviceClass, Settings
     from firmwarden.transport.usb import UsbBus
 
 config_option = click.option(
@@ -90,6 +90,7 @@ def _summary(config: Config) -> Iterator[str]:
     yield "The configuration is good."
     yield f"Releases are taken from {settings.firmware_dir}, the state is kept in {settings.state_dir},"
     yield f"the daemon answers at {settings.socket}, and at most {settings.parallel} updates run at once."
+    yield from _doors(settings)
     yield ""
     if not config.devices:
         yield "It has no [[device]] table, so no device would ever be updated."
@@ -105,6 +106,20 @@ def _summary(config: Config) -> Iterator[str]:
         yield "When the power fails in an update:"
     for device in protected:
         yield from paragraph(_protection(device), first=f"- {device.name}: ", indent="  ")
+
+
+def _doors(settings: Settings) -> Iterator[str]:
+    """Say who may use the socket, and what listens beside it, where the configuration says anything of it."""
+    acting = settings.act_group or "the group as which it runs"
+    if settings.read_group is not None:
+        yield f"Members of {settings.read_group} may ask there; members of {acting} may give orders too."
+    elif settings.act_group is not None:
+        yield f"Members of {acting} may ask there and give orders."
+    if settings.listen is not None:
+        yield from paragraph(
+            f"It also listens at http://{settings.listen}, where whoever reaches it may ask, and orders need the token "
+            f"in {settings.token_file or 'the credential of its unit, where it has one'}."
+        )
 
 
 def _protection(device: DeviceClass) -> str:
