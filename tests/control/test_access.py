@@ -274,6 +274,23 @@ def test_inv8_a_page_of_another_site_gives_no_orders(
     assert not [name for name in asked.headers if name.lower().startswith("access-control-")]
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"Host": "localhost:8642", "Origin": "http://evil.example"}, 403),
+        ({"Host": "evil.example:8642", "Origin": "http://evil.example:8642"}, 421),
+        ({"Host": "localhost:8642", "Origin": "http://localhost:8642"}, 200),
+        ({"Host": "firmwarden"}, 200),
+    ],
+)
+def test_inv8_nor_does_it_where_somebody_forwards_the_socket(
+    api: Served, desk: MemoryDesk, said: dict[str, str], status: int
+) -> None:
+    """As with ssh -L: the request comes with all the rights of the person whose browser sends it."""
+    assert ask(api, "POST", "/v1/unhold", headers=said).status == status
+    assert len(desk.actions) == (status == 200)
+
+
 # --- what the page says
 
 

@@ -102,7 +102,12 @@ async def _refusal(request: Request, rules: Rules) -> Response | None:
     peer: Peer = request.state.peer
     match peer:
         case User():
-            return await _refusal_of_user(await completed(peer), rules, acts=acts)
+            # Whoever forwards the socket to a port of their own (ssh -L) has a browser at it, and all that it has open.
+            # Browsers name the origin of every order (WHATWG Fetch, 3.2); nobody else does.
+            browses = acts and "origin" in request.headers
+            return await _refusal_of_user(await completed(peer), rules, acts=acts) or (
+                _refusal_of_browser(request, acts=acts) if browses else None
+            )
         case Remote():
             return _refusal_of_browser(request, acts=acts) or (
                 _refusal_of_token(request, rules) if acts else None
@@ -130,7 +135,7 @@ async def _refusal_of_user(user: User, rules: Rules, *, acts: bool) -> Response 
     )
 
 
-# --- on TCP
+# --- on TCP, or by a browser
 
 
 def _refusal_of_browser(request: Request, *, acts: bool) -> Response | None:
