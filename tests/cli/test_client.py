@@ -16,6 +16,8 @@ import pytest
 
 from firmwarden.cli import client
 from firmwarden.cli.client import DEFAULT_SOCKET, Client, StreamBroken, Unreachable, find_socket
+from firmwarden.control.access import Rules
+from firmwarden.model import UnixGroup
 from support.served import served
 
 if TYPE_CHECKING:
@@ -111,6 +113,28 @@ def test_no_permission_names_who_has_it(
         assert "is for root alone. Use sudo" in text
     else:
         assert "sudo usermod --append --groups" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+@pytest.mark.parametrize(
+    ("command", "refused"), [("status", "ask the service"), ("unhold", "give orders to the service")]
+)
+def test_who_may_not_is_told_the_group_and_the_command(
+    desk: MemoryDesk, open_directory: Path, command: str, refused: str
+) -> None:
+    path = open_directory / "control.sock"
+    with served(desk, path, rules=Rules(act_group=UnixGroup(name="operators", gid=54_321))):
+        script = f"from firmwarden.cli import main; {BECOME_NOBODY}; main()"
+        result = subprocess.run(
+            [sys.executable, "-c", script, command, "--socket", str(path)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 1
+    text = " ".join(result.stderr.split())
+    assert f"nobody may not {refused}: that is for members of the group operators." in text
+    assert "`sudo usermod --append --groups operators nobody` and log in again, or use sudo." in text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +15,7 @@ from firmwarden.control import connection, stream
 from firmwarden.service.feed import RING
 from support.memory_desk import MemoryDesk
 from support.served import Served, served
+from support.wire_http import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def desk() -> MemoryDesk:
 
 @pytest.fixture
 def api(desk: MemoryDesk, tmp_path: Path) -> Iterator[Served]:
-    with served(desk, tmp_path / "control.sock") as running:
+    with served(desk, tmp_path / "control.sock", tcp=True) as running:
         yield running
 
 
@@ -59,11 +59,9 @@ class Reader:
 
 
 @contextmanager
-def reading(api: Served, path: str = "/v1/events", **headers: str) -> Iterator[Reader]:
+def reading(api: Served, path: str = "/v1/events", *, tcp: bool = False, **headers: str) -> Iterator[Reader]:
     connection = http.client.HTTPConnection("localhost")
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(5)
-        sock.connect(str(api.path))
+    with connect(api, tcp=tcp) as sock:
         connection.sock = sock
         connection.request(
             "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
@@ -164,11 +162,12 @@ def flood(api: Served, desk: MemoryDesk) -> None:
         publish(api, desk, 10, event="x" * 10_000)
 
 
+@pytest.mark.parametrize("tcp", [False, True])
 def test_inv6_a_reader_that_does_not_read_is_cut_and_can_resume(
-    api: Served, desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+    api: Served, desk: MemoryDesk, tcp: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "STALL_S", 0.1)
-    with reading(api) as stalled, reading(api) as lively:
+    with reading(api, tcp=tcp) as stalled, reading(api, tcp=tcp) as lively:
         wait_for_readers(api, desk, 2)
         seen = 0
         while api.call(lambda: desk.readers) == 2:
@@ -179,7 +178,7 @@ def test_inv6_a_reader_that_does_not_read_is_cut_and_can_resume(
         # What was on the way still comes; then the connection is gone, not cleanly ended.
         last = last_before_the_break(stalled)
     assert 0 < last < seen
-    with reading(api, Last_Event_ID=str(last)) as response:
+    with reading(api, tcp=tcp, Last_Event_ID=str(last)) as response:
         assert response.id() == max(last + 1, seen - RING)
 
 
