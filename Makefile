@@ -6,6 +6,7 @@
 #   make check      style, types, layers, dependencies, changelog fragments
 #   make format     what `make check` would complain about and a tool can mend
 #   make docs       the reference pages that are tables of the code
+#   make pictures   the pictures of the status page, with Chromium
 #   make site       all pages as a site, in dist/site
 #   make completion what bash, zsh and fish load to complete commands, in dist/completion
 #   make bench      figures, as a table
@@ -23,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test test-usb check format docs completion site bench campaign lock clean
+.PHONY: demo test test-usb check format docs pictures completion site bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -58,6 +59,9 @@ docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.reference_pages
 	PYTHONPATH=tests $(BIN)/python -m support.power_cut_page
 	PYTHONPATH=tests $(BIN)/python -m support.failsafe_page
+
+pictures: $(DEV)
+	PYTHONPATH=tests $(BIN)/python -m support.page_pictures
 
 site: $(DEV)
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs dist/site
