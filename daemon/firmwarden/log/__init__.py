@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
-from firmwarden import journald
 from firmwarden.events import LogEvent
+from firmwarden.log import journald
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmwarden import journald
 from firmwarden.events import LogEvent
+from firmwarden.log import journald
 from support.journal import Journal, parse
 
 if TYPE_CHECKING:

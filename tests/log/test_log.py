@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from firmwarden import journald, log
+from firmwarden import log
 from firmwarden.events import LogEvent
+from firmwarden.log import journald
 from support.journal import Journal
 
 if TYPE_CHECKING:
