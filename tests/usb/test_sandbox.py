@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import http
+import http.client
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from firmwarden.cli.client import DEFAULT_SOCKET
 from lab import probe
 from lab.service import STATE
+from lab.waiting import PATIENCE_S, until
+from support.form import CONTENT_TYPE, release_form
+from support.gateway import NEW, OLD, QUERY, QUICK, Rack, device_class, image, manifest
+from support.processes import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +43,17 @@ OF_ONES_OWN: Final = {
     "signal another's process",
 }
 """What root may, because it belongs to root; the service is another user."""
+
+LISTEN: Final = "127.0.0.1:8642"
+HOOKED: Final = STATE / "hooked"
+ENTER: Final = """\
+import os, socket
+host, _, port = os.environ["FIRMWARDEN_PORT"].rpartition(":")
+with socket.create_connection((host, int(port))) as device:
+    device.sendall(b"BOOTLOADER!\\n")
+    device.recv(100)
+"""
+"""Asks the application for its loader, as a command of the operator's might."""
 
 Outcomes = dict[str, str]
 
@@ -106,3 +125,55 @@ def test_the_network_may_be_closed(service: Service, command: list[str]) -> None
     found = tried(service, command, "IPAddressDeny=any", "IPAddressAllow=127.0.0.1")
     assert found["needed: TCP to this machine"] == "done"
     assert found["needed: TCP to another machine"] != "done"
+
+
+# --- what it does need, as it is used
+
+
+def upload(body: bytes) -> int:
+    """Send a release over the socket, as root."""
+    head = f"POST /v1/releases HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}"
+    with socket.socket(socket.AF_UNIX) as connected:
+        connected.settimeout(PATIENCE_S)
+        connected.connect(str(DEFAULT_SOCKET))
+        connected.sendall(f"{head}\r\n\r\n".encode() + body)
+        with closing(http.client.HTTPResponse(connected)) as answer:
+            answer.begin()
+            return answer.status
+
+
+def page(path: str) -> str:
+    """Ask over TCP."""
+    with closing(http.client.HTTPConnection(LISTEN, timeout=PATIENCE_S)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert answer.status == http.HTTPStatus.OK, answer.read()
+        return answer.read().decode()
+
+
+def test_commands_uploads_pages_and_figures_work_inside(service: Service, tmp_path: Path) -> None:
+    rack = Rack(tmp_path, "panel", "--version", OLD, tcp=True)
+    argv = json.dumps([sys.executable, "-c", ENTER])
+    hook = f'on_outcome = ["/bin/sh", "-c", "cat >{HOOKED}"]'
+    try:
+        service.configure(
+            device_class(
+                "panel", rack.match, f'enter = {{ method = "command", argv = {argv} }}', QUERY, QUICK, hook
+            ),
+            listen=LISTEN,
+        )
+        service.start()
+        content = image()
+        described = manifest("panel", NEW, "panel.img", content).encode()
+        assert upload(release_form(described, content)) == http.HTTPStatus.CREATED
+        service.runs(NEW)
+        until(HOOKED.exists, "the hook's file")
+        assert json.loads(until(HOOKED.read_text, "what the hook got"))["outcome"] == "succeeded"
+        assert service.said("hook-failed") == []
+        device = service.device()["id"]
+        assert device in page("/")
+        assert "firmwarden_" in page("/metrics")
+        (told,) = {record["device"] for record in service.records(f"FIRMWARDEN_DEVICE={device}")}
+        assert told == device
+    finally:
+        close_all([rack.process])

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from lab.waiting import until
 from support.gateway import assert_catalogued, manifest, put
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from firmwarden.service.views import DeviceView, JobView
     from support.processes import Record
@@ -28,6 +29,7 @@ FIRMWARE: Final = STATE / "firmware"
 _LEVELS: Final = {"3": "error", "4": "warning", "6": "info", "7": "debug"}
 """syslog(3)"""
 _DROP_IN: Final = Path("/etc/systemd/system/firmwarden.service.d/test.conf")
+_SOCKET_DROP_IN: Final = Path("/etc/systemd/system/firmwarden.socket.d/test.conf")
 
 
 def systemctl(*words: str) -> str:
@@ -41,6 +43,12 @@ def journal_of(unit: str, *options: str) -> str:
     """Return what a unit wrote, and what systemd says of it."""
     command = ["journalctl", "--unit", unit, "--output=cat", "--quiet", *options]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _drop_in(path: Path, section: str, lines: tuple[str, ...]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join((f"[{section}]", *lines, "")))
+    systemctl("daemon-reload")
 
 
 def _record(entry: Mapping[str, str | list[int]]) -> Record:
@@ -69,7 +77,9 @@ class Service:
         shown = subprocess.run(
             ["journalctl", "--lines=0", "--show-cursor"], capture_output=True, text=True, check=True
         )
-        self._since = f"--after-cursor={shown.stdout.partition('cursor: ')[2].strip()}"
+        # Not --after-cursor: with a filter it leaves out the first that is found, for what the cursor is at.  That is
+        # systemd's, about the end of the test before.
+        self._since = f"--cursor={shown.stdout.partition('cursor: ')[2].strip()}"
         for each in STATE.glob("*"):
             shutil.rmtree(each) if each.is_dir() else each.unlink()
         # Releases may lie there before the service starts; it is systemd that gives the directory to its user.
@@ -85,9 +95,20 @@ class Service:
 
     def unit(self, *lines: str) -> None:
         """Change the unit as an operator would, with a drop-in; without lines, back to what ships."""
-        _DROP_IN.parent.mkdir(parents=True, exist_ok=True)
-        _DROP_IN.write_text("\n".join(("[Service]", *lines, "")))
-        systemctl("daemon-reload")
+        _drop_in(_DROP_IN, "Service", lines)
+
+    @contextmanager
+    def socket(self, *lines: str) -> Iterator[None]:
+        """Have systemd hold the socket, by a unit with these lines in a drop-in."""
+        self.stop()
+        _drop_in(_SOCKET_DROP_IN, "Socket", lines)
+        systemctl("start", SOCKET_UNIT)
+        try:
+            yield
+        finally:
+            self.stop()
+            systemctl("stop", SOCKET_UNIT)
+            _drop_in(_SOCKET_DROP_IN, "Socket", ())
 
     def start(self) -> None:
         """Start it, and wait until it says that it is ready."""
