@@ -12,8 +12,8 @@ from starlette.routing import Mount, Route
 
 from firmwarden.cli.root import SECTIONS
 from firmwarden.control import connection, stream
-from firmwarden.control.api import JOBS_SHOWN, LISTED_AT_MOST
 from firmwarden.control.app import make_app
+from firmwarden.control.operations import LISTED, LISTED_AT_MOST
 from firmwarden.control.problems import TITLES
 from firmwarden.control.requests import BODY_LIMIT, TEXT_LIMIT
 from firmwarden.exit_status import ExitStatus
@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_code() -> None:
     for figure in (
         f"{BODY_LIMIT // 1024} KiB",
         f"1 to {TEXT_LIMIT} printable",
-        f"from 1 to {LISTED_AT_MOST}, and {JOBS_SHOWN} if left out",
+        f"from 1 to {LISTED_AT_MOST}, and {LISTED} if left out",
         f"every {stream.HEARTBEAT_S:.0f} seconds",
         f"nothing for {connection.STALL_S:.0f} seconds",
         f"last {RING}",

@@ -2,65 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from starlette.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from firmwarden.control import openapi
+from firmwarden.control.operations import LISTED, LISTED_AT_MOST, OPERATIONS
 from firmwarden.control.peer import who
 from firmwarden.control.problems import BadRequest
-from firmwarden.control.requests import number, query, read_object, text
+from firmwarden.control.requests import LARGEST_ID, number, query, read_object, text
 from firmwarden.control.stream import EventStream
 from firmwarden.control.upload import Uploads
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     import anyio
-    from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from firmwarden.control.desk import Desk
+    from firmwarden.control.operations import Operation
 
-JOBS_SHOWN: Final = 50
-HISTORY_SHOWN: Final = 50
-LISTED_AT_MOST: Final = 1000
-"""Rows of one answer: more would keep the store's thread and the event loop from their work."""
-
-_LARGEST_ID: Final = 2**63 - 1
-"""SQLite's integers end here."""
+    Handler = Callable[[Request], Awaitable[Response]]
 
 
 def api_routes(desk: Desk, stopping: anyio.Event) -> list[Route]:
     """Make the routes; event streams end when ``stopping`` is set."""
     api = _Api(desk, stopping)
+    resources: dict[str, dict[str, tuple[Operation, Handler]]] = {}
+    for operation in OPERATIONS:
+        resource = resources.setdefault(operation.path, {})
+        resource[operation.method] = operation, getattr(api, operation.name)
     # A label may contain a slash (a port's path), therefore `:path`; what stands behind it comes first.
-    device = "/devices/{device:path}"
-    return [
-        Route("/status", api.status),
-        Route("/health", api.health),
-        Route("/ready", api.ready),
-        Route("/devices", api.devices),
-        Route("/releases", api.releases),
-        Route("/releases", api.upload, methods=["POST"]),
-        Route("/jobs", api.jobs),
-        Route("/attempts", api.attempts),
-        Route("/latches", api.latches),
-        Route("/waits", api.waits),
-        Route("/wear", api.wear),
-        Route("/history", api.history),
-        Route("/plan", api.plan),
-        Route("/events", api.events),
-        Route("/hold", api.hold, methods=["POST"]),
-        Route("/unhold", api.unhold, methods=["POST"]),
-        Route("/latches/clear", api.clear, methods=["POST"]),
-        Route("/jobs/{job}/cancel", api.cancel, methods=["POST"]),
-        Route(f"{device}/why", api.why),
-        Route(f"{device}/retry", api.retry, methods=["POST"]),
-        Route(f"{device}/hold", api.hold, methods=["POST"]),
-        Route(f"{device}/unhold", api.unhold, methods=["POST"]),
-        Route(f"{device}/pin", api.pin, methods=["POST"]),
-        Route(f"{device}/adopt", api.adopt, methods=["POST"]),
-        Route(device, api.device),
-        Route(device, api.forget, methods=["DELETE"]),
-    ]
+    paths = sorted(resources, key=lambda path: path.endswith("{device}"))
+    return [Route(path.replace("{device}", "{device:path}"), _Resource(resources[path])) for path in paths]
+
+
+class _Resource:
+    """What is at one path: takes the methods and parameters that it has, and no others."""
+
+    def __init__(self, methods: Mapping[str, tuple[Operation, Handler]]) -> None:
+        self._methods = methods
+        # HEAD (RFC 9110, 9.3.2): the server leaves out the body.
+        self._allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        found = self._methods.get("GET" if request.method == "HEAD" else request.method)
+        if found is None:
+            raise HTTPException(405, headers={"Allow": self._allowed})
+        operation, handler = found
+        query(request, *operation.query)
+        response = await handler(request)
+        await response(scope, receive, send)
 
 
 class _Api:
@@ -71,75 +68,61 @@ class _Api:
 
     # --- questions ---
 
-    async def status(self, request: Request) -> JSONResponse:
-        query(request)
+    async def status(self, _: Request) -> JSONResponse:
         return JSONResponse(await self._desk.status())
 
-    async def health(self, request: Request) -> JSONResponse:
-        query(request)
+    async def health(self, _: Request) -> JSONResponse:
         return JSONResponse(await self._desk.health())
 
-    async def ready(self, request: Request) -> JSONResponse:
-        query(request)
+    async def ready(self, _: Request) -> JSONResponse:
         return JSONResponse(await self._desk.ready())
 
-    async def devices(self, request: Request) -> JSONResponse:
-        query(request)
+    async def devices(self, _: Request) -> JSONResponse:
         return JSONResponse({"devices": await self._desk.devices()})
 
     async def device(self, request: Request) -> JSONResponse:
-        query(request)
         return JSONResponse((await self._desk.why(request.path_params["device"]))["device"])
 
     async def why(self, request: Request) -> JSONResponse:
-        query(request)
         return JSONResponse(await self._desk.why(request.path_params["device"]))
 
-    async def releases(self, request: Request) -> JSONResponse:
-        query(request)
+    async def releases(self, _: Request) -> JSONResponse:
         return JSONResponse({"releases": await self._desk.releases()})
 
     async def jobs(self, request: Request) -> JSONResponse:
-        limit = _limit(query(request, "limit"), JOBS_SHOWN)
-        return JSONResponse({"jobs": await self._desk.jobs(limit)})
+        return JSONResponse({"jobs": await self._desk.jobs(_limit(request))})
 
     async def attempts(self, request: Request) -> JSONResponse:
-        asked = query(request, "device", "limit")
-        limit = _limit(asked, HISTORY_SHOWN)
-        return JSONResponse({"attempts": await self._desk.attempts(asked.get("device"), limit)})
+        device = request.query_params.get("device")
+        return JSONResponse({"attempts": await self._desk.attempts(device, _limit(request))})
 
-    async def latches(self, request: Request) -> JSONResponse:
-        query(request)
+    async def latches(self, _: Request) -> JSONResponse:
         return JSONResponse({"latches": await self._desk.latches()})
 
-    async def waits(self, request: Request) -> JSONResponse:
-        query(request)
+    async def waits(self, _: Request) -> JSONResponse:
         return JSONResponse({"waits": await self._desk.waits()})
 
-    async def wear(self, request: Request) -> JSONResponse:
-        query(request)
+    async def wear(self, _: Request) -> JSONResponse:
         return JSONResponse({"wear": await self._desk.wear()})
 
     async def history(self, request: Request) -> JSONResponse:
-        asked = query(request, "device", "limit")
-        return JSONResponse(await self._desk.history(asked.get("device"), _limit(asked, HISTORY_SHOWN)))
+        device = request.query_params.get("device")
+        return JSONResponse(await self._desk.history(device, _limit(request)))
 
-    async def plan(self, request: Request) -> JSONResponse:
-        query(request)
+    async def plan(self, _: Request) -> JSONResponse:
         return JSONResponse({"plan": await self._desk.plan()})
 
-    async def events(self, request: Request) -> EventStream:
+    async def events(self, request: Request) -> Response:
+        after = _id(request.query_params.get("after"), "after")
         # A browser that reconnects by itself repeats the query and adds the header: the header is newer.
-        asked = query(request, "after", "device")
-        after = request.headers.get("last-event-id") or asked.get("after")
-        return EventStream(
-            await self._desk.feed(
-                None if after is None else number(after, "after", lowest=0, highest=_LARGEST_ID),
-                asked.get("device"),
-            ),
-            stopping=self._stopping,
-            abort=request.state.abort,
-        )
+        newer = _id(request.headers.get("last-event-id"), "Last-Event-ID")
+        feed = await self._desk.feed(after if newer is None else newer, request.query_params.get("device"))
+        if request.method == "HEAD":  # without end, and nobody would see it
+            return Response(media_type=EventStream.media_type)
+        return EventStream(feed, stopping=self._stopping, abort=request.state.abort)
+
+    async def openapi(self, _: Request) -> JSONResponse:
+        return JSONResponse(openapi.document())
 
     # --- wishes ---
 
@@ -153,7 +136,7 @@ class _Api:
 
     async def cancel(self, request: Request) -> JSONResponse:
         await read_object(request)
-        job = number(request.path_params["job"], "job", lowest=1, highest=_LARGEST_ID)
+        job = number(request.path_params["job"], "job", lowest=1, highest=LARGEST_ID)
         return _done(await self._desk.cancel(job, who=await who(request)))
 
     async def hold(self, request: Request) -> JSONResponse:
@@ -164,6 +147,9 @@ class _Api:
     async def unhold(self, request: Request) -> JSONResponse:
         await read_object(request)
         return _done(await self._desk.unhold(request.path_params.get("device"), who=await who(request)))
+
+    hold_everything = hold
+    unhold_everything = unhold
 
     async def pin(self, request: Request) -> JSONResponse:
         body = await read_object(request, "version")
@@ -187,7 +173,6 @@ class _Api:
         )
 
     async def upload(self, request: Request) -> JSONResponse:
-        query(request)
         async with self._uploads.read(request) as upload:
             taken = await self._desk.upload(
                 upload.manifest, upload.image, name=upload.name, who=await who(request)
@@ -199,8 +184,13 @@ class _Api:
         return _done(await self._desk.forget(request.path_params["device"], who=await who(request)))
 
 
-def _limit(asked: dict[str, str], default: int) -> int:
-    return number(asked["limit"], "limit", lowest=1, highest=LISTED_AT_MOST) if "limit" in asked else default
+def _limit(request: Request) -> int:
+    asked = request.query_params.get("limit")
+    return LISTED if asked is None else number(asked, "limit", lowest=1, highest=LISTED_AT_MOST)
+
+
+def _id(asked: str | None, name: str) -> int | None:
+    return None if asked is None else number(asked, name, lowest=0, highest=LARGEST_ID)
 
 
 def _done(sentence: str) -> JSONResponse:

@@ -35,6 +35,28 @@ TITLES: Final[Mapping[int, str]] = {
 """Not the phrases of ``http.HTTPStatus``: those change between Pythons, and scripts match on ``type``."""
 
 
+MEANINGS: Final[Mapping[int, str]] = {
+    400: "The request says too little, too much, or what cannot be read; nothing was done.",
+    401: "Over TCP, a wish without the token.",
+    403: "Who asks may not; `detail` says which group may, and how to become a member.",
+    404: "There is no such thing, or no such path.",
+    405: "The path is there, the method is not; `Allow` has those that are.",
+    408: "An upload took too long.",
+    409: "Understood, but it cannot be done; `detail` says what to do instead.",
+    413: "The body is longer than it may be.",
+    415: "An upload is no `multipart/form-data`.",
+    421: "Over TCP, the request asks for a name that is not this machine's.",
+    422: "A release that was sent is not in order; `detail` says why.",
+    500: "A defect in Firmwarden; the traceback is in its log.",
+    501: "This needs a package that is not installed; `detail` names it.",
+    503: (
+        "The state database cannot be used, the daemon starts or stops, another upload is under way, or too many "
+        "connections are open; with `Retry-After` where it is worth waiting."
+    ),
+    507: "The disk is full.",
+}
+
+
 class BadRequest(FirmwardenError):
     """A request that does not say what it must, or says more than it may."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.control.problems import BadRequest
@@ -17,6 +18,21 @@ BODY_LIMIT: Final = 64 * 1024
 
 TEXT_LIMIT: Final = 500
 """Characters of one value: a reason is a sentence or two, and is shown in tables."""
+
+_SPACES: Final = r" \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_CONTROLS: Final = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+)
+"""What would move the cursor, turn the text round or not be seen, in the terminal of whoever asks later."""
+
+TEXT_PATTERN: Final = f"^[{_SPACES}]*[^{_SPACES}{_CONTROLS}][^{_CONTROLS}]*$"
+"""Not ``str.isprintable``: what that says depends on the Python, and cannot be told to a client."""
+
+LARGEST_ID: Final = 2**63 - 1
+"""SQLite's integers end here."""
+
+
+_TEXT: Final = re.compile(TEXT_PATTERN)
 
 
 async def read_object(request: Request, *keys: str) -> dict[str, object]:
@@ -49,8 +65,7 @@ def text(body: dict[str, object], key: str) -> str:
         raise BadRequest(
             f"`{key}` is missing; it must be text." if value is None else f"`{key}` must be text."
         )
-    if not value.strip() or len(value) > TEXT_LIMIT or not value.isprintable():
-        # Control characters would reach the terminal of whoever asks later.
+    if len(value) > TEXT_LIMIT or not _TEXT.fullmatch(value):
         raise BadRequest(f"`{key}` must be one line of 1 to {TEXT_LIMIT} printable characters.")
     return value.strip()
 

@@ -6,13 +6,19 @@ bytes hexadecimal.  Keys are only ever added.
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Annotated, Literal, TypeAlias, TypedDict
+
+from firmwarden.drivers.base import Step
+from firmwarden.model import CauseCode, JobState, LatchScope, Outcome, Phase, WaitKind
+
+Instant: TypeAlias = Annotated[str, "date-time"]
+"""RFC 3339 in UTC.  Annotated is the ``format`` of JSON Schema, elsewhere the enum whose values a text may have."""
 
 
 class CauseView(TypedDict):
     """Why an attempt or a job ended."""
 
-    code: str
+    code: Annotated[str, CauseCode]
     detail: str
     meaning: str
     """What the code means, in words."""
@@ -25,15 +31,15 @@ class CauseView(TypedDict):
 class WaitView(TypedDict):
     """Why a job does not run now."""
 
-    kind: str
+    kind: Annotated[str, WaitKind]
     detail: str
-    until: str | None
+    until: Instant | None
 
 
 class ProgressView(TypedDict):
     """How far an attempt is."""
 
-    step: str
+    step: Annotated[str, Step]
     done: int
     total: int
 
@@ -51,11 +57,11 @@ class LatchView(TypedDict):
     """A stop that a person lifts."""
 
     id: int
-    scope: str
+    scope: Annotated[str, LatchScope]
     device: str | None
     image: str | None
     cause: CauseView
-    set_at: str
+    set_at: Instant
     clear: str
     """The exact command that lifts it."""
 
@@ -68,9 +74,9 @@ class JobView(TypedDict):
     device_class: str
     version: str
     image: str
-    state: str
-    created_at: str
-    updated_at: str
+    state: Annotated[str, JobState]
+    created_at: Instant
+    updated_at: Instant
     attempts: int
     attempts_budget: int
     """Failures in transport that end it; attempts that were broken off do not count."""
@@ -88,10 +94,10 @@ class AttemptView(TypedDict):
     number: int
     version: str
     image: str
-    started_at: str
-    ended_at: str | None
-    phase: str
-    outcome: str
+    started_at: Instant
+    ended_at: Instant | None
+    phase: Annotated[str, Phase]
+    outcome: Annotated[str, Outcome]
     cause: CauseView | None
     evidence: str
     erase_starts: int
@@ -125,8 +131,8 @@ class DeviceView(TypedDict):
     job: JobView | None
     """Its job that is not final, else its last one."""
     wear: WearView
-    first_seen: str
-    last_seen: str
+    first_seen: Instant
+    last_seen: Instant
 
 
 class WaitingView(TypedDict):
@@ -175,7 +181,7 @@ class StatusView(TypedDict):
     """The whole in numbers."""
 
     version: str
-    started_at: str
+    started_at: Instant
     state: Literal["starting", "ready", "stopping"]
     devices: int
     present: int
@@ -223,7 +229,7 @@ class PlanView(TypedDict):
 class PowerCutView(TypedDict):
     """A part of an update, and what a loss of power in it would leave."""
 
-    step: str
+    step: Annotated[str, Step]
     does: str
     if_interrupted: str
 
@@ -252,7 +258,7 @@ class WhyView(TypedDict):
 class ActionView(TypedDict):
     """What a person did."""
 
-    at: str
+    at: Instant
     who: str
     what: str
     target: str
@@ -264,6 +270,13 @@ class HistoryView(TypedDict):
 
     attempts: list[AttemptView]
     actions: list[ActionView]
+
+
+class DoneView(TypedDict):
+    """A wish was carried out."""
+
+    done: str
+    """What was done and what follows, one sentence."""
 
 
 class FeedItem(TypedDict):

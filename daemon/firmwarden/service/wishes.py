@@ -300,11 +300,12 @@ class Wishes:
                 latch.image == release.image and latch.scope is LatchScope.IMAGE for latch in ledger.latches()
             )
 
+        latched = False
+
         async def record(release: Release) -> None:
             nonlocal latched
             latched = await self._store.run(lambda ledger: work(ledger, release))
 
-        latched = False
         release = await self._incoming.put(manifest, image, name, record)
         text = f"{release.manifest} is in the firmware directory: {release.device_class} {release.version}"
         self._note("upload", release.manifest, who, text)
