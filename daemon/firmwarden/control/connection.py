@@ -34,7 +34,7 @@ PLACES: Final[Mapping[Standing, int]] = {
     Standing.STRANGER: 8,
     Standing.REMOTE: 32,
 }
-"""Connections at once.  None of these can take the places of the others: whoever gives orders always gets through."""
+"""Connections at once.  None of these can take the places of the others, least of all of those who give orders."""
 
 SPARE: Final = 8
 """So many more of each kind are told that there is no room; what goes beyond is dropped at once."""

@@ -51,14 +51,10 @@ async def serve(
         http="h11",
         ws="none",
         interface="asgi3",
-        lifespan="off",
         log_config=None,
         log_level="error",  # a warning tells of what a client did wrong, and anybody could fill the log with it
         access_log=False,
         proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        workers=1,  # or $WEB_CONCURRENCY would set it
         h11_max_incomplete_event_size=LARGEST_HEAD,
     )
     config.load()
