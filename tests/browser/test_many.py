@@ -124,3 +124,27 @@ def test_the_page_of_one_device_does_not_follow_the_others(
     gateway_page.call(desk.ring.publish, "log", {**event, "device": "panel-0007"})
     expect(page.get_by_role("heading", name="It is held")).to_be_visible()
     assert desk.whys <= 3  # opened, heard, held
+
+
+def test_a_tab_that_nobody_sees_lets_go(gateway_page: Served, desk: MemoryDesk, visits: Visits) -> None:
+    page = visits.open(f"http://127.0.0.1:{gateway_page.port}/releases")
+    live = page.locator("#live")
+    expect(live).to_have_text("Live")
+    page.evaluate(
+        """() => {
+          Object.defineProperty(document, "hidden", { configurable: true, get: () => true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    while gateway_page.call(lambda: desk.readers):  # until the server has seen it go
+        pass
+    desk.shelf[0]["version"] = "9.9.9"
+    event = {"event": "release-accepted", "level": "info", "timestamp": NOW}
+    gateway_page.call(desk.ring.publish, "log", event)
+    page.evaluate(
+        """() => {
+          delete document.hidden;
+          document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+    )
+    expect(page.get_by_role("table")).to_contain_text("9.9.9")

@@ -170,6 +170,7 @@ class MemoryDesk:
         self.doubted = False
         self.latched: list[LatchView] = []
         self.held: str | None = None
+        self.problems: list[str] = []
         self.store_problem = ""
         self.numbers = some_figures()
         self.defect = False
@@ -211,7 +212,7 @@ class MemoryDesk:
             "held": self.held,
             "releases": sum(each["state"] == "accepted" for each in self.shelf),
             "refused_releases": sum(each["state"] == "refused" for each in self.shelf),
-            "problems": [],
+            "problems": self.problems,
         }
 
     async def health(self) -> HealthView:

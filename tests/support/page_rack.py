@@ -17,7 +17,7 @@ from support.memory_desk import (
 )
 
 if TYPE_CHECKING:
-    from firmwarden.service.views import CauseView, DeviceView, ReleaseView, StatusView, WhyView
+    from firmwarden.service.views import CauseView, DeviceView, ReleaseView, WhyView
 
 HUB: Final = "/dev/serial/by-path/pci-0000:00:14.0-usb-0:1"
 DAY: Final = 86_400.0
@@ -129,9 +129,6 @@ class PageRack(MemoryDesk):
             },
         ]
         self._log()
-
-    async def status(self) -> StatusView:
-        return {**await super().status(), "problems": self.problems, "started_at": ago(6 * DAY)}
 
     async def why(self, device: str) -> WhyView:
         why = await super().why(device)

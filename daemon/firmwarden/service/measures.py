@@ -14,9 +14,10 @@ def printable(value: object) -> str:
 
     Devices, files and people choose some of what is shown.
     """
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(value)
-    )
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def duration(seconds: float) -> str:

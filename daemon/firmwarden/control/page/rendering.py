@@ -22,10 +22,9 @@ from firmwarden.service import measures, words
 from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from jinja2 import Environment
-    from markupsafe import Markup
 
 HEADERS: Final[Mapping[str, str]] = {
     "content-security-policy": (
@@ -47,7 +46,7 @@ MISSING: Final = (
 
 
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
-_APART: Final = re.compile(f"(`[^`]*`|{_INSTANT.pattern})")
+_APART: Final = re.compile(f"(`[^`]*`|{_INSTANT.pattern}|\n)")
 
 
 class Renderer:
@@ -88,7 +87,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(prose=_prose, part=partial(quote, safe=""), place=_place, local=_local, clock=_clock)
+    made.filters.update(
+        pieces=_pieces, past=_past, part=partial(quote, safe=""), place=_place, local=_local, clock=_clock
+    )
     made.globals.update(
         version=__version__,
         Standing=Standing,
@@ -104,21 +105,19 @@ def _harmless(value: object) -> object:
     return value if hasattr(value, "__html__") else printable(value)
 
 
-def _prose(text: str, now: datetime) -> Markup:
-    """Set apart what a sentence has in backticks, which are commands, and tell its instants as a person does."""
-    from markupsafe import Markup  # noqa: PLC0415  (comes with Jinja2)
+def _pieces(text: str) -> Iterator[tuple[str, str]]:
+    """Take text apart into words, commands, which stand in backticks, instants, and ends of lines."""
+    for piece in _APART.split(text):
+        if piece.startswith("`") and piece.endswith("`") and len(piece) > 1:
+            yield "command", piece[1:-1]
+        elif piece == "\n":
+            yield "break", ""
+        else:
+            yield "instant" if _INSTANT.fullmatch(piece) else "words", piece
 
-    def piece(found: str) -> Markup | str:
-        if found.startswith("`"):
-            return Markup("<code>{}</code>").format(found.strip("`"))
-        if _INSTANT.fullmatch(found):
-            told = measures.ahead if datetime.fromisoformat(found) > now else measures.ago
-            return Markup('<time datetime="{}" title="{}">{} ({})</time>').format(
-                found, _local(found), _clock(found), told(found, now)
-            )
-        return found
 
-    return Markup().join(piece(found) for found in _APART.split(printable(text)))
+def _past(instant: str, now: datetime) -> bool:
+    return datetime.fromisoformat(instant) <= now
 
 
 def _place(port: str) -> str:
