@@ -9,6 +9,7 @@ import pytest
 
 from firmwarden.events import CATALOGUE, LogEvent
 from firmwarden.model import CauseCode, JobState, Outcome, Phase, WaitKind
+from firmwarden.service.figures import DeviceState, ReleaseState
 from firmwarden.service.policy import Disposition
 from support import reference_pages as pages
 
@@ -32,6 +33,8 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
         (pages.OUTCOMES, Outcome),
         (pages.PHASES, Phase),
         (pages.WAITS, WaitKind),
+        (pages.DEVICE_STATES, DeviceState),
+        (pages.RELEASE_STATES, ReleaseState),
     ],
 )
 def test_everything_that_there_is_is_told(told: Collection[object], known: Collection[object]) -> None:

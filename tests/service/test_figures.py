@@ -15,7 +15,7 @@ from firmwarden.errors import Unavailable
 from firmwarden.model import CauseCode, ClassName, JobState, LatchScope, WaitKind
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desired import ClassPolicy
-from firmwarden.service.figures import NO_CLASS, DeviceState
+from firmwarden.service.figures import NO_CLASS, DeviceState, ReleaseState
 from firmwarden.service.policy import Budgets
 from firmwarden.service.shelf import RefusedRelease, Shelf
 from firmwarden.store.store import Store
@@ -128,8 +128,11 @@ async def test_what_names_no_class_of_the_configuration_makes_no_label() -> None
                 replace(refused, device_class=PANEL),
             ),
         )
-        view = await house.desk.figures()
-        assert (view.accepted, view.refused) == ({PANEL: 1}, {NO_CLASS: 2, PANEL: 1})
+        assert (await house.desk.figures()).releases == {
+            (PANEL, ReleaseState.ACCEPTED): 1,
+            (PANEL, ReleaseState.REFUSED): 1,
+            (NO_CLASS, ReleaseState.REFUSED): 2,
+        }
 
 
 async def test_an_image_latch_is_told_under_the_class_of_its_image_and_those_of_forgotten_units_not_at_all() -> (
@@ -138,7 +141,9 @@ async def test_an_image_latch_is_told_under_the_class_of_its_image_and_those_of_
     units = {name: Unit(script=[fails(CauseCode.INVALID_FILE)]) for name in ("panel-1", "panel-2")}
     async with living(units, "2.0.0") as house:
         await house.quiet()
-        assert there((await house.desk.figures()).latches) == {LatchScope.PAIR: 2, LatchScope.IMAGE: 1}
+        view = await house.desk.figures()
+        assert there(view.latches) == {LatchScope.PAIR: 2, LatchScope.IMAGE: 1}
+        assert there(view.releases) == {ReleaseState.LATCHED: 1}
         await house.unplug("panel-2")
         await house.desk.forget((await house.device("panel-2")).id, who="ann")
         assert there((await house.desk.figures()).latches) == {LatchScope.PAIR: 1, LatchScope.IMAGE: 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from firmwarden.model import CauseCode, ClassName, JobState, LatchScope, LinkStats, Outcome, WaitKind
-from firmwarden.service.figures import NO_CLASS, DeviceState, FiguresView
+from firmwarden.service.figures import NO_CLASS, DeviceState, FiguresView, ReleaseState
 from firmwarden.store.figures import ClassWear, Counted, CountedAttempts, CountedJobs, CountedSeconds
 
 PANEL: Final = ClassName("front-panel")
@@ -75,8 +75,7 @@ def some_figures() -> FiguresView:
         latches={(PANEL, LatchScope.PAIR): 1, (NO_CLASS, LatchScope.IMAGE): 1},
         day_budget_used={PANEL: 0.3},
         life_budget_used={PANEL: 0.01},
-        accepted={PANEL: 2},
-        refused={PANEL: 1, NO_CLASS: 1},
+        releases={(PANEL, ReleaseState.ACCEPTED): 2, (NO_CLASS, ReleaseState.REFUSED): 1},
         conflicts=1,
         problems=2,
         device_scan_s=1.25,

@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from firmwarden.control.metrics import DURATION, METRICS
 from firmwarden.events import CATALOGUE, LogEvent
 from firmwarden.model import (
     TRANSITIONS,
@@ -22,6 +23,7 @@ from firmwarden.model import (
     Phase,
     WaitKind,
 )
+from firmwarden.service.figures import DeviceState, ReleaseState
 from firmwarden.service.policy import (
     DISPOSITIONS,
     MEANINGS,
@@ -33,6 +35,7 @@ from firmwarden.service.policy import (
     decide,
 )
 from firmwarden.service.warden import PORT_HELD_FIRST_S, PORT_HELD_LONGEST_S
+from firmwarden.store.figures import BOUNDS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -495,10 +498,86 @@ it each time.
     )
 
 
+# --- metrics -----------------------------------------------------------------------------------------------
+
+DEVICE_STATES: Final[Mapping[DeviceState, str]] = {
+    DeviceState.UPDATING: "An attempt is under way.",
+    DeviceState.CONFLICT: "It is not clear whether this unit is the one at its port; nothing is written there.",
+    DeviceState.WAITING: "An update is queued; `firmwarden_waits` says for what it waits.",
+    DeviceState.UNKNOWN: "The outcome of its last attempt is not known; it is asked again.",
+    DeviceState.LATCHED: "A latch keeps it from what it should run, or from every image.",
+    DeviceState.FAILED: "Its last job failed in transport, and nothing is tried again by itself for now.",
+    DeviceState.INCOMPLETE: "It holds no complete image, and there is no release to give it.",
+    DeviceState.BEHIND: "It should run something else, and nothing is queued: its job was cancelled, for instance.",
+    DeviceState.UP_TO_DATE: "It runs what it should, or there is nothing for it to run.",
+}
+RELEASE_STATES: Final[Mapping[ReleaseState, str]] = {
+    ReleaseState.ACCEPTED: "It was checked and taken.",
+    ReleaseState.LATCHED: "It was taken, but several devices refused its image: no other gets it.",
+    ReleaseState.REFUSED: "It does not count, or not yet; `firmwarden releases` says why.",
+}
+
+
+def metrics() -> Iterator[str]:
+    yield from """\
+# Metrics
+
+`GET /metrics` answers Prometheus, on the control socket and, where `listen` is set, on TCP: as text, or as OpenMetrics
+for those who ask for that. It needs the extra `metrics`: `pip install 'firmwarden[metrics]'`, or the distribution's
+`python3-prometheus-client`. [How to be alerted](../how-to/alerting.md) has the configuration of Prometheus and rules.
+
+Labels hold the name of a class or a word from the tables below; never a device, a job or a version. Gauges tell 0 for
+every class and word where there is nothing.
+
+Counters are kept in the state database, by class. They outlast restarts, and they do not fall when old attempts are
+folded or a device is forgotten. A class that has left the configuration keeps its counts under its name. Only
+`firmwarden restore` may make them fall, which Prometheus takes for a restart.
+
+Ages are in seconds by the clock since boot, for the wall clock of a gateway may be years away from that of Prometheus.
+""".splitlines()
+    yield from table(
+        ("metric", "type", "labels", "what it tells"),
+        (
+            *(
+                (code(each.name), each.kind, ", ".join(code(label) for label in each.labels), each.help)
+                for each in METRICS
+            ),
+            (
+                code(DURATION.name),
+                "histogram",
+                ", ".join(code(label) for label in DURATION.labels),
+                f"{DURATION.help} Bounds: {', '.join(f'{bound:g}' for bound in BOUNDS_S)} seconds.",
+            ),
+        ),
+    )
+    yield from """
+The process has `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` and others of that
+kind, as most exporters have.
+
+## What the labels hold
+
+`cause` is a [code](causes.md), or empty where there is none. `outcome` is one of the [outcomes of an
+attempt](jobs.md#outcomes-of-an-attempt), `kind` one of the [waits](jobs.md#waits), and `scope` says what a latch stops:
+`pair` this image on this device, `image` this image on every device, `device` every image on this device. The `state`
+of a job is one of [its states](jobs.md#states-of-a-job).
+
+A device has the first `state` of these that is true:
+""".splitlines()
+    yield from table(
+        ("state of a device", "what it means"),
+        ((code(each.value), DEVICE_STATES[each]) for each in DeviceState),
+    )
+    yield from table(
+        ("state of a release", "what it means"),
+        ((code(each.value), RELEASE_STATES[each]) for each in ReleaseState),
+    )
+
+
 PAGES: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "events.md": events,
     "causes.md": causes,
     "jobs.md": jobs,
+    "metrics.md": metrics,
 }
 
 

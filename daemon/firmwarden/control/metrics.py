@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from firmwarden.model import JobState, LatchScope, WaitKind
-from firmwarden.service.figures import DeviceState
+from firmwarden.service.figures import DeviceState, ReleaseState
 from firmwarden.store.figures import BOUNDS_S
 
 if TYPE_CHECKING:
@@ -104,12 +104,6 @@ def _link(number: Callable[[LinkStats], int]) -> Read:
         return [((name,), amount) for name, amount in sums.items()]
 
     return read
-
-
-def _releases(view: FiguresView) -> Samples:
-    for state, numbers in (("accepted", view.accepted), ("refused", view.refused)):
-        for name in sorted({*view.classes, *numbers}):
-            yield (name, state), numbers.get(name, 0)
 
 
 # --- the metrics ---
@@ -223,7 +217,7 @@ METRICS: Final = (
         name="firmwarden_releases",
         help="Manifests in the firmware directory; a refused one that names no known class is told without a class.",
         labels=("device_class", "state"),
-        read=_releases,
+        read=_by_class_and(ReleaseState, lambda view: view.releases),
     ),
     Metric(
         name="firmwarden_attempts_total",

@@ -48,6 +48,16 @@ class DeviceState(StrEnum):
     UP_TO_DATE = "up-to-date"
 
 
+@unique
+class ReleaseState(StrEnum):
+    """What becomes of a release in the firmware directory."""
+
+    ACCEPTED = "accepted"
+    LATCHED = "latched"
+    """Accepted, but several devices refused its image: no other gets it."""
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FiguresView:
     """The figures of one moment.  What is counted by a key and not there is 0."""
@@ -74,9 +84,7 @@ class FiguresView:
     day_budget_used: Mapping[ClassName, float]
     """Erases of the unit that had most today, beside what a day allows."""
     life_budget_used: Mapping[ClassName, float]
-    accepted: Mapping[ClassName, int]
-    """Releases in the firmware directory."""
-    refused: Mapping[ClassName, int]
+    releases: Mapping[tuple[ClassName, ReleaseState], int]
     conflicts: int
     problems: int
     device_scan_s: float
@@ -108,11 +116,9 @@ class Figures(Questions):
 
     def _view(self, facts: Facts, counted: Counted, now: float) -> FiguresView:
         warden = self._warden
-        shelf = self._shelf()
         boot = warden.clock.boot()
         classes = {device.id: device.device_class for device in facts.devices}
         on_hold = {hold.device for hold in facts.holds}
-        refused = [refusal.device_class or NO_CLASS for refusal in shelf.refused]
         open_jobs = [job for job in facts.jobs.values() if not job.state.final]
         return FiguresView(
             version=__version__,
@@ -143,8 +149,7 @@ class Figures(Questions):
                 each.device_class: each.most_life / warden.budgets(each.device_class).erases_a_life
                 for each in counted.wear
             },
-            accepted=Counter(release.device_class for release in shelf.releases),
-            refused=Counter(name if name in warden.planner.classes else NO_CLASS for name in refused),
+            releases=self._count_releases(facts),
             conflicts=len(warden.registry.conflicts),
             problems=len(self._to_be_mended()),
             device_scan_s=boot - max(warden.registry.as_of, warden.began),
@@ -171,6 +176,22 @@ class Figures(Questions):
         if wanted is not None and wanted.release is not None:
             return DeviceState.FAILED if state is JobState.FAILED else DeviceState.BEHIND
         return DeviceState.INCOMPLETE if device.complete is False else DeviceState.UP_TO_DATE
+
+    def _count_releases(self, facts: Facts) -> Counter[tuple[ClassName, ReleaseState]]:
+        latched = {latch.image for latch in facts.latches if latch.scope is LatchScope.IMAGE}
+        shelf = self._shelf()
+        figures = Counter(
+            (
+                release.device_class,
+                ReleaseState.LATCHED if release.image in latched else ReleaseState.ACCEPTED,
+            )
+            for release in shelf.releases
+        )
+        for refusal in shelf.refused:
+            name = refusal.device_class or NO_CLASS
+            known = name if name in self._warden.planner.classes else NO_CLASS
+            figures[known, ReleaseState.REFUSED] += 1
+        return figures
 
     def _count_latches(
         self, facts: Facts, classes: Mapping[DeviceId, ClassName]
