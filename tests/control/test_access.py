@@ -11,10 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmwarden.control import connection
-from firmwarden.control.access import Rules, Standing
+from firmwarden.control.access import Access, Guard, Rules, Standing
 from firmwarden.control.peer import Remote, User
 from firmwarden.model import UnixGroup
 from support.memory_desk import MemoryDesk, a_device
@@ -23,6 +26,8 @@ from support.wire_http import Answer, Somebody, ask, ask_as, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.types import Message, Receive, Scope, Send
 
 ACTORS = UnixGroup(name="operators", gid=54_321)
 READERS = UnixGroup(name="onlookers", gid=54_322)
@@ -237,6 +242,34 @@ def test_inv8_other_names_are_not_ours(api: Served, host: str) -> None:
     answer = ask(api, "GET", "/v1/status", tcp=True, headers={"Host": host.format(port=api.port)})
     assert (answer.status, answer.json["type"]) == (421, "misdirected-request")
     assert socket.gethostname() in answer.json["detail"]
+
+
+@given(host=st.binary(max_size=40), origin=st.none() | st.binary(max_size=40))
+def test_inv8_whatever_a_browser_says_is_judged(host: bytes, origin: bytes | None) -> None:
+    judged: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope, receive, send
+        judged.append("let through")
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert message["status"] in {403, 421}
+            judged.append("refused")
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    headers = [(b"host", host), (b"authorization", f"Bearer {TOKEN}".encode())]
+    headers += [] if origin is None else [(b"origin", origin)]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "headers": headers,
+        "state": {"peer": Remote(host="192.0.2.1"), "crowded": False},
+    }
+    anyio.run(Guard(app, Access(RULES)), scope, receive, send)
+    assert len(judged) == 1
 
 
 def test_a_request_that_asks_for_no_host_is_not_ours(api: Served) -> None:
