@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,3 +48,9 @@ def test_inv8_any_text_makes_a_table_of_printable_lines(
     lines = text.table(("A", "B"), cells, fit=fit)
     assert len(lines) >= len(cells) + 1
     assert all(line.isprintable() for line in lines)
+
+
+def test_inv8_what_a_device_says_need_not_be_an_instant() -> None:
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    assert text.with_local_times("it tells 2026-99-01T12:00:00Z", noon) == "it tells 2026-99-01T12:00:00Z"
+    assert "(3 minutes ago)" in text.with_local_times("since 2026-03-01T11:57:00Z", noon)

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -189,6 +190,22 @@ def test_instants_in_sentences_are_told_as_people_do(api: Served, desk: MemoryDe
     assert ("code", {}) in page.tags
 
 
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_no_clock_is_so_wild_that_the_page_breaks(
+    api: Served, desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch, instant: str, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        desk.fleet = {"panel-1": a_device(first_seen=instant, last_seen=instant, present=False)}
+        for path in ("/", "/devices/panel-1"):
+            assert get(api, path).status == 200
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_devices_that_need_somebody_come_first_and_others_can_be_left_out(
     api: Served, desk: MemoryDesk
 ) -> None:
@@ -323,6 +340,7 @@ def test_a_store_that_fails_and_a_defect_are_told_in_a_page(
 @example(text="\"'><img src=x onerror=alert(1)>")
 @example(text="\u202egnp.exe\u2066\x1b[2J\x00")
 @example(text="{{ 7 * 7 }}{% raw %}")
+@example(text="2026-99-99T99:99:99Z")
 async def test_inv8_no_text_becomes_markup_or_acts_on_what_stands_beside_it(text: str) -> None:
     """The page has the same elements and attributes as with a harmless text, and nothing unprintable."""
     renderer = Renderer()

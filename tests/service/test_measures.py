@@ -54,3 +54,19 @@ def test_how_long_something_took_is_never_negative() -> None:
 )
 def test_sizes(count: int, words: str) -> None:
     assert measures.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("2026-03-01T12:00:00Z", True),
+        ("2026-03-01T12:00:00.250Z", True),
+        ("2026-99-01T12:00:00Z", False),
+        ("2026-03-01T12:00:60Z", False),
+        ("0000-03-01T12:00:00Z", False),
+        ("2026-03-01T12:00:00Z.", False),
+    ],
+)
+def test_what_only_looks_like_an_instant_is_none(text: str, is_one: bool) -> None:
+    assert measures.INSTANT.match(text)
+    assert measures.is_instant(text) is is_one

@@ -10,7 +10,7 @@ import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.service.measures import ago, ahead, printable
+from firmwarden.service.measures import INSTANT, ago, ahead, is_instant, local, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,6 @@ _NARROWEST: Final = 24
 _BELOW: Final = " " * 4
 """Before text of a table's last column that stands below its row."""
 
-_INSTANT: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
 _GAP: Final = "  "
 _GLUE: Final = "\0"
@@ -71,25 +70,25 @@ def paragraph(text: str, *, indent: str = "", first: str | None = None) -> list[
 
 def clock_time(instant: str) -> str:
     """Return the local time of day of an instant."""
-    return f"{datetime.fromisoformat(instant).astimezone():%H:%M:%S}"
+    return f"{local(instant):%H:%M:%S}"
 
 
 def day_and_time(instant: str) -> str:
     """Return the local date and time of an instant."""
-    return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{local(instant):%Y-%m-%d %H:%M:%S}"
 
 
 def at(instant: str, now: datetime) -> str:
     """Say when something was or will be: by the local clock, and how long ago or how soon that is."""
     then = datetime.fromisoformat(instant)
-    same_day = then.astimezone().date() == now.astimezone().date()
+    same_day = local(instant).date() == now.astimezone().date()
     clock = clock_time(instant) if same_day else day_and_time(instant)
     return f"{clock} ({ahead(instant, now) if then > now else ago(instant, now)})"
 
 
 def with_local_times(text: str, now: datetime) -> str:
     """Say the instants of a text, which programs read too, as a person does."""
-    return _INSTANT.sub(lambda found: at(found[0], now), text)
+    return INSTANT.sub(lambda found: at(found[0], now) if is_instant(found[0]) else found[0], text)
 
 
 def utc_now() -> datetime:

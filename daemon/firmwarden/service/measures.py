@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Final
 
 IMAGE_SHOWN: Final = 12
 """Digits of an image's hash: enough to name it, as with Git."""
+
+INSTANT: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
+"""What looks like an instant in a sentence; ``is_instant`` tells whether it is one."""
 
 
 def printable(value: object) -> str:
@@ -40,6 +44,23 @@ def ahead(instant: str, now: datetime) -> str:
     """Say how soon something will be."""
     seconds = (datetime.fromisoformat(instant) - now).total_seconds()
     return "now" if seconds < 1 else f"in {duration(seconds)}"
+
+
+def is_instant(text: str) -> bool:
+    """Tell whether text is an instant: what a device says may only look like one."""
+    try:
+        return INSTANT.fullmatch(text) is not None and bool(datetime.fromisoformat(text))
+    except ValueError:
+        return False
+
+
+def local(instant: str) -> datetime:
+    """Return an instant by the clock and zone of this machine."""
+    told = datetime.fromisoformat(instant)
+    try:
+        return told.astimezone()
+    except OverflowError:  # a wild clock at the end of the calendar, and a zone beyond it
+        return told
 
 
 def between(start: str, end: str) -> str:

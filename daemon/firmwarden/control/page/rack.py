@@ -44,10 +44,7 @@ def arrange(devices: Sequence[DeviceView], asked: Mapping[str, str]) -> Rack:
     Raises:
         BadRequest: there is no such state.
     """
-    if asked.get("state", Standing.AWAY) not in set(Standing):
-        raise BadRequest(f"`state` must be one of: {', '.join(Standing)}.")
-    state = Standing(asked["state"]) if "state" in asked else None
-    name = asked.get("class")
+    state, name = _state(asked), asked.get("class")
     groups: dict[Standing, list[DeviceView]] = {standing: [] for standing in Standing}
     for device in devices:
         groups[standing_of(device)].append(device)
@@ -80,3 +77,12 @@ def arrange(devices: Sequence[DeviceView], asked: Mapping[str, str]) -> Rack:
         else [],
         narrowed=state is not None or name is not None,
     )
+
+
+def _state(asked: Mapping[str, str]) -> Standing | None:
+    if "state" not in asked:
+        return None
+    try:
+        return Standing(asked["state"])
+    except ValueError:
+        raise BadRequest(f"`state` must be one of: {', '.join(Standing)}.") from None

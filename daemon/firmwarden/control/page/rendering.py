@@ -44,9 +44,7 @@ MISSING: Final = (
     "the same.\n"
 )
 
-
-_INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
-_APART: Final = re.compile(f"(`[^`]*`|{_INSTANT.pattern}|\n)")
+_APART: Final = re.compile(f"(`[^`]*`|{measures.INSTANT.pattern}|\n)")
 
 
 class Renderer:
@@ -101,7 +99,7 @@ def environment() -> Environment:
 
 
 def _harmless(value: object) -> object:
-    """Show nothing that is not printable; markup is made by the templates, and by filters here that saw to it."""
+    """Show nothing that is not printable; markup is made by the templates alone."""
     return value if hasattr(value, "__html__") else printable(value)
 
 
@@ -113,7 +111,7 @@ def _pieces(text: str) -> Iterator[tuple[str, str]]:
         elif piece == "\n":
             yield "break", ""
         else:
-            yield "instant" if _INSTANT.fullmatch(piece) else "words", piece
+            yield "instant" if measures.is_instant(piece) else "words", piece
 
 
 def _past(instant: str, now: datetime) -> bool:
@@ -130,9 +128,9 @@ def _place(port: str) -> str:
 
 def _clock(instant: str) -> str:
     """Tell the time of day of an instant by the gateway's own clock."""
-    return f"{datetime.fromisoformat(instant).astimezone():%H:%M:%S}"
+    return f"{measures.local(instant):%H:%M:%S}"
 
 
 def _local(instant: str) -> str:
     """Tell an instant by the gateway's own clock and zone."""
-    return f"{datetime.fromisoformat(instant).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return f"{measures.local(instant):%Y-%m-%d %H:%M:%S %Z}"
