@@ -334,6 +334,9 @@ class LedgerMachine(RuleBasedStateMachine):
             for job in self.ledger.jobs(limit=999)
         }
         assert found == self.model.jobs
+        assert {job.device: job.id for job in self.ledger.newest_jobs()} == {
+            job.device: id_ for id_, job in sorted(self.model.jobs.items())
+        }
         assert {job.id for job in self.ledger.open_jobs()} == {
             id_ for id_, job in self.model.jobs.items() if job.state in OPEN
         }

@@ -44,11 +44,6 @@ class Facts:
 
 def gather(ledger: Ledger) -> Facts:
     """Read the facts."""
-    jobs: dict[DeviceId, Job] = {}
     devices = sorted(ledger.devices(), key=in_order)
-    for device in devices:
-        for job in ledger.jobs(limit=1, device=device.id):
-            jobs[device.id] = job
-    for job in ledger.open_jobs():
-        jobs[job.device] = job
+    jobs = {job.device: job for job in (*ledger.newest_jobs(), *ledger.open_jobs())}
     return Facts(devices, jobs, ledger.latches(), ledger.holds())

@@ -56,6 +56,11 @@ class Jobs(Counting):
             rows = self._all("SELECT * FROM jobs WHERE device = ? ORDER BY id DESC LIMIT ?", device, limit)
         return [job_of(row) for row in rows]
 
+    def newest_jobs(self) -> list[Job]:
+        """List the newest job of each device that has any."""
+        rows = self._all("SELECT * FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY device)")
+        return [job_of(row) for row in rows]
+
     def last_job(self, device: DeviceId, image: ImageHash) -> Job | None:
         """Look up the newest job of a pair; it is never folded."""
         row = self._first(
