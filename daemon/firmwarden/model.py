@@ -425,6 +425,10 @@ class Wear:
 
     today: int = 0
     life: int = 0
+    ahead: int = 0
+    """Of today's, those that a clock which was ahead dated on a day to come."""
+    ahead_s: float = 0.0
+    """How much longer these count as today's, while Firmwarden runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

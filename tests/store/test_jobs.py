@@ -24,6 +24,7 @@ from firmwarden.model import (
     Phase,
     Wear,
 )
+from firmwarden.store.rows import WATCHED_S
 from support.stored import CAUSE, DAY_S, NOON, enroll, image, release
 
 if TYPE_CHECKING:
@@ -330,10 +331,30 @@ def test_inv3_a_clock_that_fell_back_gives_no_new_budget(ledger: Ledger, device:
     for _ in range(9):
         ledger.erase_starting(attempt.id, NOON)
     # A power cut; the gateway has no battery and starts in 1970.
-    assert ledger.wear(device, 0.0) == Wear(today=9, life=9)
-    assert ledger.erase_starting(attempt.id, 0.0) == Wear(today=10, life=10)
+    ahead = {"ahead": 9, "ahead_s": WATCHED_S}
+    assert ledger.wear(device, 0.0) == Wear(today=9, life=9, **ahead)  # type: ignore[arg-type]
+    assert ledger.erase_starting(attempt.id, 0.0) == Wear(today=10, life=10, **ahead)  # type: ignore[arg-type]
     # Network time comes back.
     assert ledger.wear(device, NOON) == Wear(today=9, life=10)
+
+
+def test_inv3_wear_dated_in_the_future_counts_as_todays_until_it_was_watched_for_a_day(
+    ledger: Ledger, device: DeviceId, job: Job
+) -> None:
+    attempt = ledger.claim(job.id, NOON)
+    ledger.erase_starting(attempt.id, NOON + 365 * DAY_S)
+    ledger.erase_starting(attempt.id, NOON)
+    for _ in range(9):
+        ledger.watch_wear(NOON, WATCHED_S / 10)
+    wear = ledger.wear(device, NOON)
+    assert (wear.today, wear.ahead, wear.life) == (2, 1, 2)
+    assert wear.ahead_s == pytest.approx(WATCHED_S / 10)
+    ledger.watch_wear(NOON, WATCHED_S / 10)
+    assert ledger.wear(device, NOON) == Wear(today=1, life=2), "today's own was not watched away"
+    # The clock is ahead again, on the very day.
+    ledger.erase_starting(attempt.id, NOON + 365 * DAY_S)
+    wear = ledger.wear(device, NOON)
+    assert (wear.today, wear.ahead, wear.life) == (3, 2, 3)
 
 
 # --- what was left half done

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from firmwarden.errors import Refused
 from firmwarden.model import TRANSITIONS, CommitMark, DeviceId, JobState, LatchScope, Outcome, Phase, Wear
+from firmwarden.store.rows import WATCHED_S
 from support.stored import CAUSE, DAY_S, bare_ledger, enroll, image, release
 
 if TYPE_CHECKING:
@@ -397,8 +398,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _wear(self, device: DeviceId) -> Wear:
         starts = {day: count for (unit, day), count in self.model.erases.items() if unit == device}
+        ahead = sum(count for day, count in starts.items() if day > self.day)
         return Wear(
-            today=sum(count for day, count in starts.items() if day >= self.day), life=sum(starts.values())
+            today=sum(count for day, count in starts.items() if day >= self.day),
+            life=sum(starts.values()),
+            ahead=ahead,
+            ahead_s=WATCHED_S if ahead else 0.0,
         )
 
     def _drop_jobs(self, jobs: set[JobId]) -> None:

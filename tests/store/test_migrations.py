@@ -104,6 +104,8 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert (good.mark, erased.mark) == (None, None)
         assert ledger.unfinished(two.id) == unknown
         assert ledger.wear(DeviceId("bbbbbb"), NOON) == Wear(today=2, life=5)
+        # Version 4 had watched wear that a clock had dated in the future.
+        assert ledger.wear(DeviceId("aaaaaa"), NOON) == Wear(today=1, life=1 if version < 4 else 4)
         latched, lifted = ledger.latches(active_only=False)
         assert (latched.scope, latched.device, latched.attempt) == (LatchScope.DEVICE, "bbbbbb", 2)
         assert (lifted.scope, lifted.image, lifted.lifted_by) == (LatchScope.IMAGE, image(9), "root")

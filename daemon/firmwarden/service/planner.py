@@ -311,7 +311,13 @@ class _Planning:
             return Wait(kind=WaitKind.WEAR, detail=spent)
         if wear.today >= budgets.erases_a_day:
             spent = f"the erases of today are used up, {wear.today} of {budgets.erases_a_day}"
-            return Wait(kind=WaitKind.WEAR, detail=spent, until=(self.now // DAY_S + 1) * DAY_S)
+            until = (self.now // DAY_S + 1) * DAY_S
+            if wear.ahead >= budgets.erases_a_day:
+                spent += (
+                    "; a clock that was ahead dated them, so they count until Firmwarden has run for a day"
+                )
+                until = self.now + wear.ahead_s
+            return Wait(kind=WaitKind.WEAR, detail=spent, until=until)
         return None
 
     def _slot_wait(self, job: Job, slots: Counter[ClassName]) -> Wait | None:

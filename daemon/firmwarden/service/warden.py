@@ -48,6 +48,9 @@ LONGEST_SLEEP_S: Final = 30.0
 PORT_HELD_FIRST_S: Final = 2.0
 PORT_HELD_LONGEST_S: Final = 60.0
 """A port that somebody else has is looked at again after a pause that doubles between these."""
+WATCH_EVERY_S: Final = 600.0
+"""How often it is noted for how long wear was watched that is dated in the future: a few commits an hour, and those
+only where a clock was ahead."""
 STORE_AGAIN_S: Final = 5.0
 """Pause after a planning that the store refused."""
 LAST_COMMAND_S: Final = 12.0
@@ -142,7 +145,7 @@ class Warden:
         self.began: Final = clock.boot()
         self.releases_as_of = self.agenda_as_of = self.began
         """Boot clock when the latest good scan of the directory was taken, and when the latest planning was stored."""
-        self._planned_at = self.began
+        self._planned_at = self._watched_at = self.began
         self.planned = anyio.Event()
         """Set after the next planning, and then another one: as long as it goes on, the loop and the store move."""
         self._poked = anyio.Event()
@@ -265,7 +268,11 @@ class Warden:
         may_start = not self.stopping
         trouble = self.store_problem
 
+        watched_s = self.clock.boot() - self._watched_at
+
         def work(ledger: Ledger) -> Agenda:
+            if watched_s >= WATCH_EVERY_S:
+                ledger.watch_wear(now, watched_s)
             if trouble:
                 ledger.try_writing()  # a planning that changes nothing would not find out
             return planner.plan(ledger, releases=releases, here=here, now=now, may_start=may_start)
@@ -276,6 +283,8 @@ class Warden:
             self.worker.trouble.failed(str(exc))
             return
         self.worker.trouble.worked()
+        if watched_s >= WATCH_EVERY_S:
+            self._watched_at += watched_s
         self._log_plan(agenda)
         self.agenda = agenda
         self.agenda_as_of = self.clock.boot()

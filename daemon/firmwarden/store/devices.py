@@ -207,8 +207,8 @@ class Devices(Counting):
             self._do(f"UPDATE {table} SET device = ? WHERE device = ?", target, source)  # noqa: S608  a constant
         self._do("UPDATE actions SET target = ? WHERE target = ?", target, source)
         self._do(
-            "INSERT INTO wear SELECT ?, day, starts FROM wear WHERE device = ? "
-            "ON CONFLICT (device, day) DO UPDATE SET starts = starts + excluded.starts",
+            "INSERT INTO wear SELECT ?, day, starts, watched_s FROM wear WHERE device = ? ON CONFLICT (device, day) "
+            "DO UPDATE SET starts = starts + excluded.starts, watched_s = min(watched_s, excluded.watched_s)",
             target, source,
         )  # fmt: skip
         self._do(

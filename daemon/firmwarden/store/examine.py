@@ -81,6 +81,7 @@ def _read_all(connection: sqlite3.Connection, where: str) -> None:
         ledger.latches(active_only=False)
         ledger.holds()
         ledger.actions(_EVERYTHING)
+        ledger.counted(0.0)
         for device in ledger.devices():
             ledger.totals(device.id)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import ClassName, LinkStats
-from firmwarden.store.rows import Transaction, utc_day
+from firmwarden.store.rows import WATCHED_S, Transaction, utc_day
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -145,10 +145,12 @@ class Figures(Transaction):
                 for row in self._all(
                     "SELECT device_class, sum(life) AS starts, max(iif(forgotten, 0, today)) AS most_today, "
                     "max(iif(forgotten, 0, life)) AS most_life FROM ("
-                    "  SELECT device, sum(starts) AS life, coalesce(sum(starts) FILTER (WHERE day >= ?), 0) AS today "
+                    "  SELECT device, sum(starts) AS life,"
+                    "    coalesce(sum(starts) FILTER (WHERE day >= ? AND watched_s < ?), 0) AS today"
                     "  FROM wear GROUP BY device"
                     ") JOIN devices ON devices.id = device GROUP BY device_class",
                     utc_day(now),
+                    WATCHED_S,
                 )
             ],
         )

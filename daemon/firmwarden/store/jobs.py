@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import TRANSITIONS, AttemptId, JobId, JobState, LinkStats, Outcome, Phase, Wear
 from firmwarden.store.figures import Counting
-from firmwarden.store.rows import ATTEMPTS, CHANGED, attempt_of, cause_text, job_of, utc_day
+from firmwarden.store.rows import ATTEMPTS, CHANGED, WATCHED_S, attempt_of, cause_text, job_of, utc_day
 
 if TYPE_CHECKING:
     from firmwarden.model import Attempt, Cause, CommitMark, DeviceId, ImageHash, Job, Release
@@ -144,7 +144,7 @@ class Jobs(Counting):
         )  # fmt: skip
         self._do(
             "INSERT INTO wear (device, day, starts) VALUES (?, ?, 1) "
-            "ON CONFLICT (device, day) DO UPDATE SET starts = starts + 1",
+            "ON CONFLICT (device, day) DO UPDATE SET starts = starts + 1, watched_s = 0",
             before.device, utc_day(now),
         )  # fmt: skip
         self._do("UPDATE devices SET complete = 0, entered = 0 WHERE id = ?", before.device)
@@ -263,14 +263,25 @@ class Jobs(Counting):
         """Count starts of an erase, in life and on the UTC day of ``now``.
 
         Days after ``now`` count as today: the clock of a gateway without a battery starts in the past, and its
-        device would get a fresh budget with every power cut.
+        device would get a fresh budget with every power cut.  They do so until they were watched for long enough,
+        lest a clock that was once years ahead keeps its device waiting for years.
         """
         (row,) = self._all(
-            "SELECT coalesce(sum(starts), 0) AS life, coalesce(sum(starts) FILTER (WHERE day >= ?), 0) AS today "
-            "FROM wear WHERE device = ?",
-            utc_day(now), device,
+            "SELECT coalesce(sum(starts), 0) AS life, coalesce(sum(starts) FILTER (WHERE left_s > 0), 0) AS today,"
+            "  coalesce(sum(starts) FILTER (WHERE left_s > 0 AND day > today), 0) AS ahead,"
+            "  coalesce(max(left_s) FILTER (WHERE left_s > 0 AND day > today), 0.0) AS ahead_s "
+            "FROM (SELECT starts, day, iif(day >= today, ? - watched_s, 0.0) AS left_s, today "
+            "      FROM wear, (SELECT ? AS today) WHERE device = ?)",
+            WATCHED_S, utc_day(now), device,
         )  # fmt: skip
-        return Wear(today=row["today"], life=row["life"])
+        return Wear(**row)
+
+    def watch_wear(self, now: float, seconds: float) -> None:
+        """Take note that wear which is dated after ``now`` was watched for so long; else nothing is changed."""
+        self._do(
+            "UPDATE wear SET watched_s = watched_s + ? WHERE day > ? AND watched_s < ?",
+            seconds, utc_day(now), WATCHED_S,
+        )  # fmt: skip
 
     def _count_end(
         self, before: Attempt, outcome: Outcome, cause: Cause | None, stats: LinkStats, seconds: float | None

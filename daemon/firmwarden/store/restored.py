@@ -175,8 +175,9 @@ def _take_wear(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]
         ).fetchone()
         count = "max(starts, excluded.starts)" if together else "starts + excluded.starts"
         connection.execute(
-            "INSERT INTO wear (device, day, starts) SELECT ?, day, starts FROM later.wear WHERE device = ? "  # noqa: S608  constants
-            f"ON CONFLICT (device, day) DO UPDATE SET starts = {count}",
+            "INSERT INTO wear SELECT ?, day, starts, watched_s FROM later.wear WHERE device = ? "  # noqa: S608  constants
+            f"ON CONFLICT (device, day) DO UPDATE SET starts = {count}, "
+            "watched_s = min(watched_s, excluded.watched_s)",
             (id_, theirs),
         )
 

@@ -39,6 +39,10 @@ ATTEMPTS: Final = """
 
 _DAY_S: Final = 86_400
 
+WATCHED_S: Final = 90_000.0
+"""After how long wear that is dated in the future no longer counts as today's: a day, and more than lies between two
+times of watching, since the last start of an erase may be younger than that."""
+
 CHANGED: Final = "attempts.phase <> 'probing' AND attempts.outcome <> 'running'"
 """Of attempts that are over and began to change their unit."""
 
