@@ -57,6 +57,7 @@ format: $(DEV)
 
 docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.reference_pages
+	PYTHONPATH=tests $(BIN)/python -m support.api_page
 	PYTHONPATH=tests $(BIN)/python -m support.power_cut_page
 	PYTHONPATH=tests $(BIN)/python -m support.failsafe_page
 

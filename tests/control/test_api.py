@@ -204,6 +204,10 @@ LATIN_1 = b'{"reason": "gr\xfcn"}'
         ("POST", "/v1/hold", {"reason": 4}, 400, "`reason` must be text"),
         ("POST", "/v1/hold", {"reason": "  "}, 400, "printable"),
         ("POST", "/v1/hold", {"reason": "\x1b[2J"}, 400, "printable"),
+        ("POST", "/v1/hold", {"reason": "\u202etxt.exe"}, 400, "printable"),
+        ("POST", "/v1/hold", {"reason": "\xa0"}, 400, "printable"),
+        ("POST", "/v1/hold", {"reason": "x\n"}, 400, "printable"),
+        ("POST", "/v1/hold", {"reason": "\ud800"}, 400, "printable"),
         ("POST", "/v1/hold", {"reason": "x" * 501}, 400, "500"),
         (
             "POST",

@@ -33,6 +33,8 @@ LARGEST_ID: Final = 2**63 - 1
 
 
 _TEXT: Final = re.compile(TEXT_PATTERN)
+_LONE: Final = re.compile(r"[\ud800-\udfff]")
+"""Half of a pair of surrogates: JSON can say it (RFC 8259, 8.2), but no encoding can hold it."""
 
 
 async def read_object(request: Request, *keys: str) -> dict[str, object]:
@@ -65,7 +67,7 @@ def text(body: dict[str, object], key: str) -> str:
         raise BadRequest(
             f"`{key}` is missing; it must be text." if value is None else f"`{key}` must be text."
         )
-    if len(value) > TEXT_LIMIT or not _TEXT.fullmatch(value):
+    if len(value) > TEXT_LIMIT or not _TEXT.fullmatch(value) or _LONE.search(value):
         raise BadRequest(f"`{key}` must be one line of 1 to {TEXT_LIMIT} printable characters.")
     return value.strip()
 
