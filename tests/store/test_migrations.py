@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -27,6 +30,7 @@ from firmwarden.model import (
 )
 from firmwarden.store.migrations import Step, migrate, steps
 from firmwarden.store.store import Store
+from support import killed_migration
 from support.stored import CAUSE, NOON, image
 
 if TYPE_CHECKING:
@@ -217,3 +221,42 @@ async def test_a_database_of_another_program_is_refused_and_left_alone(path: Pat
     with pytest.raises(StoreError, match="is a database of another program"):
         await Store.open(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("version", range(1, LATEST))
+def test_inv5_killed_at_any_instant_it_leaves_the_old_schema_or_the_new_one(
+    tmp_path: Path, version: int
+) -> None:
+    old_database(tmp_path / "old.db", version)
+    with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        facts = connection.execute("SELECT * FROM latches").fetchall()
+    done = subprocess.run(
+        [sys.executable, killed_migration.__file__, tmp_path],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+    instants, status = map(int, done.stdout.split())
+    assert (status, instants > 10) == (0, True)
+    versions = []
+    for instant in range(instants + 1):
+        database = tmp_path / str(instant) / "state.db"
+        versions.append(version_of(database))
+        with closing(sqlite3.connect(database)) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert connection.execute("SELECT * FROM latches").fetchall() == facts
+        copy = database.with_name(f"state.db.v{version}")
+        if versions[-1] == LATEST:
+            assert version_of(copy) == version, "what was before is kept"
+        # The next start takes it the rest of the way, whatever was left lying.
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            migrate(connection, database, steps())
+        assert version_of(database) == LATEST
+        assert version_of(copy) == version
+        assert not copy.with_name(f"{copy.name}.part").exists()
+    assert versions == sorted(versions)
+    assert {*versions} == {version, LATEST}
