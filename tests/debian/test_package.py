@@ -34,9 +34,9 @@ FIRST: Final = "2.0.0"
 SECOND: Final = "3.0.0"
 THIRD: Final = "4.0.0"
 """A version for each test: as long as the package is installed, the service remembers what it did in another one."""
-SLOWLY: Final = ("--paced", 38_400)
+BAUD: Final = 38_400
 HALF_A_MINUTE: Final = 128 * 1024
-"""The size of an image that takes so long at that pace."""
+"""The size of an image that takes so long at that rate."""
 
 
 def system(*words: object, status: int = 0) -> str:
@@ -67,8 +67,8 @@ def empty() -> None:
     """A machine that has only Debian."""
     system("dpkg", "--purge", "firmwarden")
     assert traces() == []
-    for module in ("click", "pydantic", "serial", "starlette", "usb"):
-        system("python3", "-c", f"import {module}", status=1)
+    needed = ("click", "pydantic", "serial", "starlette", "usb")
+    system("python3", "-c", f"import importlib.util; assert not any(map(importlib.util.find_spec, {needed}))")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def adapter() -> Iterator[UsbSerial]:
 
 @pytest.fixture
 def panel(tmp_path: Path, adapter: UsbSerial) -> Iterator[Panel]:
-    with closing(Panel(tmp_path, adapter.far_end, "--version", OLD, *SLOWLY)) as made:
+    with closing(Panel(tmp_path, adapter.far_end, "--version", OLD, "--paced", BAUD)) as made:
         yield made
 
 
