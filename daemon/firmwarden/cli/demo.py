@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -55,6 +56,8 @@ STARTING_S: Final = 15.0
 USUAL_PORT: Final = 8642
 """That of the configuration's example."""
 ENDING_S: Final = 20.0
+_PLACE_OF_PACKAGE: Final = str(Path(__file__).parents[2])
+"""Told to what the demo starts: as a Debian package it is where no Python looks by itself."""
 
 
 @click.command()
@@ -154,6 +157,7 @@ class _Demo:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                env=os.environ | {"PYTHONPATH": _PLACE_OF_PACKAGE},
             )
         with process:
             try:
