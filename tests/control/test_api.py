@@ -234,6 +234,11 @@ LATIN_1 = b'{"reason": "gr\xfcn"}'
         ("GET", "/v1/jobs?limit=1&limit=2", None, 400, "twice"),
         ("GET", "/v1/devices?class=a", None, 400, "none is expected here"),
         ("GET", "/v1/events?after=new", None, 400, "`after` must be a number"),
+        ("GET", "/v1/devices/%zz", None, 404, "'%zz'"),
+        ("GET", "/v1/devices/%FF%00", None, 404, "No device"),
+        ("GET", "/v1/devices?%zz", None, 400, "Unknown parameter `%zz`"),
+        ("POST", "/v1/hold?now", b"{}", 400, "Unknown parameter `now`; none is expected here"),
+        ("GET", "/v1/events?after=-1", None, 400, "`after` must be a number"),
         ("GET", "/v1/", None, 404, "GET /v1/ is not something this API knows"),
         ("POST", "/v1/status", None, 405, "GET"),
         ("GET", "/v1/hold", None, 405, "does not take GET, but POST"),
@@ -249,6 +254,31 @@ def test_inv8_bad_requests_are_refused_whole_with_the_reason(
     assert desk.actions == []
     # and the next one is served as ever
     assert ask(api, "GET", "/v1/status").status == 200
+
+
+def test_a_path_says_all_methods_that_it_has(api: Served) -> None:
+    for path, methods in {
+        "/v1/status": "GET, HEAD",
+        "/v1/releases": "GET, POST, HEAD",
+        "/v1/devices/panel-1": "GET, DELETE, HEAD",
+        "/v1/devices/panel-1/hold": "POST",
+    }.items():
+        for method in ("OPTIONS", "PATCH"):
+            answer = ask(api, method, path)
+            assert (answer.status, answer.headers["Allow"]) == (405, methods)
+            assert answer.json["type"] == "method-not-allowed"
+
+
+@pytest.mark.parametrize("path", ["/v1/status", "/v1/openapi.json", "/v1/devices/lamp", "/v1/events?after=0"])
+def test_head_is_get_without_a_body(api: Served, path: str) -> None:
+    head = ask(api, "HEAD", path)
+    assert head.raw == b""
+    if "events" not in path:
+        got = ask(api, "GET", path)
+        assert (got.status, got.kind) == (head.status, head.kind)
+        assert int(head.headers["Content-Length"]) == len(got.raw) > 0
+    else:
+        assert (head.status, head.kind) == (200, "text/event-stream")
 
 
 def test_a_body_without_a_length_is_bounded_too(api: Served, desk: MemoryDesk) -> None:

@@ -174,8 +174,9 @@ class _Api:
 
     async def upload(self, request: Request) -> JSONResponse:
         async with self._uploads.read(request) as upload:
+            manifest, image = upload.manifest, upload.image
             taken = await self._desk.upload(
-                upload.manifest, upload.image, name=upload.name, who=await who(request)
+                manifest.content, image.content, name=manifest.name, who=await who(request)
             )
         return JSONResponse(taken, status_code=201)
 

@@ -6,7 +6,7 @@ The library behind it is an extra and is imported when the first form comes.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -22,17 +22,17 @@ LARGEST_HEADER: Final = 2 << 10
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """A file of a form."""
 
     name: str
     """What it is called where it comes from; may be empty."""
-    content: bytearray = field(default_factory=bytearray)
+    content: bytes
 
 
 class FormReader:
-    """Takes the pieces of a body; afterwards ``files`` has the files by their names in the form."""
+    """Takes the pieces of a body, and returns the files in the end."""
 
     def __init__(self, content_type: str, limits: Mapping[str, int]) -> None:
         """Begin to read.
@@ -57,11 +57,13 @@ class FormReader:
             raise BadRequest("A form with files is expected, multipart/form-data.", status=415)
         self._multipart = multipart
         self._limits = limits
-        self.files: dict[str, File] = {}
+        self._files: dict[str, File] = {}
         self._head: dict[bytes, bytes] = {}
         self._header = bytearray(), bytearray()
         """Name and value of the header that is being read."""
-        self._part = "", File("")
+        self._part = "", ""
+        """Name of the file that is being read, in the form and where it comes from."""
+        self._content = bytearray()
         self._ended = False
         boundary = options.get(b"boundary")
         if not boundary:
@@ -95,17 +97,17 @@ class FormReader:
             raise BadRequest(f"The form cannot be read: {exc}.") from None
 
     def finish(self) -> dict[str, File]:
-        """Return the files once the body has ended.
+        """Return the files by their names in the form, once the body has ended.
 
         Raises:
             BadRequest: something is missing.
         """
         if not self._ended:
             raise BadRequest("The form has no end.")
-        missing = [name for name in self._limits if name not in self.files]
+        missing = [name for name in self._limits if name not in self._files]
         if missing:
             raise BadRequest(f"The form lacks the file `{missing[0]}`.")
-        return self.files
+        return self._files
 
     def _begin(self) -> None:
         self._head = {}
@@ -127,19 +129,20 @@ class FormReader:
             raise BadRequest(f"Unknown part `{name[:100]}`; known here: {', '.join(self._limits)}.")
         if b"filename" not in options:
             raise BadRequest(f"`{name}` is not sent as a file.")
-        if name in self.files:
+        if name in self._files:
             raise BadRequest(f"`{name}` is given twice.")
-        self._part = name, File(options[b"filename"].decode(errors="replace"))
+        self._part = name, options[b"filename"].decode(errors="replace")
 
     def _take(self, data: bytes) -> None:
-        name, file = self._part
-        file.content += data
-        if len(file.content) > self._limits[name]:
+        name, _ = self._part
+        self._content += data
+        if len(self._content) > self._limits[name]:
             raise BadRequest(f"`{name}` is longer than {self._limits[name]} bytes.", status=413)
 
     def _end(self) -> None:
-        name, file = self._part
-        self.files[name] = file
+        name, file_name = self._part
+        self._files[name] = File(file_name, bytes(self._content))
+        self._content = bytearray()
 
     def _end_form(self) -> None:
         self._ended = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from firmwarden.control.form import FormReader
+from firmwarden.control.form import File, FormReader
 from firmwarden.control.problems import BadRequest
 from firmwarden.control.requests import pieces
 from firmwarden.errors import Unavailable
@@ -40,10 +40,8 @@ _FILES: Final = {"manifest": LARGEST_MANIFEST, "image": LARGEST_IMAGE}
 class Upload:
     """What was sent."""
 
-    manifest: bytes
-    image: bytes
-    name: str
-    """What the file of the manifest is called where it comes from; may be empty."""
+    manifest: File
+    image: File
 
 
 class Uploads:
@@ -72,7 +70,6 @@ class Uploads:
             if limit.cancelled_caught:
                 raise BadRequest(f"The upload took longer than {UPLOAD_S:.0f} s.", status=408)
             files = form.finish()
-            manifest = files["manifest"]
-            yield Upload(bytes(manifest.content), bytes(files["image"].content), manifest.name)
+            yield Upload(manifest=files["manifest"], image=files["image"])
         finally:
             self._place.release()

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.errors import Refused
-from firmwarden.files import Unusable, read_file
+from firmwarden.files import Unusable, read_file, sync_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ class Placing:
         for hidden, path in self._laid:
             _name(hidden, path)
             self._named.append(path)
-            _flush(self._directory)
+            sync_directory(self._directory)
         self._named.clear()
 
     def clear(self) -> None:
@@ -109,11 +109,3 @@ def _name(hidden: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise _taken(path) from None
         hidden.rename(path)
-
-
-def _flush(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
