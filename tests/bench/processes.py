@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,8 @@ import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -139,13 +142,14 @@ class DaemonRun:
     def __init__(self, place: Path, clients: Clients, program: Sequence[str]) -> None:
         self._firmware = place / "firmware"
         self._firmware.mkdir()
+        self._socket = place / "control.sock"
         config = place / "firmwarden.toml"
         config.write_text(
             f"""
 [firmwarden]
 firmware_dir = "{self._firmware}"
 state_dir = "{place}/state"
-socket = "{place}/control.sock"
+socket = "{self._socket}"
 parallel = {len(clients.ports)}
 
 [[device]]
@@ -199,6 +203,17 @@ baud = 115200
         half = self._firmware / ".light.toml"
         half.write_text(_manifest(image), encoding="utf-8")
         half.rename(self._firmware / "light.toml")
+
+    def scrape(self) -> int:
+        """Ask for its metrics as Prometheus does, and return how many bytes came."""
+        connection = HTTPConnection("localhost")
+        with socket.socket(socket.AF_UNIX) as connection.sock:
+            connection.sock.connect(str(self._socket))
+            connection.request("GET", "/metrics")
+            answer = connection.getresponse()
+            if answer.status != HTTPStatus.OK:
+                raise BenchFailed(f"a scrape was answered {answer.status}")
+            return len(answer.read())
 
     @property
     def cpu_s(self) -> float:
