@@ -20,12 +20,17 @@ class CauseView(TypedDict):
 
     code: Annotated[str, CauseCode]
     detail: str
+    """One sentence for a person; its wording may change."""
     meaning: str
     """What the code means, in words."""
     raw: str
+    """What the device sent, as received."""
     offset: int | None
+    """Bytes of the image that the device had accepted before."""
     chunk: int | None
+    """Number of the chunk that was refused or under way, from 0."""
     sequence: int | None
+    """Sequence number of the command that was refused or under way."""
 
 
 class WaitView(TypedDict):
@@ -33,7 +38,9 @@ class WaitView(TypedDict):
 
     kind: Annotated[str, WaitKind]
     detail: str
+    """What exactly is waited for, for a person."""
     until: Instant | None
+    """When it ends by itself, where that is known."""
 
 
 class ProgressView(TypedDict):
@@ -41,13 +48,16 @@ class ProgressView(TypedDict):
 
     step: Annotated[str, Step]
     done: int
+    """Bytes."""
     total: int
+    """Bytes; 0 where a step has no measure."""
 
 
 class WearView(TypedDict):
     """Starts of an erase beside their budgets."""
 
     today: int
+    """On this day in UTC."""
     today_budget: int
     life: int
     life_budget: int
@@ -59,7 +69,9 @@ class LatchView(TypedDict):
     id: int
     scope: Annotated[str, LatchScope]
     device: str | None
+    """Null: every device."""
     image: str | None
+    """Null: every image."""
     cause: CauseView
     set_at: Instant
     clear: str
@@ -74,6 +86,7 @@ class JobView(TypedDict):
     device_class: str
     version: str
     image: str
+    """SHA-256 of what is sent."""
     state: Annotated[str, JobState]
     created_at: Instant
     updated_at: Instant
@@ -81,8 +94,11 @@ class JobView(TypedDict):
     attempts_budget: int
     """Failures in transport that end it; attempts that were broken off do not count."""
     wait: WaitView | None
+    """Null where it waits for nothing."""
     progress: ProgressView | None
+    """While it runs."""
     cause: CauseView | None
+    """Of the last attempt that did not succeed, or why the job ended."""
 
 
 class AttemptView(TypedDict):
@@ -92,42 +108,57 @@ class AttemptView(TypedDict):
     job: int
     device: str
     number: int
+    """From 1 within the job."""
     version: str
     image: str
     started_at: Instant
     ended_at: Instant | None
+    """Null while it runs."""
     phase: Annotated[str, Phase]
     outcome: Annotated[str, Outcome]
     cause: CauseView | None
     evidence: str
+    """What makes us believe the outcome, one sentence."""
     erase_starts: int
     stats: dict[str, int]
+    """Counters of the wire."""
 
 
 class DeviceView(TypedDict):
     """One unit and its state of affairs."""
 
     id: str
+    """Short and stable."""
     label: str
     device_class: str
     identity: str
+    """By what it is known, by the rule of its class."""
     port: str
+    """Where it is, or was last seen."""
     serial: str
     present: bool
+    """Whether it is here now."""
     conflict: str | None
+    """Why nothing is written to it, where it cannot be said which unit this is."""
     running_version: str | None
+    """Null: not known."""
     running_image: str | None
     running_evidence: str
+    """How that is known, one sentence."""
     complete: bool | None
+    """Whether it holds a complete image; null: not known."""
     desired_version: str | None
+    """What it should run."""
     desired_reason: str
     """Why this version, or why none."""
     stopped_version: str | None
-    """What it should run, were it not for a latch; None where no latch makes a difference."""
+    """What it should run, were it not for a latch; null where no latch makes a difference."""
     pinned: str | None
+    """The version that a person keeps it at."""
     held: str | None
     """The reason of the hold that concerns it, if any."""
     latched: bool
+    """Whether a latch stops it."""
     job: JobView | None
     """Its job that is not final, else its last one."""
     wear: WearView
@@ -166,15 +197,19 @@ class ReleaseView(TypedDict):
     """One manifest in the firmware directory."""
 
     manifest: str
+    """The name of its file."""
     state: Literal["accepted", "refused"]
     device_class: str | None
     version: str | None
     sequence: int | None
     image: str | None
+    """SHA-256 of what is sent."""
     size: int | None
+    """Bytes of what is sent."""
     reason: str | None
     """Why it is refused."""
     latched: bool
+    """Whether a latch stops its image on every device."""
 
 
 class StatusView(TypedDict):
