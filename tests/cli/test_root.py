@@ -77,6 +77,12 @@ def test_every_command_has_help(run_alone: Run, command: str) -> None:
     assert run_alone(command, "-h").stdout.startswith(f"Usage: firmwarden {command} ")
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS, "simulate mdfu", "simulate dfu"])
+def test_help_fits_a_terminal_of_the_usual_width(command: str) -> None:
+    text = CliRunner().invoke(main, [*command.split(), "--help"], env={"COLUMNS": "80"}).stdout
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_version(run_alone: Run) -> None:
     assert run_alone("--version").stdout == f"firmwarden {__version__}\n"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli import completing
-from firmwarden.cli.client_command import Output, client_command
+from firmwarden.cli.client_command import Output, client_command, examples
 from firmwarden.cli.wait import retry_and_wait
 
 if TYPE_CHECKING:
@@ -17,25 +17,44 @@ _ALL = "all"
 _NONE = "none"
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden retry k3f9q2",
+        "timeout 10m firmwarden retry panel-7 --wait",
+    )
+)
 @click.argument("device", shell_complete=completing.devices)
 @click.option("--wait", is_flag=True, help="Wait for the outcome; the exit status is that of `update`.")
 @client_command
 def retry(client: Client, output: Output, device: str, *, wait: bool) -> None:
-    """Try again now, without waiting for the back-off."""
+    """Try again now, without waiting for the back-off.
+
+    What failed, was cancelled, waits for its back-off or has an unknown outcome is tried again. A latch has to be
+    lifted first, with `firmwarden clear`.
+
+    With --wait the exit status is that of `firmwarden update`: 0 when the device runs the image, 1 when it refused it,
+    2 when nothing is sent before a person does something, 3 when there was too much transport trouble, 4 when the
+    outcome is not known, and 130 when the waiting was interrupted.
+    """
     if wait:
         retry_and_wait(client, output, device)
     output.done(client.post("devices", device, "retry"))
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden clear panel-7",
+        "firmwarden clear c73981babdd7",
+    )
+)
 @click.argument("target", metavar="DEVICE|IMAGE", shell_complete=completing.latched)
 @client_command
 def clear(client: Client, output: Output, target: str) -> None:
     """Lift the latches of a device, or those on an image.
 
     A latch is a device's own verdict, and nothing lifts it by itself: find the reason first, with `firmwarden why`.
-    An image is named by its hash or the beginning of it, as `firmwarden releases` shows it.
+    An image is named by its hash or the beginning of it, at least 6 digits, as `firmwarden releases` shows it. What
+    was latched is not tried again by that alone; `firmwarden retry` does.
     """
     output.done(client.post("latches", "clear", target=target))
 
@@ -44,16 +63,29 @@ def clear(client: Client, output: Output, target: str) -> None:
 @click.argument("job", type=click.IntRange(1), shell_complete=completing.open_jobs)
 @client_command
 def cancel(client: Client, output: Output, job: int) -> None:
-    """Cancel a job, unless an erase has begun."""
+    """Cancel a job, unless an erase has begun.
+
+    JOB is its number, as `firmwarden jobs` shows it. A job that runs ends at its next safe point; stopping it later
+    would leave a device without a complete image.
+    """
     output.done(client.post("jobs", str(job), "cancel"))
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        'firmwarden hold panel-7 --reason "on loan until Friday"',
+        'firmwarden hold all --reason "trade fair"',
+    )
+)
 @click.argument("device", metavar="[DEVICE|all]", default=_ALL, shell_complete=completing.devices_or_all)
-@click.option("--reason", required=True, help="For whoever wonders why nothing happens.")
+@click.option("--reason", required=True, help="One line, for whoever wonders why nothing happens.")
 @client_command
 def hold(client: Client, output: Output, device: str, reason: str) -> None:
-    """Start nothing more on a device, or on any."""
+    """Start nothing more on a device, or on any.
+
+    What runs goes on to its end. Without DEVICE everything is held. A hold survives restarts, until
+    `firmwarden unhold` lifts it.
+    """
     output.done(client.post(*_device(device), "hold", reason=reason))
 
 
@@ -61,31 +93,52 @@ def hold(client: Client, output: Output, device: str, reason: str) -> None:
 @click.argument("device", metavar="[DEVICE|all]", default=_ALL, shell_complete=completing.devices_or_all)
 @client_command
 def unhold(client: Client, output: Output, device: str) -> None:
-    """Lift the hold of a device, or the one on all."""
+    """Lift the hold of a device, or the one on all.
+
+    The two are lifted apart: a device that is held itself stays so when the hold on all is lifted.
+    """
     output.done(client.post(*_device(device), "unhold"))
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden pin panel-7 2.3.1",
+        "firmwarden pin panel-7 none",
+    )
+)
 @click.argument("device", shell_complete=completing.devices)
 @click.argument("version", metavar="VERSION|none", shell_complete=completing.versions_or_none)
 @client_command
 def pin(client: Client, output: Output, device: str, version: str) -> None:
-    """Make a device run this version in place of the newest."""
+    """Make a device run this version in place of the newest.
+
+    It is given the version as soon as a release of it is in the firmware directory. An older one than it runs needs
+    `allow_downgrade` in its class. With `none` it follows the newest again.
+    """
     output.done(client.post("devices", device, "pin", version=None if version == _NONE else version))
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden adopt k3f9q2 panel-7",
+        "firmwarden adopt usb-1-1.4 panel-7",
+        "firmwarden adopt panel-7 --running 2.3.1",
+    )
+)
 @click.argument("device", shell_complete=completing.devices)
 @click.argument("old", required=False, shell_complete=completing.devices)
 @click.option(
-    "--running", metavar="VERSION", shell_complete=completing.versions, help="Record that it runs this."
+    "--running",
+    metavar="VERSION",
+    shell_complete=completing.versions,
+    help="Record that it runs this; nothing is sent to it.",
 )
 @client_command
 def adopt(client: Client, output: Output, device: str, old: str | None, running: str | None) -> None:
     """Say that a device is the unit OLD, or what it runs.
 
-    A unit that is told by its port is a new one at another port; this gives it its history back. DEVICE may also be the
-    place of a loader, as a conflict or `why` names it: that is OLD, whatever its flash holds.
+    A unit that is told by its port is a new one at another port; this gives it its history, wear and latches back.
+    DEVICE may also be the place of a loader, as a conflict or `why` names it: that is OLD, whatever its flash holds.
     """
     if (old is None) == (running is None):
         raise click.UsageError("Give either OLD, the unit that this one is, or --running VERSION.")
@@ -96,7 +149,10 @@ def adopt(client: Client, output: Output, device: str, old: str | None, running:
 @click.argument("device", shell_complete=completing.devices)
 @client_command
 def forget(client: Client, output: Output, device: str) -> None:
-    """Drop a device that is gone for good."""
+    """Drop a device that is gone for good.
+
+    It must not be plugged in. Its wear and latches are kept, should it ever come back.
+    """
     output.done(client.delete("devices", device))
 
 

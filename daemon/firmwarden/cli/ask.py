@@ -34,7 +34,10 @@ _DEV = "/dev/"
 @click.command()
 @client_command
 def status(client: Client, output: Output) -> None:
-    """Say how the daemon and its devices are as a whole."""
+    """Say how the daemon and its devices are as a whole.
+
+    What needs a person is listed last, with the command that tells more of it.
+    """
     found: StatusView = client.get("status")
     output.records([found], lambda: status_lines(found, utc_now()))
 
@@ -42,7 +45,10 @@ def status(client: Client, output: Output) -> None:
 @click.command()
 @client_command
 def devices(client: Client, output: Output) -> None:
-    """List the devices: what each runs and should run."""
+    """List the devices: what each runs and should run.
+
+    STATE is the one thing that matters most about each; `firmwarden why DEVICE` tells the rest.
+    """
     found: list[DeviceView] = client.get("devices")["devices"]
     output.records(found, lambda: device_lines(found, utc_now()))
 
@@ -50,7 +56,10 @@ def devices(client: Client, output: Output) -> None:
 @click.command()
 @client_command
 def releases(client: Client, output: Output) -> None:
-    """List the releases, refused ones with the reason."""
+    """List the releases, refused ones with the reason.
+
+    A release is a manifest NAME.toml beside its image in the firmware directory. IMAGE is the beginning of its hash.
+    """
     found: list[ReleaseView] = client.get("releases")["releases"]
     problems: list[str] = [] if found else client.get("status")["problems"]
     output.records(found, lambda: release_lines(found, problems))
@@ -60,7 +69,10 @@ def releases(client: Client, output: Output) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), help="At most so many, the newest.  [default: 50]")
 @client_command
 def jobs(client: Client, output: Output, limit: int | None) -> None:
-    """List the jobs, newest first."""
+    """List the jobs, newest first.
+
+    A job is one release for one device, with all its attempts.
+    """
     found: list[JobView] = client.get("jobs", limit=limit)["jobs"]
     output.records(found, lambda: job_lines(found, utc_now()))
 
@@ -70,7 +82,10 @@ def jobs(client: Client, output: Output, limit: int | None) -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), help="At most so many, the newest.  [default: 50]")
 @client_command
 def history(client: Client, output: Output, device: str | None, limit: int | None) -> None:
-    """List what was tried and what people did, newest first."""
+    """List what was tried and what people did, newest first.
+
+    Without DEVICE that of all devices.
+    """
     found: HistoryView = client.get("history", device=device, limit=limit)
     records = [
         *({"kind": "attempt", **attempt} for attempt in found["attempts"]),

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
 
+def examples(*lines: str) -> str:
+    """Return what stands below the options in a command's help."""
+    # click leaves the lines of a paragraph as they are after this character.
+    return "\n".join(("\b", "Example:" if len(lines) == 1 else "Examples:", *(f"  {line}" for line in lines)))
+
+
 class Output:
     """Prints an answer, as text or as JSON lines."""
 
@@ -69,7 +75,7 @@ def client_command(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--config",
         type=click.Path(path_type=Path, readable=False),
-        help="Find the socket in this configuration.",
+        help="Find the daemon's socket in this configuration.",
     )
     @functools.wraps(command)
     def wrapper(

@@ -38,7 +38,11 @@ config_option = click.option(
     help="Update the simulated devices of this file instead of what is on the USB.",
 )
 def run(config: Path, simulated_usb: Path | None) -> None:
-    """Run the daemon until it is told to stop."""
+    """Run the daemon until it is told to stop.
+
+    It stays in the foreground and logs to standard error. SIGTERM or SIGINT end it, once running transfers are through
+    or their grace is over; a second one cuts that short. SIGHUP makes it read the configuration again.
+    """
     from firmwarden.app.daemon import run_daemon
 
     with ExitStack() as stack:
@@ -67,7 +71,10 @@ def _simulated(file: Path) -> Iterator[UsbBus]:
 @click.command()
 @config_option
 def check(config: Path) -> None:
-    """Say what is wrong with the configuration, or what it means."""
+    """Say what is wrong with the configuration, or what it means.
+
+    Every mistake is told with file, line and key, and the exit status is 1 then. No device is looked at.
+    """
     from firmwarden.config import load
 
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from firmwarden.cli.ask import show_plan
-from firmwarden.cli.client_command import Output, as_line, client_command, json_option
+from firmwarden.cli.client_command import Output, as_line, client_command, examples, json_option
 from firmwarden.cli.screen import Screen, open_screen, speak_to_nobody
 from firmwarden.cli.target import needed, target_options
 from firmwarden.cli.text import paragraph, table, width
@@ -35,12 +35,21 @@ _HINTS: Final = {
 _IMAGE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden update panel-2.4.0.img --serial /dev/ttyACM0 --baud 460800",
+        "firmwarden update io-2.4.0.img --tcp 10.0.0.7:5559",
+        "firmwarden update meter.bin --usb 0483:df11@1-1.4 --address 0x08000000",
+    )
+)
 @click.argument("image", type=_IMAGE)
 @json_option
 @target_options
 def update(target: Target | None, image: Path, *, as_json: bool) -> None:
     """Update one device now, without the daemon.
+
+    It has to be in its loader or get there by DFU's detach. Transport trouble is tried again for 60 seconds. Nothing of
+    it is remembered.
 
     The exit status is 0 when the device runs the image, 1 when it refused it, 2 when nothing was sent, 3 when there was
     too much transport trouble, 4 when the outcome is not known, and 130 when it was interrupted before its end.
@@ -61,13 +70,17 @@ def update(target: Target | None, image: Path, *, as_json: bool) -> None:
     sys.exit(status)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden info --serial /dev/ttyACM0",
+    )
+)
 @json_option
 @target_options
 def info(target: Target | None, *, as_json: bool) -> None:
     """Ask a device's loader what it is.
 
-    This opens the port, and some boards reset when that happens.
+    This opens the port, and some boards reset when that happens. Nothing on the device changes.
     """
     from firmwarden.app.once import info_once
 
@@ -82,7 +95,12 @@ def info(target: Target | None, *, as_json: bool) -> None:
     )
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden plan",
+        "firmwarden plan meter.dfu --usb 1209:0001",
+    )
+)
 @click.argument("image", type=_IMAGE, required=False)
 @client_command
 @target_options
@@ -90,7 +108,7 @@ def plan(target: Target | None, client: Client, output: Output, image: Path | No
     """Say what would happen, and why not.
 
     Without IMAGE the running daemon is asked about every device. With it, and a device named, every step of that
-    update is told; nothing is sent to the device.
+    update is told, and what an interruption in it would leave; nothing on the device changes.
     """
     if image is None:
         if target is not None:

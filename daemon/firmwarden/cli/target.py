@@ -103,15 +103,23 @@ _OF_USB: Final = ("address", "part", "failsafe", "loader", "application")
 def target_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that name a device; it gets the target, or None where none was named."""
 
-    @click.option("--serial", metavar="PORT", help="A serial port, e.g. /dev/ttyACM0.")
     @click.option(
-        "--baud", type=click.IntRange(50, 20_000_000), help="Of the serial port.  [default: 115200]"
+        "--serial", metavar="PORT", help="A loader that speaks MDFU on a serial port, e.g. /dev/ttyACM0."
     )
-    @click.option("--tcp", type=_Parsed("HOST:PORT", parse_endpoint), help="A device behind a TCP port.")
+    @click.option(
+        "--baud",
+        type=click.IntRange(50, 20_000_000),
+        help="Bits a second on the serial port.  [default: 115200]",
+    )
+    @click.option(
+        "--tcp",
+        type=_Parsed("HOST:PORT", parse_endpoint),
+        help="The same behind a TCP port, e.g. 10.0.0.7:5559.",
+    )
     @click.option(
         "--usb",
         type=_Parsed("VID:PID[@TOPOLOGY][,SERIAL]", parse_usb),
-        help="A USB device, e.g. 1209:0001 or 0483:df11@1-1.4.",
+        help="A DFU device, e.g. 1209:0001 or 0483:df11@1-1.4.",
     )
     @click.option(
         "--driver",
@@ -119,7 +127,9 @@ def target_options(command: Callable[..., None]) -> Callable[..., None]:
         help="How to speak to it.  [default: dfu with --usb, else mdfu]",
     )
     @click.option(
-        "--address", type=_Parsed("ADDR", parse_address), help="Where a raw image goes, in a DfuSe device."
+        "--address",
+        type=_Parsed("ADDR", parse_address),
+        help="Where a raw image goes in a DfuSe device, e.g. 0x08000000.",
     )
     @click.option("--part", metavar="NAME", help="Its silicon, e.g. STM32L476RG.")
     @click.option(

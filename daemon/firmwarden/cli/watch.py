@@ -34,7 +34,11 @@ ENDS: Final = {
 @click.command()
 @client_command
 def watch(client: Client, output: Output) -> None:
-    """Show what happens, while it happens; end it with Ctrl-C."""
+    """Show what happens, while it happens; end it with Ctrl-C.
+
+    On a terminal with the extra `firmwarden[cli]` there is a bar for each running update, with its rate in KiB a second
+    and the time left; elsewhere a line for each event, step and tenth of a transfer.
+    """
     try:
         if output.as_json:
             for item in _resumed(client):

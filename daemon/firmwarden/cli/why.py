@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from firmwarden.cli import completing
-from firmwarden.cli.client_command import Output, client_command
+from firmwarden.cli.client_command import Output, client_command, examples
 from firmwarden.cli.text import at, paragraph, utc_now, with_local_times
 from firmwarden.service.measures import ago, printable
 from firmwarden.service.words import (
@@ -29,11 +29,23 @@ if TYPE_CHECKING:
 _INDENT = "  "
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "firmwarden why k3f9q2",
+        "firmwarden why panel-7 --json | jq -r .next",
+    )
+)
 @click.argument("device", shell_complete=completing.devices)
 @client_command
 def why(client: Client, output: Output, device: str) -> None:
-    """Say why a device runs what it runs, and what would change it."""
+    """Say why a device runs what it runs, and what would change it.
+
+    What it should run and why; what it runs, since when, and how that is known; what was tried, and what the device
+    answered; what happens next, and when; and the commands that would change that.
+
+    DEVICE is its id as `firmwarden devices` shows it, the beginning of one, or its label; or the port of what is in
+    conflict.
+    """
     found: WhyView = client.get("devices", device, "why")
     output.records([found], lambda: why_lines(found, utc_now()))
 
