@@ -151,7 +151,7 @@ def test_the_page_of_a_device_tells_what_why_tells(api: Served, desk: MemoryDesk
     )
     desk.fleet = {"panel-1": device}
     desk.latched = [a_latch()]
-    desk.tried = [an_attempt(number=2, phase="probing", cause=WRONG_DEVICE, stats={}), an_attempt()]
+    desk.tried = [an_attempt(number=2, phase="probing", cause=WRONG_DEVICE), an_attempt()]
     desk.actions = [
         {"at": "2026-03-01T11:59:00Z", "who": "bob", "what": "retry", "target": "panel-1", "detail": ""}
     ]
@@ -171,6 +171,7 @@ def test_the_page_of_a_device_tells_what_why_tells(api: Served, desk: MemoryDesk
         "What you can do firmwarden clear panel-1",
         f"{outcome_in_words(desk.tried[1]).capitalize()}. Attempt 1 of job 7 at 2.4.0,",
         "The port or the connection went away in the middle (link-lost). /dev/ttyACM3 vanished.",
+        "That stopped it. Of 130 commands: 3 sent again, 3 unanswered, 1 answered late or twice.",
         "Job 7 (2.4.0) was tried 2 times.",
         "Today 1 of 10",
         "In its life 12 of 1000",
@@ -271,6 +272,9 @@ def test_the_log_is_told_newest_first_and_filtered(api: Served, desk: MemoryDesk
         return re.findall(r"(\w+)-event", get(api, path).text)
 
     assert told("/log") == ["error", "warning", "info"]
+    assert "error panel-1 error-event" in get(api, "/log").text
+    desk.fleet["panel-1"]["label"] = "north wall"
+    assert "error north wall error-event" in get(api, "/log").text
     assert told("/log?level=warning") == ["error", "warning"]
     assert told("/log?device=panel-1") == ["error", "info"]
     assert told("/log?device=panel-2&level=error") == []

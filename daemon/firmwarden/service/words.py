@@ -156,9 +156,13 @@ def findings_told_once(
     verdicts = [cause_in_words(latch["cause"]) for latch in latches]
     before: list[str] = []
     for attempt in attempts:
-        told = findings_in_words(attempt)
-        shown = ["That stopped it."] if told in verdicts else ["The same."] if told == before else told
-        yield attempt, " ".join(shown if told else [])
+        told = shown = findings_in_words(attempt)
+        verdict = [] if attempt["cause"] is None else cause_in_words(attempt["cause"])
+        if verdict in verdicts:
+            shown = ["That stopped it.", *told[len(verdict) :]]
+        elif told and told == before:
+            shown = ["The same."]
+        yield attempt, " ".join(shown)
         before = told
 
 

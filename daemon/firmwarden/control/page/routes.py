@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from firmwarden.control import problems
 from firmwarden.control.page.assets import asset
-from firmwarden.control.page.journal import LEVELS, entries
+from firmwarden.control.page.journal import entries
 from firmwarden.control.page.rack import arrange
 from firmwarden.control.page.rendering import Renderer
 from firmwarden.control.requests import query
@@ -69,7 +69,8 @@ class _Page:
     async def log(self, request: Request) -> Response:
         asked = query(request, "device", "level")
         told = entries(self._desk.recent(), asked)
-        return await self._show(request, "log.html", entries=told, asked=asked, levels=LEVELS)
+        labels = {device["id"]: device["label"] for device in await self._desk.devices()}
+        return await self._show(request, "log.html", entries=told, asked=asked, labels=labels)
 
     async def problem(self, request: Request, exc: Exception) -> Response:
         """Answer a request that ended with ``exc``, in the words of the API."""
