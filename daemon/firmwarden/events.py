@@ -241,7 +241,7 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         "error",
         ("device", "job", "attempt", "release", "image", "scope", "cause", "detail", "offset"),
         "The device's own verdict stops further tries.",
-        "find the reason, then `firmwarden clear`",
+        "`firmwarden why DEVICE` says what it means; when that is mended, `firmwarden clear DEVICE`",
     ),
     LogEvent.LATCH_LIFTED: Entry(
         "info", ("device", "image", "scope", "who"), "A person lifted a latch.", _NOBODY

@@ -1,4 +1,4 @@
-"""Writes the reference pages that are tables of the code: events, causes, jobs.
+"""Writes the reference pages that are tables of the code, and the journal's catalogue of messages.
 
 ``make docs`` (``python -m support.reference_pages``) writes them; tests/docs/test_reference_pages.py compares.  What
 the code knows comes from the code; what only a person needs to be told stands here, by the same keys.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.control.metrics import DURATION, METRICS
 from firmwarden.events import CATALOGUE, LogEvent
+from firmwarden.log.journald import message_id
 from firmwarden.model import (
     TRANSITIONS,
     Cause,
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 118
 """Of prose in the documentation."""
-REFERENCE: Final = Path(__file__).parent.parent.parent / "docs" / "reference"
+_TERMINAL: Final = 78
+ROOT: Final = Path(__file__).parent.parent.parent
+REFERENCE: Final = ROOT / "docs" / "reference"
+CATALOGUE_FILE: Final = ROOT / "systemd" / "firmwarden.catalog"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -153,7 +157,16 @@ journalctl --unit firmwarden --priority err                          # what wait
 journalctl --field FIRMWARDEN_DEVICE                                 # every device that an entry is about
 ```
 
-Several values of one field mean any of them, several fields all of them. The other fields that an entry has:
+Several values of one field mean any of them, several fields all of them. With `--catalog` the journal adds what an
+event means and what to do, in words and with the device's own name in the command, for all that asks something of
+somebody. The Debian package installs that text; by hand:
+
+```sh
+sudo install -D -m 644 systemd/firmwarden.catalog /usr/lib/systemd/catalog/firmwarden.catalog
+sudo journalctl --update-catalog
+```
+
+The other fields that an entry has:
 
 | field | what it holds |
 |---|---|
@@ -170,6 +183,20 @@ When the journal does not take an entry, the event is written as a line of JSON,
 error. When it does not take that either, the event is lost and counted, for no update waits for a log: `events-lost`
 tells how many, when the journal is back.
 """.splitlines()
+
+
+def catalogue() -> Iterator[str]:
+    """The journal's explanations (systemd.io, CATALOG) of what asks something of somebody."""
+    yield "# What log events of Firmwarden ask for, shown by `journalctl --catalog`. `make docs` writes it."
+    for event, entry in CATALOGUE.items():
+        if entry.act == "nobody":
+            continue
+        subject, *more = entry.meaning.rstrip(".").split(". ", 1)
+        told = [f"@FIRMWARDEN_{key.upper()}@" for key in entry.keys if key in {"detail", "reason"}]
+        act = entry.act.replace("DEVICE", "@FIRMWARDEN_DEVICE@")
+        yield from ("", f"-- {message_id(event)}", f"Subject: {subject}", "Defined-By: Firmwarden")
+        for text in (*map(sentence, more), *told, f"What to do: {act}."):
+            yield from ("", *textwrap.wrap(text, _TERMINAL, break_on_hyphens=False))
 
 
 # --- causes ------------------------------------------------------------------------------------------------
@@ -581,6 +608,11 @@ PAGES: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
 }
 
 
+def render_catalogue() -> str:
+    """Write the journal's explanations."""
+    return "\n".join(catalogue()) + "\n"
+
+
 def render(name: str) -> str:
     """Write one page."""
     return "\n".join(PAGES[name]()) + "\n"
@@ -589,6 +621,7 @@ def render(name: str) -> str:
 def main() -> None:
     for name in PAGES:
         (REFERENCE / name).write_text(render(name), encoding="utf-8")
+    CATALOGUE_FILE.write_text(render_catalogue(), encoding="utf-8")
 
 
 if __name__ == "__main__":
