@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -15,6 +15,8 @@ from lab.service import SOCKET_UNIT, UNIT, systemctl
 from lab.waiting import PATIENCE_S, until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from lab.service import Service
 
 CLIENTS: Final = 5
@@ -26,32 +28,34 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "ANSWER_S", PATIENCE_S)
 
 
-def test_whoever_asks_while_it_restarts_waits(service: Service) -> None:
+def test_whoever_asks_while_it_starts_or_restarts_waits(service: Service) -> None:
     service.configure()
     with service.socket(), ThreadPoolExecutor(CLIENTS) as clients:
-        service.start()
-        first = service.property("MainPID")
-        os.kill(int(first), signal.SIGKILL)
-        asked = [clients.submit(service.client.get, "health") for _ in range(CLIENTS)]
-        for each in asked:
-            each.result()
-        second = service.property("MainPID")
-        restart = clients.submit(systemctl, "restart", UNIT)
-        until(lambda: service.property("ActiveState") == "deactivating", "a restart")
-        asked = [clients.submit(service.client.get, "health") for _ in range(CLIENTS - 1)]
-        for each in (*asked, restart):
-            each.result()
-        assert len({first, second, service.property("MainPID")}) == 3
 
+        def ask(count: int) -> list[Future[object]]:
+            return [clients.submit(service.client.get, "health") for _ in range(count)]
 
-def test_a_question_starts_it_and_a_stop_of_both_leaves_nothing(service: Service) -> None:
-    service.configure()
-    with service.socket():
         assert service.property("ActiveState") == "inactive"
-        service.client.get("health")
+        answered(ask(1))
+        processes = {service.property("MainPID")}
+        os.kill(int(service.property("MainPID")), signal.SIGKILL)
+        answered(ask(CLIENTS))
+        processes.add(service.property("MainPID"))
+        restart = clients.submit(systemctl, "restart", UNIT)
+        until(lambda: service.property("ActiveState") != "active" or restart.done(), "a restart")
+        answered(ask(CLIENTS - 1))
+        restart.result()
+        processes.add(service.property("MainPID"))
+        assert len(processes) == 3
         service.stop()
         assert DEFAULT_SOCKET.exists()
     assert not DEFAULT_SOCKET.exists()
+
+
+def answered(waiting: Iterable[Future[object]]) -> None:
+    """Wait for all of them; one that failed raises."""
+    for each in waiting:
+        each.result()
 
 
 def test_a_configuration_that_is_refused_is_not_tried_for_ever(service: Service) -> None:

@@ -16,13 +16,15 @@ from lab.adapters import UsbSerial
 from lab.service import STATE, UNIT, systemctl
 from lab.waiting import until
 from lab.wire import Panel
-from support.gateway import NEW, OLD, USUAL, device_class, image
+from support.gateway import NEW, OLD, USUAL, Rack, device_class, image
+from support.processes import close_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lab.service import Service
 
+LATER = "3.0.0"
 MATCH = f'usb = "{UsbSerial.IDS}", serial = "SYSTEMD"'
 
 
@@ -40,14 +42,6 @@ def panel(tmp_path: Path, adapter: UsbSerial) -> Iterator[Panel]:
     made.close()
 
 
-def test_systemd_understands_the_unit() -> None:
-    told = subprocess.run(["systemd-analyze", "verify", UNIT], capture_output=True, text=True, check=True)
-    # Older ones do not know how to double a pause, and say so.
-    assert [
-        line for line in told.stderr.splitlines() if "RestartSteps" not in line and "MaxDelay" not in line
-    ] == []
-
-
 def test_it_has_no_more_rights_than_it_needs(service: Service) -> None:
     service.configure()
     service.start()
@@ -60,9 +54,8 @@ def test_it_has_no_more_rights_than_it_needs(service: Service) -> None:
     assert (int(status["CapEff"], 16), int(status["CapBnd"], 16)) == (0, 0)
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     assert not STATE.stat().st_mode & 0o007
+    assert {path.stat().st_mode & 0o077 for path in STATE.iterdir() if path.is_file()} == {0}
     assert (DEFAULT_SOCKET.stat().st_uid, DEFAULT_SOCKET.stat().st_mode & 0o777) == (user.pw_uid, 0o660)
-    root = process / "root"
-    assert not os.access(root / "root", os.F_OK) or not list((root / "root").iterdir())
 
 
 def test_it_says_in_words_how_things_stand(service: Service, adapter: UsbSerial, panel: Panel) -> None:
@@ -113,6 +106,24 @@ def test_a_port_that_the_unit_forbids_is_said_to_be_forbidden(
     assert not panel.process.said("loader-requested")
 
 
+def test_inv4_a_port_is_left_to_a_program_whose_process_is_out_of_sight(
+    service: Service, adapter: UsbSerial, panel: Panel
+) -> None:
+    service.configure(device_class("panel", MATCH, *USUAL))
+    adapter.plug(1)
+    (tty,) = Path("/dev").glob("ttyUSB*")
+    lock = Path("/var/lock", f"LCK..{tty.name}")
+    lock.write_text(f"{os.getpid():>10}\n")
+    try:
+        service.drop("panel", NEW, image())
+        service.start()
+        assert f"(pid {os.getpid()})" in service.wait_for("attempt-failed")["detail"]
+        assert not panel.process.said("loader-requested")
+    finally:
+        lock.unlink()
+    service.job("succeeded")
+
+
 def test_inv5_a_service_that_hangs_is_restarted_and_finishes_its_work(
     service: Service, adapter: UsbSerial, panel: Panel
 ) -> None:
@@ -153,3 +164,38 @@ def test_a_stop_lets_a_transfer_finish(service: Service, adapter: UsbSerial, pan
     assert len(service.said("update-succeeded")) == 1
     assert service.property("Result") == "success"
     assert not DEFAULT_SOCKET.exists()
+
+
+@pytest.fixture
+def rack(tmp_path: Path) -> Iterator[Rack]:
+    """A device behind TCP."""
+    made = Rack(tmp_path, "panel", "--version", OLD, "--paced", 57_600, tcp=True)
+    yield made
+    close_all([made.process])
+
+
+def test_inv3_inv5_however_often_it_is_killed_it_finishes_its_work_within_the_budget(
+    service: Service, rack: Rack
+) -> None:
+    # As fast as systemd can.
+    service.unit("RestartSec=100ms")
+    service.configure(device_class("panel", rack.match, *USUAL, "wear = { per_day = 4 }"))
+    service.start()
+    service.drop("panel", NEW, image())
+    mark = 0
+    for _ in range(3):
+        mark = erased(rack, mark)
+        service.kill()
+    service.runs(NEW)
+    service.drop("panel", LATER, image(LATER))
+    service.wait_for("job-waiting", wait="wear")
+    service.kill()
+    service.wait_for("job-waiting", wait="wear", count=2)
+    (device,) = rack.told().values()
+    assert (device["erase_starts"], device["started_partial"]) == (4, 0)
+
+
+def erased(rack: Rack, after: int) -> int:
+    """Wait until an erase has begun."""
+    rack.wait_for("erase", "panel-0001", after=after, timeout_s=60)
+    return rack.process.mark

@@ -25,7 +25,7 @@ T = TypeVar("T")
 RESULTS: Final = ROOT / "dist" / "test-usb"
 """What the tests and the machine say, kept until the next run."""
 LIMIT_S: Final = 25 * 60.0
-"""The tests take a third of it; a machine that hangs is switched off."""
+"""The tests take a half of it; a machine that hangs is switched off."""
 
 _SCRIPT: Final = """\
 # A copy: the tree may change while the machine runs, and the tests write beside themselves.
