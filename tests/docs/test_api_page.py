@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from firmwarden.control import connection, stream, upload
+from firmwarden.control.access import Rules
 from firmwarden.control.operations import LISTED, LISTED_AT_MOST
 from firmwarden.control.requests import BODY_LIMIT, TEXT_LIMIT
 from firmwarden.images.cas import LARGEST_IMAGE
@@ -19,8 +21,8 @@ from firmwarden.service.feed import RING
 from support.api_page import PAGE, render
 from support.drop import manifest_of
 from support.memory_desk import MemoryDesk
-from support.pages import fenced
-from support.served import served
+from support.pages import DOCS, block_after, fenced
+from support.served import MINE, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,22 +62,48 @@ def test_figures_are_those_of_the_code() -> None:
         assert figure in " ".join(TEXT.split()), figure
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_on_the_page_works(command: str, tmp_path: Path) -> None:
+@pytest.fixture
+def desk(tmp_path: Path) -> MemoryDesk:
+    """A desk that has not got the release that lies beside it."""
     image = b"firmware" * 100
-    desk = MemoryDesk()
-    desk.shelf.clear()
     (tmp_path / "front-panel-2.4.0.img").write_bytes(image)
     (tmp_path / "front-panel-2.4.0.toml").write_bytes(manifest_of(image, device="front-panel"))
+    desk = MemoryDesk()
+    desk.shelf.clear()
+    return desk
+
+
+def run(command: str, directory: Path, **variables: str) -> Any:  # noqa: ANN401 (JSON)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        cwd=directory,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_on_the_page_works(command: str, desk: MemoryDesk, tmp_path: Path) -> None:
+    assert "/run/firmwarden/control.sock" in command
     with served(desk, tmp_path / "control.sock") as api:
-        assert "/run/firmwarden/control.sock" in command
-        line = command.replace("/run/firmwarden/control.sock", str(api.path))
-        done = subprocess.run(
-            ["sh", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=10, check=True
-        )
-    answer = json.loads(done.stdout)
+        answer = run(command.replace("/run/firmwarden/control.sock", str(api.path)), tmp_path)
     assert "detail" not in answer
     assert answer
+
+
+def test_a_release_is_sent_over_tcp_as_the_how_to_shows(desk: MemoryDesk, tmp_path: Path) -> None:
+    page = DOCS / "how-to" / "release-a-firmware.md"
+    command = block_after(page, "## Send it from elsewhere", "sh")
+    rules = Rules(act_group=MINE, token="a-token-of-some-length")
+    with served(desk, tmp_path / "control.sock", rules=rules, tcp=True) as api:
+        here = command.replace("gateway-7.local:8642", f"127.0.0.1:{api.port}")
+        answer = run(here, tmp_path, TOKEN="a-token-of-some-length")
+    assert answer == desk.shelf[-1]
+    assert desk.actions[0]["who"] == "token from 127.0.0.1"
 
 
 def test_every_command_is_tried() -> None:

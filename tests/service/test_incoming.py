@@ -140,7 +140,20 @@ async def test_what_is_there_is_not_written_over(drop: Drop, counter: Counter, n
         assert content_of(drop.directory) == {name: other}
 
 
-async def test_nor_is_what_gets_there_meanwhile(drop: Drop, counter: Counter) -> None:
+def refuse_links(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_nor_is_what_gets_there_meanwhile(
+    drop: Drop, counter: Counter, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        refuse_links(monkeypatch, errno.EPERM)
+
     async def interfere(_: Release) -> None:
         drop.file("panel.toml", b"mine")
 
@@ -234,12 +247,18 @@ async def test_a_directory_that_cannot_be_written_is_told(drop: Drop, counter: C
 async def test_a_file_system_without_links_will_do(
     drop: Drop, counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "link", refuse)
+    refuse_links(monkeypatch, errno.EPERM)
     await counter.put()
     assert content_of(drop.directory) == {"panel.img": CONTENT, "panel.toml": MANIFEST}
+
+
+async def test_a_name_that_cannot_be_given_leaves_nothing(
+    drop: Drop, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_links(monkeypatch, errno.EIO)
+    with pytest.raises(Unavailable, match=os.strerror(errno.EIO)):
+        await counter.put()
+    assert content_of(drop.directory) == {}
 
 
 async def test_what_a_power_cut_left_is_written_over(drop: Drop, intake: Intake, counter: Counter) -> None:
