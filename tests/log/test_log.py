@@ -80,12 +80,12 @@ def test_on_a_terminal_a_line_begins_with_what_it_is_about(monkeypatch: pytest.M
     monkeypatch.setenv("NO_COLOR", "1")
     log.configure(stream=(stream := Terminal()))
     structlog.get_logger().info(
-        LogEvent.JOB_WAITING, until=None, wait="hold", detail="held: \x1b[2J", job=7, device="k3f9q2"
+        LogEvent.JOB_WAITING, until=None, detail="held: \x1b[2J", image="ab" * 32, job=7, device="k3f9q2"
     )
     time, rest = stream.getvalue().split(" ", 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
     assert rest == (
-        "[info     ] job-waiting              device=k3f9q2 job=7 wait=hold detail='held: \\x1b[2J'\n"
+        "[info     ] job-waiting              device=k3f9q2 job=7 detail='held: \\x1b[2J' image=abababababab\n"
     )
 
 
@@ -189,12 +189,13 @@ def test_the_journal_gets_every_key_as_a_field(under_journal: UnderJournal) -> N
             offset=None,
             next="retry",
             retry_in_s=2.1,
+            image="ab" * 32,
         )
     assert under_journal.journal.entries() == [
         {
             "MESSAGE": (
                 "attempt-failed device=k3f9q2 job=7 attempt=21 release=2.4.0 cause=link-lost "
-                r'detail="/dev/ttyUSB0: \"hung up\"" next=retry retry_in_s=2.1'
+                r'detail="/dev/ttyUSB0: \"hung up\"" next=retry retry_in_s=2.1 image=abababababab'
             ),
             "PRIORITY": "4",
             "SYSLOG_IDENTIFIER": "firmwarden",
@@ -208,6 +209,7 @@ def test_the_journal_gets_every_key_as_a_field(under_journal: UnderJournal) -> N
             "FIRMWARDEN_DETAIL": '/dev/ttyUSB0: "hung up"',
             "FIRMWARDEN_NEXT": "retry",
             "FIRMWARDEN_RETRY_IN_S": "2.1",
+            "FIRMWARDEN_IMAGE": "ab" * 32,
         }
     ]
     assert under_journal.lines() == []

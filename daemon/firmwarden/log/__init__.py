@@ -18,6 +18,7 @@ import structlog
 
 from firmwarden.events import LogEvent
 from firmwarden.log import journald
+from firmwarden.service.measures import IMAGE_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,9 +95,12 @@ def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> Event
 
 
 def _short(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Leave out what a person who looks on does not need: parts of a second, and keys that say nothing."""
-    event["timestamp"] = f"{event['timestamp'][:19]}Z"
-    return {key: value for key, value in event.items() if value is not None}
+    """Leave out what a person who looks on does not need: parts of a second, keys that say nothing, most of a hash."""
+    shown = {key: value for key, value in event.items() if value is not None}
+    shown["timestamp"] = f"{shown['timestamp'][:19]}Z"
+    if "image" in shown:
+        shown["image"] = shown["image"][:IMAGE_SHOWN]
+    return shown
 
 
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:
@@ -163,7 +167,11 @@ def _fields(event: Mapping[str, object]) -> dict[str, str]:
         "FIRMWARDEN_EVENT": name,
         **{f"FIRMWARDEN_{key.upper()}": text for key, text in told.items() if key != "timestamp"},
     }
-    words = [f"{key}={_quoted(text)}" for key, text in told.items() if key not in {"timestamp", "exception"}]
+    words = [
+        f"{key}={_quoted(text[:IMAGE_SHOWN] if key == 'image' else text)}"
+        for key, text in told.items()
+        if key not in {"timestamp", "exception"}
+    ]
     return {"MESSAGE": " ".join((name, *words)), **fields}
 
 
