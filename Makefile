@@ -8,6 +8,7 @@
 #   make docs       the reference pages that are tables of the code
 #   make pictures   the pictures of the status page, with Chromium
 #   make site       all pages as a site, in dist/site
+#   make man        manual pages, in dist/man
 #   make completion what bash, zsh and fish load to complete commands, in dist/completion
 #   make bench      figures, as a table
 #   make campaign   the fault tests with many more samples
@@ -24,7 +25,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test test-usb check format docs pictures completion site bench campaign lock clean
+.PHONY: demo test test-usb check format docs pictures man completion site bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -66,6 +67,9 @@ pictures: $(DEV)
 
 site: $(DEV)
 	$(BIN)/sphinx-build --quiet --fail-on-warning docs dist/site
+
+man: $(RUNTIME)
+	PYTHONPATH=tests $(BIN)/python -m support.man_pages dist/man
 
 completion: $(RUNTIME)
 	mkdir -p dist/completion
