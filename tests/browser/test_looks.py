@@ -133,6 +133,16 @@ def test_a_phone_shows_each_device_as_a_card_and_a_screen_reader_still_has_a_tab
     )
 
 
+def test_a_phone_leaves_out_only_what_the_heading_of_the_group_says(
+    gateway_page: Served, visits: Visits
+) -> None:
+    page = visits.open(root(gateway_page), viewport=PHONE)
+    expect(page.locator("#row-panel-0001")).to_be_visible()
+    expect(page.locator("#row-panel-0001 .state")).to_be_hidden()
+    expect(page.locator("#row-panel-0008 .state")).to_be_visible()
+    expect(page.locator("#row-panel-0008 .state")).to_contain_text("held by meera: on loan to the fair")
+
+
 def test_a_screen_reader_finds_its_way(gateway_page: Served, visits: Visits) -> None:
     page = visits.open(root(gateway_page))
     expect(page.locator("html")).to_have_attribute("lang", "en")

@@ -264,9 +264,13 @@ def _panel(number: int) -> DeviceView:
             latched=True,
             job=a_job(id=61, device=name, state="failed", attempts=2, cause=_WRITE_ERROR),
         )
+    if number == 8:
+        panel["held"] = "meera: on loan to the fair"
     if number in {4, 5}:
         panel.update(
             running_version="2.3.1",
+            running_image=IMAGE_A,
+            running_evidence="it told version 2.3.1",
             job=a_job(
                 id=60 + number,
                 device=name,
