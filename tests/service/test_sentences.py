@@ -339,12 +339,17 @@ def test_why(situation: Situation) -> None:
 
 
 def refusal(number: int) -> RefusedRelease:
-    return RefusedRelease(manifest=f"panel-{number}.toml", reason="it is empty", since=NOON)
+    return RefusedRelease(
+        manifest=f"panel-{number}.toml", reason="it is empty", since=NOON, device_class=PANEL
+    )
 
 
 def test_refused_releases_are_told_where_one_asks_what_should_run() -> None:
     assert sentences.should_run(NOTHING, [refusal(1)]) == (
         "Nothing new: no release of its class is in the firmware directory. panel-1.toml does not count: it is empty."
+    )
+    assert sentences.should_run(NOTHING, [replace(refusal(1), device_class=None)]).endswith(
+        " panel-1.toml, which may be for it, does not count: it is empty."
     )
     many = sentences.should_run(WANTS_TWO, [refusal(number) for number in range(5)])
     assert "panel-2.toml does not count" in many

@@ -307,11 +307,12 @@ class Questions:
             raise
 
     def _refused(self, device: Device) -> list[RefusedRelease]:
-        """The manifests that would concern a device if they were in order, but for what it runs already."""
+        """The manifests that might concern a device if they were in order, but for what it runs already."""
         return [
             refusal
             for refusal in self._shelf().refused
-            if refusal.device_class == device.device_class and refusal.version != device.running_version
+            if refusal.device_class is None
+            or (refusal.device_class == device.device_class and refusal.version != device.running_version)
         ]
 
     def _to_be_mended(self) -> list[str]:

@@ -24,7 +24,10 @@ def should_run(wanted: Desired | None, refused: Sequence[RefusedRelease] = ()) -
     told = [_should_run(wanted)]
     if wanted is not None and wanted.stopped is not None:
         told.append(f"Were it not for a latch, it would be {wanted.stopped.version}.")
-    told += [f"{each.manifest} does not count: {each.reason}." for each in refused[:REFUSALS_TOLD]]
+    told += [
+        f"{each.manifest}{'' if each.device_class else ', which may be for it,'} does not count: {each.reason}."
+        for each in refused[:REFUSALS_TOLD]
+    ]
     if len(refused) > REFUSALS_TOLD:
         told.append(f"Nor do {len(refused) - REFUSALS_TOLD} more; `firmwarden releases` says why.")
     return " ".join(told)
