@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from firmwarden.control.access import Standing
@@ -120,8 +119,9 @@ class Connection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what came, and mind how long the head of a request takes."""
         self._given += len(data)
+        before = self.cycle
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        if self.cycle is not before or self._is_busy():
             self._head_is_whole()
         elif self._head is None:
             self._head = self.loop.call_later(HEAD_S, self.transport.abort)
@@ -141,16 +141,22 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP.  uvicorn's own would raise in the middle of another answer."""
-        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+        if self._is_busy():
             self.transport.abort()
             return
         answer = problem(
             400, f"{msg} HTTP/1.1 is spoken here, with heads of at most {LARGEST_HEAD} bytes.", _CLOSE
         )
-        head = h11.Response(status_code=400, headers=answer.raw_headers, reason=b"Bad Request")
-        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, bytes(answer.body)))
         self.transport.close()
+
+    def _is_busy(self) -> bool:
+        """Tell whether a request is being received or answered.
+
+        Of a body that outlasts its answer uvicorn does not say when it has ended, so it counts until the next request.
+        """
+        return bool(self.cycle) and (self.cycle.more_body or not self.cycle.response_complete)
 
     def _head_is_whole(self) -> None:
         if self._head is not None:
@@ -165,8 +171,10 @@ class Connection(H11Protocol):
             self._look = self.loop.call_later(STALL_S, self._look_again, now)
 
     def _progress(self) -> _Progress:
-        sends = self.conn.their_state is h11.SEND_BODY and not (
-            self.flow.read_paused or self.cycle.waiting_for_100_continue
+        sends = (
+            bool(self.cycle)
+            and self.cycle.more_body
+            and not (self.flow.read_paused or self.cycle.waiting_for_100_continue)
         )
         return _Progress(
             sending=self.cycle if sends else None,
