@@ -58,7 +58,7 @@ def test_every_metric_is_told_with_its_labels(api: Served) -> None:
         assert {frozenset(sample.labels) for sample in family.samples} == {frozenset(metric.labels)}
         assert {sample.name for sample in family.samples} == {metric.name}
     assert families[DURATION.name].type == "histogram"
-    assert {name for name in families if not name.startswith("process_")} == {
+    assert families.keys() == {
         *(metric.name.removesuffix("_total") for metric in METRICS),
         DURATION.name,
     }
@@ -72,6 +72,7 @@ def test_numbers_are_those_of_the_desk(api: Served) -> None:
         >= {
             ("firmwarden_build_info", "version=0.1.0"): 1.0,
             ("firmwarden_ready",): 1.0,
+            ("firmwarden_uptime_seconds",): 3600.5,
             ("firmwarden_planning_age_seconds",): 7.5,
             ("firmwarden_devices", panel, "state=up-to-date"): 20.0,
             # What there is none of is told too, or an alert could not tell it from a daemon that says nothing.
@@ -89,6 +90,13 @@ def test_numbers_are_those_of_the_desk(api: Served) -> None:
             ("firmwarden_wear_day_budget_used_ratio", panel): 0.3,
         }.items()
     )
+
+
+def test_the_process_tells_of_itself(api: Served) -> None:
+    found = samples(parse_text(ask(api, "GET", "/metrics").raw.decode()))
+    assert found["process_cpu_seconds_total",] > 0.1
+    assert 10 * 2**20 < found["process_resident_memory_bytes",] < 2**34
+    assert 5 < found["process_open_fds",] < found["process_max_fds",]
 
 
 def test_the_histogram_adds_up(api: Served) -> None:

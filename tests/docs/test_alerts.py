@@ -59,6 +59,12 @@ CASES: Final = {
         told_at=10,
         summary="Firmwarden on gw has not finished its first scans, so no update starts.",
     ),
+    "FirmwardenRestarts": Case(
+        series={"firmwarden_uptime_seconds{}": "0 60 0 60 0 60 0 60 0 60"},
+        quiet_at=7,
+        told_at=8,
+        summary="Firmwarden on gw was started anew 4 times within an hour.",
+    ),
     "FirmwardenPlannerStuck": Case(
         series={"firmwarden_ready{}": "1x20", "firmwarden_planning_age_seconds{}": "0+60x20"},
         quiet_at=5,

@@ -78,6 +78,7 @@ def some_figures() -> FiguresView:
         releases={(PANEL, ReleaseState.ACCEPTED): 2, (NO_CLASS, ReleaseState.REFUSED): 1},
         conflicts=1,
         problems=2,
+        uptime_s=3600.5,
         device_scan_s=1.25,
         release_scan_s=12.0,
         planning_s=7.5,

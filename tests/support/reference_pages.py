@@ -578,9 +578,6 @@ Ages are in seconds by the clock since boot, for the wall clock of a gateway may
         ),
     )
     yield from """
-The process has `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` and others of that
-kind, as most exporters have.
-
 ## What the labels hold
 
 `cause` is a [code](causes.md), or empty where there is none. `outcome` is one of the [outcomes of an

@@ -6,10 +6,14 @@ class or a word of the code's own, so the number of series is bounded by the con
 
 from __future__ import annotations
 
+import os
+import resource
+import time
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from firmwarden.model import JobState, LatchScope, WaitKind
@@ -55,6 +59,11 @@ class Histogram:
 
 def _one(number: Callable[[FiguresView], float]) -> Read:
     return lambda view: [((), number(view))]
+
+
+def _resident_bytes() -> int:
+    # proc(5), /proc/pid/statm: total size and resident size, in pages.
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _by_class(numbers: Callable[[FiguresView], Mapping[ClassName, float]]) -> Read:
@@ -122,6 +131,11 @@ METRICS: Final = (
         help="Always 1; the label tells the version.",
         labels=("version",),
         read=lambda view: [((view.version,), 1)],
+    ),
+    Metric(
+        name="firmwarden_uptime_seconds",
+        help="How long ago it was started.",
+        read=_one(lambda view: view.uptime_s),
     ),
     Metric(
         name="firmwarden_problems",
@@ -302,6 +316,28 @@ METRICS: Final = (
         help="Answers that came late or twice, and were dropped.",
         labels=_CLASS,
         read=_link(lambda stats: stats.strays),
+    ),
+    # Not the library's own: it tells nothing where the sandbox hides what /proc says of the machine.
+    Metric(
+        name="process_cpu_seconds_total",
+        kind="counter",
+        help="CPU time of the daemon, user and system.",
+        read=_one(lambda _: time.process_time()),
+    ),
+    Metric(
+        name="process_resident_memory_bytes",
+        help="Resident memory of the daemon.",
+        read=_one(lambda _: _resident_bytes()),
+    ),
+    Metric(
+        name="process_open_fds",
+        help="Open files and sockets of the daemon.",
+        read=_one(lambda _: sum(1 for _ in Path("/proc/self/fd").iterdir())),
+    ),
+    Metric(
+        name="process_max_fds",
+        help="How many it may have open.",
+        read=_one(lambda _: resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
     ),
 )
 

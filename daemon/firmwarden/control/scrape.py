@@ -54,8 +54,8 @@ def metrics_route(desk: Desk) -> Route:
 
 
 def _write(figures: FiguresView, accept: str) -> tuple[bytes, str]:
-    """Write the figures, and those of the process, in the format that is asked for."""
-    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415  only who asks pays for it
+    """Write the figures in the format that is asked for."""
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415  only who asks pays for it
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
     from prometheus_client.registry import Collector  # noqa: PLC0415
 
@@ -65,7 +65,6 @@ def _write(figures: FiguresView, accept: str) -> tuple[bytes, str]:
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Figures())
-    ProcessCollector(registry=registry)
     # Not the header itself: the library raises at a version that is none.
     encode, kind = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
     return encode(registry), kind

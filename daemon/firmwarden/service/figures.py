@@ -87,6 +87,7 @@ class FiguresView:
     releases: Mapping[tuple[ClassName, ReleaseState], int]
     conflicts: int
     problems: int
+    uptime_s: float
     device_scan_s: float
     """Since the latest scan of the ports began; before the first, since the start."""
     release_scan_s: float
@@ -152,6 +153,7 @@ class Figures(Questions):
             releases=self._count_releases(facts),
             conflicts=len(warden.registry.conflicts),
             problems=len(self._to_be_mended()),
+            uptime_s=boot - warden.began,
             device_scan_s=boot - max(warden.registry.as_of, warden.began),
             release_scan_s=boot - warden.releases_as_of,
             planning_s=boot - warden.agenda_as_of,
