@@ -77,6 +77,7 @@ def test_no_daemon_as_json(run_alone: Run) -> None:
     assert (error["event"], error["type"]) == ("error", "unreachable")
 
 
+# Nobody may be unable to read the interpreter's modules: what a command imports late is imported before.
 BECOME_NOBODY = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)" if os.geteuid() == 0 else ""
 
 
@@ -98,7 +99,7 @@ def test_no_permission_names_who_has_it(
         obstacle = path if hidden == "socket" else open_directory
         os.chown(obstacle, -1, gid)
         obstacle.chmod(0)
-        script = f"from firmwarden.cli import main; {BECOME_NOBODY}; main()"
+        script = f"from firmwarden.cli import connection, main; {BECOME_NOBODY}; main()"
         result = subprocess.run(
             [sys.executable, "-c", script, "status", "--socket", str(path)],
             capture_output=True,
@@ -124,7 +125,7 @@ def test_who_may_not_is_told_the_group_and_the_command(
 ) -> None:
     path = open_directory / "control.sock"
     with served(desk, path, rules=Rules(act_group=UnixGroup(name="operators", gid=54_321))):
-        script = f"from firmwarden.cli import main; {BECOME_NOBODY}; main()"
+        script = f"from firmwarden.cli import connection, main; {BECOME_NOBODY}; main()"
         result = subprocess.run(
             [sys.executable, "-c", script, command, "--socket", str(path)],
             capture_output=True,

@@ -11,7 +11,10 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("firmwarden.cli", {"anyio", "asyncio", "pydantic", "rich", "sqlite3", "structlog", "tomllib"}),
+        (
+            "firmwarden.cli",
+            {"anyio", "asyncio", "http", "pydantic", "rich", "sqlite3", "structlog", "tomllib"},
+        ),
         ("firmwarden.app.once", {"pydantic", "pyudev", "rich", "starlette", "tomli", "usb", "uvicorn"}),
         ("firmwarden.app.named_usb", {"pydantic", "pyudev", "rich", "starlette", "tomli", "uvicorn"}),
         ("firmwarden.app.daemon", {"rich"}),
