@@ -14,6 +14,7 @@ from pymdfu.transport.uart_transport import Frame
 
 from bench.light_client import BITS_PER_BYTE
 from bench.processes import (
+    FIRMWARDEN,
     Clients,
     DaemonRun,
     Usage,
@@ -244,6 +245,41 @@ def idle(bench: Bench) -> Iterator[Row]:
     yield Row(figure=f"{what}: ready after", ours=f"{ready:.2f} s", value=ready, unit=" s", at_most=1.5)
 
 
+def prompt(bench: Bench) -> Iterator[Row]:
+    """What a person waits for at the prompt, beside an interpreter that does nothing."""
+    rounds = bench.few(20)
+    with (
+        Clients.running(bench.place, count=8, chunk=512) as clients,
+        DaemonRun.running(bench.place, clients) as daemon,
+    ):
+        device = daemon.first_device()
+        typed = {"--help": ("--help",), "devices": ("devices",), "why DEVICE": ("why", device)}
+        completed = {
+            "COMP_WORDS": "firmwarden why ",
+            "COMP_CWORD": "2",
+            "_FIRMWARDEN_COMPLETE": "bash_complete",
+        }
+        at_daemon = {"FIRMWARDEN_SOCKET": str(daemon.socket)}
+        measures = {
+            "": partial(run_all, [(sys.executable, "-c", "pass")]),
+            **{what: partial(run_all, [(FIRMWARDEN, *words)], at_daemon) for what, words in typed.items()},
+            "completion of a DEVICE": partial(run_all, [(FIRMWARDEN,)], at_daemon | completed),
+        }
+        bare, *sides = _side_by_side(rounds, list(measures.values()))
+    nothing_s = median(each.wall_s for each in bare)
+    for what, side in zip(list(measures)[1:], sides, strict=True):
+        took_s = median(each.wall_s for each in side)
+        ours, theirs = f"{1000 * took_s:.0f} ms", f"{1000 * nothing_s:.0f} ms"
+        yield Row(
+            figure=f"at the prompt: {what}; beside an empty Python",
+            ours=ours,
+            theirs=theirs,
+            value=took_s / nothing_s,
+            unit=" x",
+            at_most=10,
+        )
+
+
 FIGURES: Final[dict[str, Callable[[Bench], Iterator[Row]]]] = {
     "one": one_device,
     "many": many_devices,
@@ -251,6 +287,7 @@ FIGURES: Final[dict[str, Callable[[Bench], Iterator[Row]]]] = {
     "fast": fast_line,
     "encoding": encoding,
     "idle": idle,
+    "prompt": prompt,
 }
 
 

@@ -18,10 +18,13 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from firmwarden.cli.client import Client
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 BIN: Final = Path(sys.executable).parent
+FIRMWARDEN: Final = str(BIN / "firmwarden")
 HERE: Final = Path(__file__).parent
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(HERE.parent)}
@@ -40,12 +43,18 @@ class Usage:
     rss_mib: float
 
 
-def run_all(commands: Sequence[Sequence[str]]) -> Usage:
+def run_all(commands: Sequence[Sequence[str]], environment: Mapping[str, str] | None = None) -> Usage:
     """Run commands at the same time, to their ends."""
     began = time.monotonic()
     with tempfile.TemporaryFile() as output:
         processes = [
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=os.environ | (environment or {}),
+            )
             for command in commands
         ]
         cpu_s = rss_kib = 0.0
@@ -142,14 +151,14 @@ class DaemonRun:
     def __init__(self, place: Path, clients: Clients, program: Sequence[str]) -> None:
         self._firmware = place / "firmware"
         self._firmware.mkdir()
-        self._socket = place / "control.sock"
+        self.socket = place / "control.sock"
         config = place / "firmwarden.toml"
         config.write_text(
             f"""
 [firmwarden]
 firmware_dir = "{self._firmware}"
 state_dir = "{place}/state"
-socket = "{self._socket}"
+socket = "{self.socket}"
 parallel = {len(clients.ports)}
 
 [[device]]
@@ -177,7 +186,7 @@ baud = 115200
     def running(cls, place: Path, clients: Clients, program: Sequence[str] | None = None) -> Iterator[Self]:
         """Start the daemon, wait until it is ready, and stop it in the end."""
         with tempfile.TemporaryDirectory(dir=place) as name:
-            run = cls(Path(name), clients, program or [str(BIN / "firmwarden"), "run"])
+            run = cls(Path(name), clients, program or [FIRMWARDEN, "run"])
             try:
                 yield run
             finally:
@@ -208,12 +217,17 @@ baud = 115200
         """Ask for its metrics as Prometheus does, and return how many bytes came."""
         connection = HTTPConnection("localhost")
         with socket.socket(socket.AF_UNIX) as connection.sock:
-            connection.sock.connect(str(self._socket))
+            connection.sock.connect(str(self.socket))
             connection.request("GET", "/metrics")
             answer = connection.getresponse()
             if answer.status != HTTPStatus.OK:
                 raise BenchFailed(f"a scrape was answered {answer.status}")
             return len(answer.read())
+
+    def first_device(self) -> str:
+        """Return the id of one of its devices."""
+        found: str = Client(self.socket).get("devices")["devices"][0]["id"]
+        return found
 
     @property
     def cpu_s(self) -> float:
