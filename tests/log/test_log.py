@@ -235,14 +235,17 @@ def test_a_traceback_is_a_field_of_its_own(under_journal: UnderJournal) -> None:
     assert entry["FIRMWARDEN_EXCEPTION"].endswith("ValueError: invalid literal for int() with base 10: 'no'")
 
 
-def test_a_message_is_one_printable_line_whatever_is_in_it(under_journal: UnderJournal) -> None:
+def test_nothing_in_an_entry_reaches_a_terminal_and_its_message_is_one_line(
+    under_journal: UnderJournal,
+) -> None:
     hostile = "\x1b[2J\n\u009b31m\u2028\udcff"
     structlog.get_logger().info(LogEvent.RELEASE_REFUSED, manifest="", reason=hostile, problems=[hostile, 7])
     (entry,) = under_journal.journal.entries()
     assert entry["MESSAGE"].isprintable()
     assert entry["MESSAGE"].startswith('release-refused manifest="" reason="')
-    assert entry["FIRMWARDEN_REASON"] == hostile.replace("\udcff", "\\udcff")
+    assert entry["FIRMWARDEN_REASON"] == "\\x1b[2J\n\\x9b31m\\u2028\\udcff"
     assert json.loads(entry["FIRMWARDEN_PROBLEMS"]) == [hostile, 7]
+    assert all(line.isprintable() for value in entry.values() for line in value.split("\n"))
 
 
 def test_inv6_a_journal_that_is_stuck_stops_nothing_and_what_is_lost_is_counted(

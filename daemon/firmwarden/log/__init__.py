@@ -18,7 +18,7 @@ import structlog
 
 from firmwarden.events import LogEvent
 from firmwarden.log import journald
-from firmwarden.service.measures import IMAGE_SHOWN
+from firmwarden.service.measures import IMAGE_SHOWN, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -176,13 +176,14 @@ def _fields(event: Mapping[str, object]) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=repr)
+    """Write a value as text that does nothing to the terminal on which journalctl shows it; lines stay lines."""
+    text = value if isinstance(value, str) else json.dumps(value, default=repr)
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _quoted(text: str) -> str:
-    """Write a value so that the next one can be told from it, and nothing in it reaches a terminal."""
-    plain = text.isprintable() and text and not set(text) & {" ", '"', "="}
-    return text if plain else json.dumps(text, ensure_ascii=not text.isprintable())
+    """Write a value so that the next one can be told from it, on the same line."""
+    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=\n') else text
 
 
 class _Libraries(logging.Handler):
