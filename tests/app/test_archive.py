@@ -220,7 +220,7 @@ class Dribble(io.RawIOBase):
 
 
 def test_it_may_come_through_a_pipe(tmp_path: Path) -> None:
-    unpack(Dribble(WHOLE), tmp_path)  # type: ignore[arg-type]  all that it needs is read
+    unpack(Dribble(WHOLE), tmp_path)  # type: ignore[arg-type]  # all that it needs is read
     assert (tmp_path / DATABASE).read_bytes() == DATA
 
 

@@ -6,15 +6,18 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from firmwarden.errors import StoreError
 from firmwarden.store import store as store_module
+from firmwarden.store.lock import lock
 from firmwarden.store.store import Store
 from support import killed_writer
 from support.stored import enroll, release
+from support.virtual_service import storage_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +58,53 @@ async def test_inv5_a_full_disk_changes_nothing_and_passes(path: Path) -> None:
     await store.run(fill)
     assert len(await store.run(lambda ledger: ledger.devices())) == 1001
     await store.aclose()
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (sqlite3.SQLITE_FULL, "the disk is full"),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, "the disk is full"),
+        (sqlite3.SQLITE_IOERR_WRITE, "the storage reports an error"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "it cannot be written"),
+    ],
+)
+async def test_the_store_remembers_what_ails_it_until_it_was_written_again(
+    path: Path, code: int, advice: str
+) -> None:
+    codes = [code]
+
+    def before_commit() -> None:
+        if codes:
+            raise storage_error(codes.pop())
+
+    store = await Store.open(path, before_commit=before_commit)
+    assert store.problem == ""
+    with pytest.raises(StoreError, match=advice) as failure:
+        await store.run(lambda ledger: enroll(ledger, 1))
+    assert store.problem == str(failure.value)
+    await store.run(lambda ledger: ledger.devices())
+    assert store.problem, "to read proves nothing"
+    await store.run(lambda ledger: ledger.try_writing())
+    assert store.problem == ""
+    assert await store.run(lambda ledger: (ledger.holds(), ledger.devices())) == ([], [])
+    await store.aclose()
+
+
+async def test_a_lock_needs_no_room(path: Path) -> None:
+    # Whose it is cannot be written on a full disk; it is held all the same.
+    path.with_name(f"{path.name}.lock").symlink_to("/dev/full")
+    descriptor = lock(path)
+    os.close(descriptor)
+
+
+async def test_a_copy_that_cannot_be_written_before_a_new_schema_says_so(path: Path) -> None:
+    await (await Store.open(path)).aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    path.with_name(f"{path.name}.v1.part").mkdir()
+    with pytest.raises(StoreError, match=r"state\.db: .*\.v1\.part: Is a directory; nothing was changed"):
+        await Store.open(path)
 
 
 async def test_a_database_that_cannot_be_written_says_so(path: Path) -> None:

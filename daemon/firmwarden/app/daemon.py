@@ -272,8 +272,8 @@ class Daemon:
             clean = await self._warden.stop(grace)
             impatience.cancel_scope.cancel()
         if not clean:
-            logger.warning(
-                LogEvent.DAEMON_STOPPING, detail="a command is still under way; its link is closed now"
+            logger.info(
+                LogEvent.DAEMON_STOPPING, detail="what is under way does not end; its link is closed now"
             )
         self._feed.close()
         tasks.cancel_scope.cancel()

@@ -37,8 +37,10 @@ def translated(where: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        # Extended codes carry the primary one in their low byte.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        extended = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        # Extended codes carry the primary one in their low byte.  One of them is a full disk by another name: there is
+        # no room for the index of the write-ahead log.
+        code = sqlite3.SQLITE_FULL if extended == sqlite3.SQLITE_IOERR_SHMSIZE else extended & 0xFF
         if code in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise damaged(where, str(error)) from error
         if code in _ADVICE:

@@ -26,13 +26,12 @@ def snapshot(database: Path, copy: Path) -> None:
     """
     if not database.exists():
         raise StoreError(f"{database} does not exist: there is no state yet, or it is elsewhere")
-    with (
-        translated(str(database)),
-        closing(_reading(database)) as source,
-        closing(sqlite3.connect(copy, isolation_level=None)) as target,
-    ):
-        source.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")
+    with translated(str(database)), closing(_reading(database)) as source:
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        # From here on a full disk is the copy's.
+        with translated(str(copy)), closing(sqlite3.connect(copy, isolation_level=None)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
 
 
 def _reading(database: Path) -> sqlite3.Connection:

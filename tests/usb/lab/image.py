@@ -36,6 +36,7 @@ KERNEL: Final = "linux-image-amd64"
 PACKAGES: Final = (
     "busybox-static",
     "dfu-util",
+    "e2fsprogs",
     "kmod",
     "libudev1",
     "libusb-1.0-0",
@@ -50,6 +51,8 @@ PACKAGES: Final = (
 MODULES: Final = (
     # the machine itself
     *("qemu_fw_cfg", "virtio_rng", "virtio_console", "9p", "9pnet_virtio"),
+    # disks that give out
+    "loop",
     # USB: a controller with hot-plug, one that is fed by programs, one whose other end is a gadget; and a listener
     *("xhci_pci", "vhci_hcd", "dummy_hcd", "libcomposite", "usb_f_acm", "usbmon"),
     # what becomes of a plugged device
