@@ -18,7 +18,7 @@ from rich.console import Console
 
 from firmwarden.cli.bars import BarScreen
 from firmwarden.cli.client import Client
-from firmwarden.cli.screen import PlainScreen
+from firmwarden.cli.screen import PlainScreen, open_screen
 from firmwarden.cli.watch import Names, event_line, show
 from support.memory_desk import IMAGE_B, a_device, a_job
 
@@ -180,6 +180,19 @@ def test_more_bars_than_lines_are_counted() -> None:
     assert "panel-14 " not in last_frame
     assert "and 10 more" in last_frame
     assert "more" not in bars(*many, height=30)
+    # A ^C that the terminal echoes at the end must not begin a line that nobody wipes out.
+    assert max(map(len, last_frame.splitlines())) <= 98
+
+
+def test_without_rich_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("firmwarden.cli.screen.on_terminal", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with open_screen() as screen:
+        assert isinstance(screen, BarScreen)
+    monkeypatch.delitem(sys.modules, "firmwarden.cli.bars")
+    monkeypatch.setitem(sys.modules, "rich.progress", None)
+    with open_screen() as screen:
+        assert isinstance(screen, PlainScreen)
 
 
 def test_a_device_is_shown_by_its_label_too(api: Served, desk: MemoryDesk) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 
 from rich import get_console
+from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
     Progress,
@@ -114,7 +115,8 @@ class _Bars(Progress):
         tasks = self.tasks
         room = max(self._where.height - LEFT_FOR_EVENTS, 1)
         shown = tasks if len(tasks) <= room else tasks[: room - 1]
-        yield self.make_tasks_table(shown)
+        # Room for the ^C that a terminal echoes: on the next line it would be in the way of wiping the bars out.
+        yield Constrain(self.make_tasks_table(shown), self._where.width - len("^C"))
         if len(shown) < len(tasks):
             yield Text(f"and {len(tasks) - len(shown)} more")
 
