@@ -10,6 +10,8 @@
 #   make site       all pages as a site, in dist/site
 #   make man        manual pages, in dist/man
 #   make completion what bash, zsh and fish load to complete commands, in dist/completion
+#   make deb        the Debian package, in dist
+#   make test-deb   that package in the virtual machine: installed, upgraded, removed, purged
 #   make bench      figures, as a table
 #   make campaign   the fault tests with many more samples
 #   make lock       the lock files anew from pyproject.toml
@@ -25,7 +27,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
 
-.PHONY: demo test test-usb check format docs pictures man completion site bench campaign lock clean
+.PHONY: demo test test-usb check format docs pictures man completion site deb test-deb bench campaign lock clean
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
@@ -76,6 +78,13 @@ completion: $(RUNTIME)
 	_FIRMWARDEN_COMPLETE=bash_source $(BIN)/firmwarden >dist/completion/firmwarden
 	_FIRMWARDEN_COMPLETE=zsh_source $(BIN)/firmwarden >dist/completion/_firmwarden
 	_FIRMWARDEN_COMPLETE=fish_source $(BIN)/firmwarden >dist/completion/firmwarden.fish
+
+deb: completion man
+	debian/build
+
+# ARGS are pytest's.
+test-deb: $(DEV)
+	PYTHONPATH=tests/usb $(BIN)/python -m lab.package $(ARGS)
 
 bench: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m bench $(ARGS)

@@ -35,7 +35,7 @@ cp -r --preserve=timestamps /mnt/tree/pyproject.toml /mnt/tree/tests /opt/tree
 cat >/opt/run <<'END'
 nsenter --target 1 --mount mount -t tmpfs none /opt
 cd /opt/tree
-CI=true PYTHONPATH={tools} {venv}/bin/python -m pytest --timeout=300 -o faulthandler_timeout=400 \
+CI=true PYTHONPATH={tools} {venv}/bin/python -m pytest --timeout=600 -o faulthandler_timeout=700 \
   -o testpaths=tests/debian --junitxml=/mnt/results/junit.xml {arguments}
 END
 status=0
