@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmwarden.model import CauseCode, JobState, WaitKind
+from firmwarden.model import CauseCode, ClassName, JobState, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.policy import Budgets
+from firmwarden.service.warden import LONGEST_SLEEP_S
 from firmwarden.store.rows import WATCHED_S
-from support.house import NOON, PANEL, House, content, living, virtual_time
-from support.scripted import Unit, fails
+from support.house import NOON, PANEL, House, VirtualClock, content, living, virtual_time
+from support.scripted import Unit, fails, held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,6 +124,46 @@ async def test_an_instant_that_is_shown_lies_within_reach() -> None:
                 assert wait.until is None or wait.until - house.clock.wall() <= longest
         await house.quiet(7_200.0)
         assert unit.runs == content("2.0.0")
+
+
+@pytest.mark.anyio
+async def test_inv7_what_was_waited_for_in_suspend_is_over_soon_after() -> None:
+    backs_off, is_held, is_worn = Unit(script=[CUT] * 9), Unit(script=[held()] * 20), Unit(script=[CUT] * 9)
+    worn_out = ClassPolicy(name="motor", budgets=Budgets(erases_a_day=1))
+    units = {"panel-1": backs_off, "panel-2": is_held, "motor-1": is_worn}
+    async with living(units, policies=[*policy(erases_a_day=99), worn_out]) as house:
+        assert isinstance(house.clock, VirtualClock)
+        house.drop("2.0.0")
+        house.drop("2.0.0", device_class=ClassName("motor"))
+        await house.until(
+            lambda ledger: any(
+                (job.not_before or 0.0) > house.clock.wall() + 200.0 for job in ledger.open_jobs()
+            ),
+            1_200.0,
+        )
+        before = [unit.attempts for unit in units.values()]
+        assert is_worn.attempts == 1
+        house.clock.suspend(DAY_S)
+        await anyio.sleep(LONGEST_SLEEP_S + 1.0)
+        assert all(unit.attempts > count for unit, count in zip(units.values(), before, strict=True))
+
+
+@pytest.mark.anyio
+async def test_a_time_zone_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = Unit(script=[CUT] * 3)
+    async with living({"panel-1": unit}, "2.0.0", policies=policy(erases_a_day=2)) as house:
+        await house.until(lambda ledger: len(ledger.attempts(None, 9)) == 2 and not ledger.running_attempts())
+        await anyio.sleep(1_200.0)
+        told = await wait_of(house)
+        seen = await house.desk.why((await house.device("panel-1")).id)
+        for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago", "UTC"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            assert await wait_of(house) == told
+            now = await house.desk.why((await house.device("panel-1")).id)
+            assert (now["device"]["wear"], now["attempts"]) == (seen["device"]["wear"], seen["attempts"])
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.slow

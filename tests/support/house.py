@@ -54,12 +54,17 @@ class VirtualClock:
 
     def __init__(self, wall: float = NOON) -> None:
         self._offset = wall - anyio.current_time()
+        self._suspended_s = 0.0
 
     def wall(self) -> float:
         return self.boot() + self._offset
 
     def boot(self) -> float:
-        return anyio.current_time()
+        return anyio.current_time() + self._suspended_s
+
+    def suspend(self, seconds: float) -> None:
+        """Let so much time pass in suspend, which the loop's clock does not count: clock_gettime(2)."""
+        self._suspended_s += seconds
 
     def set(self, seconds: float) -> None:
         """Move the wall clock by so much."""

@@ -437,7 +437,10 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
     ),
     WaitKind.WEAR: (
         "The budget of erases is used up.",
-        "the next day (UTC) begins; where it is that of the life, `wear.per_life` is raised",
+        (
+            "the next day (UTC) begins, or Firmwarden has run for a day where a clock that was ahead dated them; "
+            "where it is that of the life, `wear.per_life` is raised"
+        ),
     ),
     WaitKind.CANARY: (
         "Another device refused this image, so one device at a time tries it.",
