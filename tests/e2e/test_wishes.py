@@ -133,7 +133,7 @@ def test_inv3_a_verdict_latches_until_a_person_lifts_it(gateway: Gateway) -> Non
     for sentence in (
         f"{device}: stopped: the device could not program its flash (write-error)",
         "It runs No complete image: an erase was begun and no update was finished since.",
-        "every image on this device, set",
+        "every image on this device, since",
         "That was at chunk 5, sequence number 7, after 2,560 bytes of the image. It answered 07 05 05.",
         f"To lift it: `firmwarden clear {device}`",
         "Nothing, until a person lifts the latch",
