@@ -111,7 +111,7 @@ def test_a_command_on_a_page_is_understood(
     shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _, *arguments = shlex.split(shown.text.partition("|")[0], comments=True)
+    _, *arguments = shlex.split(re.split(r" [|>] ", shown.text)[0], comments=True)
     for image in arguments:
         if image.endswith((".bin", ".dfu", ".img", "usb.toml")):
             Path(image).touch()  # must be there to be understood
@@ -177,6 +177,22 @@ def test_the_release_script_drops_a_release(tmp_path: Path) -> None:
     manifest = parse_manifest((directory / "front-panel-2.4.0.toml").read_bytes(), "front-panel-2.4.0.toml")
     assert (manifest.device, manifest.version, manifest.size) == ("front-panel", "2.4.0", 1000)
     assert (directory / manifest.image).read_bytes() == image.read_bytes()
+
+
+def test_the_stick_is_packed_whole(tmp_path: Path) -> None:
+    script = tmp_path / "pack"
+    script.write_text(block_after(HOW_TO / "update-an-air-gapped-site.md", "## Before you go", "sh"))
+    (tmp_path / "panel.toml").write_text('[release]\ndevice = "front-panel"\nimage = "panel-2.img"\n')
+    (tmp_path / "panel-2.img").write_bytes(os.urandom(1000))
+    stick = tmp_path / "stick"
+
+    subprocess.run(["sh", script, stick, tmp_path / "panel.toml"], check=True, timeout=10)
+
+    assert sorted(each.name for each in (stick / "firmware").iterdir()) == ["panel-2.img", "panel.toml"]
+    check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+    subprocess.run(check, cwd=stick, check=True, timeout=10)
+    (stick / "firmware" / "panel-2.img").write_bytes(os.urandom(1000))
+    assert subprocess.run(check, cwd=stick, check=False, capture_output=True, timeout=10).returncode == 1
 
 
 def outcome(state: JobState) -> dict[str, object]:

@@ -223,6 +223,10 @@ class Terminals:
         """Wait for what a terminal does not show."""
         self._open[name].until(condition, what)
 
+    def screen(self, name: str) -> str:
+        """Return all that a terminal has shown."""
+        return self._open[name].screen
+
     def interrupt(self, *names: str) -> None:
         """Press Ctrl-C in terminals, one after the other."""
         for name in names:
