@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from firmwarden.control import connection
@@ -24,6 +25,8 @@ from support.wire_http import Somebody, ask, ask_as, connect, rest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from firmwarden.service.views import DeviceView
 
 TOKEN = "a-token-of-some-length"
 BIG = 1000
@@ -251,6 +254,35 @@ def test_inv6_what_is_taken_on_tcp_is_not_missing_on_the_socket(api: Served) -> 
         assert ask(api, "GET", "/v1/status").status == 200
     while ask(api, "GET", "/v1/status", tcp=True).status == 503:  # until the server has seen them go
         pass
+
+
+class StuckDesk(MemoryDesk):
+    """One whose store does not answer before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.answer = anyio.Event()
+
+    async def devices(self) -> list[DeviceView]:
+        self.asked += 1
+        await self.answer.wait()
+        return await super().devices()
+
+
+def test_inv6_who_asks_and_goes_away_keeps_the_place_until_that_is_done(tmp_path: Path) -> None:
+    desk = StuckDesk()
+    with served(desk, tmp_path / "s", tcp=True) as api:
+        for number in range(connection.PLACES[Standing.REMOTE]):
+            with connect(api, tcp=True) as sock:
+                sock.sendall(b"GET /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                while desk.asked == number:  # or the server would see nobody
+                    pass
+        assert ask(api, "GET", "/v1/status", tcp=True).status == 503
+        assert ask(api, "GET", "/v1/status").status == 200
+        api.call(desk.answer.set)
+        while ask(api, "GET", "/v1/status", tcp=True).status == 503:
+            pass
 
 
 _CROWD = """

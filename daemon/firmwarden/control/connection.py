@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping
 
+    from starlette.types import Receive, Scope, Send
     from uvicorn import Config
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
     from uvicorn.server import ServerState
@@ -84,9 +85,23 @@ class Connection(H11Protocol):
     drop the connection.  uvicorn copies ``app_state`` there.
     """
 
-    def __init__(self, access: Access, config: Config, server_state: ServerState) -> None:
+    def __init__(
+        self, access: Access, config: Config, server_state: ServerState, taken: set[Connection]
+    ) -> None:
+        """Begin without a peer.
+
+        Args:
+            access: the rules in force.
+            config: of the server.
+            server_state: shared by all connections, as ``taken`` is.
+            taken: those that have a place.
+        """
         super().__init__(config=config, server_state=server_state, app_state={})
         self._access = access
+        self._taken = taken
+        self._application = self.app
+        self.app = self._answer
+        self._answers = False
         self._given = 0
         self._jams = 0
         self._head: asyncio.TimerHandle | None = None
@@ -100,9 +115,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         peer = peer_of(transport)
         self.standing = self._access.rules.standing(peer)
-        alike = sum(
-            isinstance(each, Connection) and each.standing is self.standing for each in self.connections
-        )
+        self._taken.add(self)
+        alike = sum(each.standing is self.standing for each in self._taken)
         places = PLACES[self.standing]
         if alike > places + SPARE:
             transport.abort()
@@ -138,6 +152,7 @@ class Connection(H11Protocol):
             self._look.cancel()
         super().connection_lost(exc)
         self.lost.set()
+        self._leave()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP.  uvicorn's own would raise in the middle of another answer."""
@@ -150,6 +165,22 @@ class Connection(H11Protocol):
         head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n%b\r\n%b" % (head, bytes(answer.body)))
         self.transport.close()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._answers = True
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._answers = False
+            self._leave()
+
+    def _leave(self) -> None:
+        """Give the place back when nothing is done here any more.
+
+        Who goes away does not take along what was asked for: that waits for the store and holds memory like any other.
+        """
+        if self.lost.is_set() and not self._answers:
+            self._taken.discard(self)
 
     def _is_busy(self) -> bool:
         """Tell whether a request is being received or answered.

@@ -61,11 +61,12 @@ async def serve(
     state = ServerState()
     loop = asyncio.get_running_loop()
     servers: list[asyncio.Server] = []
+    taken: set[Connection] = set()
     with closing(listeners):
         try:
             for listener in listeners.sockets:
                 servers.append(  # noqa: PERF401 - those that were made are closed if one cannot be
-                    await loop.create_server(lambda: Connection(access, config, state), sock=listener)
+                    await loop.create_server(lambda: Connection(access, config, state, taken), sock=listener)
                 )
             with CancelScope() as scope:
                 task_status.started(scope)
