@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.control.problems import BadRequest
+from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -33,6 +34,8 @@ LARGEST_ID: Final = 2**63 - 1
 
 
 _TEXT: Final = re.compile(TEXT_PATTERN)
+_NUMBER: Final = re.compile(r"[0-9]{1,19}")
+"""As many digits as ``LARGEST_ID`` has: ``int`` raises at some thousands, zeros or not."""
 _LONE: Final = re.compile(r"[\ud800-\udfff]")
 """Half of a pair of surrogates: JSON can say it (RFC 8259, 8.2), but no encoding can hold it."""
 
@@ -91,7 +94,7 @@ def number(value: str, name: str, *, lowest: int, highest: int) -> int:
     Raises:
         BadRequest: it is not one.
     """
-    if not (value.isascii() and value.isdecimal() and lowest <= int(value[:20]) <= highest):
+    if not (_NUMBER.fullmatch(value) and lowest <= int(value) <= highest):
         raise BadRequest(f"`{name}` must be a number from {lowest} to {highest}.")
     return int(value)
 
@@ -128,4 +131,4 @@ def _refuse_unknown(what: str, given: Sequence[str], known: Sequence[str]) -> No
     unknown = sorted(set(given) - set(known))
     if unknown:
         expected = f"known here: {', '.join(known)}" if known else "none is expected here"
-        raise BadRequest(f"Unknown {what} `{unknown[0][:TEXT_LIMIT]}`; {expected}.")
+        raise BadRequest(f"Unknown {what} `{printable(unknown[0][:TEXT_LIMIT])}`; {expected}.")
