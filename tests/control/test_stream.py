@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from firmwarden.control import connection, stream
-from firmwarden.service.feed import RING
+from firmwarden.service.feed import RING, Feed
 from support.memory_desk import MemoryDesk
 from support.served import Served, served
 from support.wire_http import connect
@@ -20,6 +22,8 @@ from support.wire_http import connect
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from starlette.types import Message
 
 
 @pytest.fixture
@@ -194,3 +198,27 @@ def test_a_stop_ends_open_streams_within_a_second(api: Served, desk: MemoryDesk,
         if not stalled:
             assert response.message() is None  # a clean end, not IncompleteRead
     assert desk.readers == 0
+
+
+@pytest.mark.anyio
+async def test_inv6_who_catches_up_lets_others_go_on() -> None:
+    feed = Feed()
+    for _ in range(RING):
+        feed.publish("log", {"event": "job-created"})
+    sent: list[Message] = []
+
+    async def take_at_once(message: Message) -> None:
+        sent.append(message)
+
+    async def stay() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    events = stream.EventStream(feed.read(0), stopping=anyio.Event(), abort=lambda: None)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(events, {}, stay, take_at_once)
+        rounds = 50
+        for _ in range(rounds):
+            await anyio.lowlevel.checkpoint()
+        assert 0 < len(sent) <= rounds
+        tasks.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.lowlevel
 from starlette.responses import StreamingResponse
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class EventStream(StreamingResponse):
         async def until_the_feed_ends() -> None:
             async for item in self._feed:
                 await _write(send, _encode(item))
+                # To write what the kernel takes at once does not wait, and there may be thousands to catch up with.
+                await anyio.lowlevel.checkpoint()
 
         async def show_life() -> None:
             while True:

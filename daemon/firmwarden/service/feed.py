@@ -10,6 +10,7 @@ Nothing here is durable: what must last is in the store.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
@@ -78,7 +79,7 @@ class Feed:
             if gap is not None:
                 yield gap
                 last = gap["id"]
-            for item in [item for item in self._items if item["id"] > last]:
+            for item in self._newest(self._next_id - 1 - last):
                 if device is None or item["data"].get("device") == device:
                     yield item
                 last = item["id"]
@@ -87,6 +88,10 @@ class Feed:
             if self._closed:
                 return
             await arrival.wait()
+
+    def _newest(self, count: int) -> list[FeedItem]:
+        # From the end: there are many readers, and mostly one item that is new to them.
+        return list(islice(reversed(self._items), count))[::-1]
 
     def _gap(self, last: int) -> FeedItem | None:
         """Say what a reader misses that saw ``last`` before; the id is that of the last item it misses."""
