@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,7 +15,8 @@ ROOT: Final = Path(__file__).parent.parent.parent
 DOCS: Final = ROOT / "docs"
 PAGES: Final = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
 
-_FENCED: Final = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCED: Final = re.compile(r"^ *```(\w+)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+"""In an item of a list they are indented."""
 _INLINE: Final = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
@@ -34,7 +36,7 @@ def fenced(language: str) -> Iterator[Shown]:
     for page in PAGES:
         for found, text in _FENCED.findall(page.read_text(encoding="utf-8")):
             if found == language:
-                yield Shown(page, text)
+                yield Shown(page, textwrap.dedent(text))
 
 
 def inline() -> Iterator[Shown]:
