@@ -51,6 +51,17 @@ def test_where_another_group_is_named_everybody_may_connect(tmp_path: Path, rule
         listeners.admit(rules)
 
 
+def test_what_took_the_place_of_our_socket_keeps_its_mode(tmp_path: Path) -> None:
+    path, other = tmp_path / "control.sock", tmp_path / "token"
+    other.touch(mode=0o600)
+    with closing(open_listeners(path, None, {})) as listeners:
+        path.unlink()
+        path.symlink_to(other)
+        listeners.admit(Rules(act_group=OTHERS))
+    assert mode(other) == 0o600
+    assert path.is_symlink()
+
+
 def test_the_socket_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as dead:
@@ -209,3 +220,15 @@ def test_a_name_without_a_mode_shuts_nobody_out() -> None:
 def test_a_name_that_is_gone_stops_nothing(tmp_path: Path, passed: socket.socket) -> None:
     (tmp_path / "passed").unlink()
     assert list(Listeners([], [passed], None).shut_out(Rules(act_group=OTHERS))) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+def test_a_directory_that_hides_an_inherited_socket_stops_nothing(
+    tmp_path: Path, passed: socket.socket
+) -> None:
+    tmp_path.chmod(0o700)
+    os.seteuid(54_000)
+    try:
+        assert list(Listeners([], [passed], None).shut_out(Rules(act_group=OTHERS))) == []
+    finally:
+        os.seteuid(0)

@@ -43,11 +43,23 @@ class _Name:
     path: Path
     status: os.stat_result
 
+    def is_there(self) -> bool:
+        """Tell whether it is still ours: somebody may have put another in its place, or a link."""
+        try:
+            return os.path.samestat(self.path.lstat(), self.status)
+        except OSError:
+            return False
+
     def remove(self) -> None:
-        """Remove it, unless somebody has put another in its place."""
-        with suppress(FileNotFoundError):
-            if os.path.samestat(self.path.stat(), self.status):
-                self.path.unlink()
+        """Remove it."""
+        if self.is_there():
+            self.path.unlink(missing_ok=True)
+
+    def change_mode(self, mode: int) -> None:
+        """Let others connect, or no longer."""
+        if self.is_there():
+            with suppress(OSError):  # read-only by now: it stays as it was
+                self.path.chmod(mode)
 
 
 class Listeners:
@@ -90,8 +102,7 @@ class Listeners:
         """Let those connect who may do something by these rules."""
         if self._name is not None:
             only_our_own = [group.gid for group in rules.groups] == [os.getegid()]
-            with suppress(FileNotFoundError):  # then it is nobody's way in
-                self._name.path.chmod(MEMBERS if only_our_own else EVERYBODY)
+            self._name.change_mode(MEMBERS if only_our_own else EVERYBODY)
 
     def shut_out(self, rules: Rules) -> Iterator[str]:
         """Say which groups cannot connect, because of the mode of an inherited socket: that is not ours to change."""
@@ -101,7 +112,7 @@ class Listeners:
                 continue  # bytes: an abstract name, which has no mode
             try:
                 found = Path(path).stat()
-            except FileNotFoundError:
+            except OSError:  # gone, or in a directory that hides it from us
                 continue
             for group in rules.groups:
                 lets_in = stat.S_IWGRP if found.st_gid == group.gid else stat.S_IWOTH
