@@ -85,8 +85,16 @@ def test_on_a_terminal_a_line_begins_with_what_it_is_about(monkeypatch: pytest.M
     time, rest = stream.getvalue().split(" ", 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
     assert rest == (
-        "[info     ] job-waiting              device=k3f9q2 job=7 detail='held: \\x1b[2J' image=abababababab\n"
+        "[info     ] job-waiting              device=k3f9q2 job=7 detail='held: \\\\x1b[2J' image=abababababab\n"
     )
+
+
+@pytest.mark.parametrize("said", ["2.0\x1b[2J", "\x1b]0;x\x07 y", "a\rb", "\u202eexe.bin"])
+def test_nothing_that_a_device_said_acts_on_the_terminal(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    log.configure(stream=(stream := Terminal()))
+    structlog.get_logger().info(LogEvent.JOB_WAITING, device=said, detail=said)
+    assert stream.getvalue().removesuffix("\n").isprintable()
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,15 @@ def _common_first(_logger: WrappedLogger, _name: str, event: EventDict) -> Event
 
 
 def _short(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Leave out what a person who looks on does not need: parts of a second, keys that say nothing, most of a hash."""
-    shown = {key: value for key, value in event.items() if value is not None}
+    """Leave out what a person who looks on does not need: parts of a second, keys that say nothing, most of a hash.
+
+    And what would act on the terminal: the renderer quotes text only where there are spaces in it.
+    """
+    shown = {
+        key: printable(value) if isinstance(value, str) else value
+        for key, value in event.items()
+        if value is not None
+    }
     shown["timestamp"] = f"{shown['timestamp'][:19]}Z"
     if "image" in shown:
         shown["image"] = shown["image"][:IMAGE_SHOWN]
