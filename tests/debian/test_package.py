@@ -22,9 +22,14 @@ from lab.package import NEWER, PACKAGE, PACKAGES
 from lab.waiting import until
 from lab.wire import Panel
 from support.gateway import OLD, USUAL, device_class, image, manifest
+from support.pages import fenced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_BUILD, INSTALL, RELOAD, _UPGRADE, REMOVE, PURGE, _MASK = (
+    shown.text for shown in fenced("sh") if shown.page.name == "install-the-package.md"
+)
 
 UNITS: Final = ("firmwarden.service", "firmwarden.socket")
 STATE: Final = Path("/var/lib/firmwarden")
@@ -48,6 +53,15 @@ def system(*words: object, status: int = 0) -> str:
     return done.stdout
 
 
+def do(shown: str) -> None:
+    """Do what the page shows; for apt, which asks a network that is not here, does what it calls in the end."""
+    for line in shown.splitlines():
+        words = line.removeprefix("sudo ").split()
+        if words[0] == "apt":
+            words = ["dpkg", f"--{words[1]}", words[2]]
+        system(*(PACKAGES / PACKAGE if word.endswith(".deb") else word for word in words))
+
+
 def is_installed() -> bool:
     asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "firmwarden"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout == "installed"
@@ -65,7 +79,7 @@ def traces() -> list[str]:
 @pytest.fixture
 def empty() -> None:
     """A machine that has only Debian."""
-    system("dpkg", "--purge", "firmwarden")
+    do(PURGE)
     assert traces() == []
     needed = ("click", "pydantic", "serial", "starlette", "usb")
     system("python3", "-c", f"import importlib.util; assert not any(map(importlib.util.find_spec, {needed}))")
@@ -75,7 +89,7 @@ def empty() -> None:
 def installed() -> None:
     """A machine that has the package, in this version."""
     if not is_installed():
-        system("dpkg", "--install", PACKAGES / PACKAGE)
+        do(INSTALL)
 
 
 @pytest.fixture
@@ -95,8 +109,7 @@ def configure(*settings: str) -> None:
     sample = DEFAULT_CONFIG.read_text()
     DEFAULT_CONFIG.write_text("\n".join((*sample.splitlines()[:1], "[firmwarden]", *settings, "")))
     CLASS.write_text(device_class("panel", f'usb = "{UsbSerial.IDS}", serial = "PACKAGE"', *USUAL))
-    system("firmwarden", "check")
-    system("systemctl", "reload", "firmwarden")
+    do(RELOAD)
 
 
 def drop(version: str, *, size: int = 16_384) -> None:
@@ -120,11 +133,6 @@ def service(name: str) -> str:
     return system("systemctl", "show", "--property", name, "--value", UNITS[0]).strip()
 
 
-def said(event: str) -> list[str]:
-    journal = system("journalctl", "--unit", UNITS[0], "--output=cat", "--quiet")
-    return [line for line in journal.splitlines() if event in line]
-
-
 def assert_serves() -> None:
     for unit in UNITS:
         assert system("systemctl", "is-active", unit).strip() == "active"
@@ -134,7 +142,7 @@ def assert_serves() -> None:
 
 @pytest.mark.usefixtures("empty")
 def test_from_an_empty_system_to_the_first_updated_device(adapter: UsbSerial, panel: Panel) -> None:
-    system("dpkg", "--install", PACKAGES / PACKAGE)
+    do(INSTALL)
     assert_serves()
     user = pwd.getpwnam("firmwarden")
     for directory in (STATE, STATE / "firmware"):
@@ -178,6 +186,7 @@ def test_inv5_an_upgrade_in_the_middle_of_an_update(adapter: UsbSerial, panel: P
     system("dpkg", "--configure", "firmwarden")
     assert service("MainPID") != old
     assert_serves()
+    assert ask("status")["version"].endswith("+next")
     runs(SECOND)
     assert hashlib.sha256(DEFAULT_CONFIG.read_bytes()).hexdigest() == configuration
     report = panel.report()
@@ -192,7 +201,7 @@ def test_removed_and_back_again_and_purged(adapter: UsbSerial, panel: Panel) -> 
     runs(THIRD)
     known = ask("devices")["devices"]
 
-    system("dpkg", "--remove", "firmwarden")
+    do(REMOVE)
     for unit in UNITS:
         system("systemctl", "is-active", unit, status=3)
     assert not Path("/usr/bin/firmwarden").exists()
@@ -201,13 +210,13 @@ def test_removed_and_back_again_and_purged(adapter: UsbSerial, panel: Panel) -> 
     assert CLASS.exists()
     assert (STATE / "firmwarden.db").exists()
 
-    system("dpkg", "--install", PACKAGES / PACKAGE)
+    do(INSTALL)
     assert_serves()
     runs(THIRD)
     assert [each["id"] for each in ask("devices")["devices"]] == [each["id"] for each in known]
     assert panel.report()["erase_starts"] == 1
 
-    system("dpkg", "--purge", "firmwarden")
+    do(PURGE)
     assert traces() == []
     # Files elsewhere may belong to it, so its number is not given to another.
     assert pwd.getpwnam("firmwarden")

@@ -31,7 +31,7 @@ _SCRIPT: Final = """\
 site=$(echo {venv}/lib/python3.*/site-packages)
 cp -r --preserve=timestamps /mnt/tree/daemon/firmwarden $site
 mkdir /opt/tree
-cp -r --preserve=timestamps /mnt/tree/pyproject.toml /mnt/tree/tests /opt/tree
+cp -r --preserve=timestamps /mnt/tree/README.md /mnt/tree/docs /mnt/tree/pyproject.toml /mnt/tree/tests /opt/tree
 cat >/opt/run <<'END'
 nsenter --target 1 --mount mount -t tmpfs none /opt
 cd /opt/tree
