@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +24,7 @@ from support.house import NOON, PANEL, House, living, virtual_time
 from support.scripted import Play, Unit, fails, must_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from firmwarden.store.ledger import Ledger
@@ -199,21 +200,47 @@ async def test_before_the_first_scans_it_is_not_ready_and_ages_count_from_the_st
         assert ages == [pytest.approx(50.0)] * 4
 
 
-async def test_inv6_who_asks_a_stuck_store_again_and_again_is_sent_away(tmp_path: Path) -> None:
-    store = await Store.open(tmp_path / "firmwarden.db")
-    house = House(store, SystemClock(), {}, ())
-    stuck, release = threading.Event(), threading.Event()
+@asynccontextmanager
+async def stuck(store: Store) -> AsyncGenerator[None, None]:
+    """Let the store do nothing as long as the context lasts, and wait until it does something again."""
+    begun, end = threading.Event(), threading.Event()
 
     def hang(_: Ledger) -> None:
-        stuck.set()
-        release.wait()
+        begun.set()
+        end.wait()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(store.run, hang)
-        await anyio.to_thread.run_sync(stuck.wait)
+        await anyio.to_thread.run_sync(begun.wait)
+        yield
+        end.set()
+
+
+async def test_inv6_who_asks_a_stuck_store_again_and_again_is_sent_away(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "firmwarden.db")
+    house = House(store, SystemClock(), {}, ())
+    async with stuck(store):
         for _ in range(50):
             with pytest.raises(Unavailable, match="has not answered for 5 s"):
                 await house.desk.figures()
-        release.set()
     assert (await house.desk.figures()).devices == {}
+    await store.aclose()
+
+
+async def test_inv6_what_is_being_updated_waits_for_one_question_at_most(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "firmwarden.db")
+    house = House(store, SystemClock(), {}, ())
+    done: list[str] = []
+
+    async def note(name: str, work: Callable[[], Awaitable[object]]) -> None:
+        await work()
+        done.append(name)
+
+    async with anyio.create_task_group() as tasks, stuck(store):
+        for question in [house.desk.devices, house.desk.status, house.desk.waits, house.desk.plan] * 5:
+            tasks.start_soon(note, "question", question)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(note, "update", lambda: store.run(lambda _: None))
+        await anyio.wait_all_tasks_blocked()
+    assert done.index("update") <= 1
     await store.aclose()

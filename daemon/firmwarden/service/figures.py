@@ -111,7 +111,7 @@ class Figures(Questions):
 
         # Who asks every few seconds must not leave one more request waiting each time.
         with anyio.move_on_after(ANSWER_S):
-            facts, counted = await self._store.run(work)
+            facts, counted = await self._ask(work)
             return self._view(facts, counted, now)
         raise Unavailable(f"the state database has not answered for {ANSWER_S:.0f} s")
 

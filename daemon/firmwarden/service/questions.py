@@ -5,7 +5,9 @@ A question reads the store in one transaction and adds what only the running pro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
+
+import anyio
 
 from firmwarden import __version__
 from firmwarden.errors import NotFound, Refused, Unavailable
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from firmwarden.store.ledger import Ledger
     from firmwarden.store.store import Store
 
+T = TypeVar("T")
+
 ATTEMPTS_TOLD: Final = 10
 _FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
 
@@ -88,10 +92,11 @@ class Questions:
         self._problems = problems
         self._pulse = pulse
         self._started_at = warden.clock.wall()
+        self._turn = anyio.Lock()
 
     async def status(self) -> StatusView:
         """Tell the whole in numbers."""
-        facts = await self._store.run(gather)
+        facts = await self._ask(gather)
         warden = self._warden
         open_jobs = [job for job in facts.jobs.values() if not job.state.final]
         shelf = self._shelf()
@@ -132,7 +137,7 @@ class Questions:
 
     async def devices(self) -> list[DeviceView]:
         """Tell every device."""
-        return await self._store.run(
+        return await self._ask(
             lambda ledger: [
                 self._device_view(ledger, device, facts)
                 for facts in (gather(ledger),)
@@ -144,7 +149,7 @@ class Questions:
         """Tell every release in the directory, with the reasons for refusals."""
         latched = {
             latch.image
-            for latch in await self._store.run(lambda ledger: ledger.latches())
+            for latch in await self._ask(lambda ledger: ledger.latches())
             if latch.scope is LatchScope.IMAGE
         }
         shelf = self._shelf()
@@ -167,7 +172,7 @@ class Questions:
 
     async def jobs(self, limit: int) -> list[JobView]:
         """Tell the newest jobs, newest first."""
-        return await self._store.run(lambda ledger: [self._job_view(job) for job in ledger.jobs(limit=limit)])
+        return await self._ask(lambda ledger: [self._job_view(job) for job in ledger.jobs(limit=limit)])
 
     async def attempts(self, device: str | None, limit: int) -> list[AttemptView]:
         """Tell the newest attempts, of one device or of all, newest first."""
@@ -176,15 +181,15 @@ class Questions:
             known = None if device is None else find_device(ledger, device).id
             return [attempt_view(attempt) for attempt in ledger.attempts(known, limit)]
 
-        return await self._store.run(work)
+        return await self._ask(work)
 
     async def latches(self) -> list[LatchView]:
         """Tell every latch that is set, oldest first."""
-        return [latch_view(latch) for latch in await self._store.run(lambda ledger: ledger.latches())]
+        return [latch_view(latch) for latch in await self._ask(lambda ledger: ledger.latches())]
 
     async def waits(self) -> list[WaitingView]:
         """Tell every job that waits, by device."""
-        facts = await self._store.run(gather)
+        facts = await self._ask(gather)
         return [
             waiting_view(job, device, wait)
             for device in facts.devices
@@ -193,7 +198,7 @@ class Questions:
 
     async def wear(self) -> list[DeviceWearView]:
         """Tell of every device how often its flash was erased."""
-        return await self._store.run(
+        return await self._ask(
             lambda ledger: [
                 {
                     "device": device.id,
@@ -215,7 +220,7 @@ class Questions:
                 "actions": [action_view(action) for action in ledger.actions(limit, known)],
             }
 
-        return await self._store.run(work)
+        return await self._ask(work)
 
     async def why(self, device: str) -> WhyView:
         """Tell everything about one device's state of affairs."""
@@ -270,7 +275,7 @@ class Questions:
                 ),
             }
 
-        return await self._store.run(work)
+        return await self._ask(work)
 
     async def plan(self) -> list[PlanView]:
         """Tell for every device what would happen and why not."""
@@ -279,13 +284,13 @@ class Questions:
             facts = gather(ledger)
             return [self._plan_view(device, facts) for device in facts.devices]
 
-        return await self._store.run(work)
+        return await self._ask(work)
 
     async def feed(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
         """Return what happens as it happens, to one device or anywhere."""
         if device is not None:
             meant = device
-            device = await self._store.run(lambda ledger: find_device(ledger, meant).id)
+            device = await self._ask(lambda ledger: find_device(ledger, meant).id)
         return self._warden.feed.read(after, device)
 
     def recent(self) -> list[FeedItem]:
@@ -293,6 +298,14 @@ class Questions:
         return self._warden.feed.recent()
 
     # --- inside
+
+    async def _ask(self, question: Callable[[Ledger], T]) -> T:
+        """Ask the store.
+
+        One question at a time stands in its line, however many are asked: what is being updated waits for one at most.
+        """
+        async with self._turn:
+            return await self._store.run(question)
 
     def _meant(self, ledger: Ledger, name: str) -> Device:
         """The device that a person means, or the only one that a conflict at this port may concern."""
