@@ -24,7 +24,7 @@ from firmwarden.service.questions import Questions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from firmwarden.model import Device, DeviceId, WaitKind
+    from firmwarden.model import Device, DeviceId, Job, WaitKind
     from firmwarden.service.facts import Facts
     from firmwarden.store.figures import Counted
     from firmwarden.store.ledger import Ledger
@@ -121,12 +121,19 @@ class Figures(Questions):
         classes = {device.id: device.device_class for device in facts.devices}
         on_hold = {hold.device for hold in facts.holds}
         open_jobs = [job for job in facts.jobs.values() if not job.state.final]
+        stopped = {latch.device for latch in facts.latches if latch.scope is LatchScope.DEVICE}
         return FiguresView(
             version=__version__,
             classes=sorted({*warden.planner.classes, *classes.values()}),
             ready=self._state() == "ready",
             counted=counted,
-            devices=Counter((device.device_class, self._state_of(device, facts)) for device in facts.devices),
+            devices=Counter(
+                (
+                    device.device_class,
+                    self._state_of(device, facts.jobs.get(device.id), stopped=device.id in stopped),
+                )
+                for device in facts.devices
+            ),
             present=Counter(classes[device] for device in warden.registry.plugged_at if device in classes),
             held=Counter(device.device_class for device in facts.devices if device.id in on_hold),
             everything_held=None in on_hold,
@@ -159,8 +166,7 @@ class Figures(Questions):
             planning_s=boot - warden.agenda_as_of,
         )
 
-    def _state_of(self, device: Device, facts: Facts) -> DeviceState:
-        job = facts.jobs.get(device.id)
+    def _state_of(self, device: Device, job: Job | None, *, stopped: bool) -> DeviceState:
         state = None if job is None else job.state
         if state is JobState.RUNNING:
             return DeviceState.UPDATING
@@ -171,9 +177,7 @@ class Figures(Questions):
         if state is JobState.UNKNOWN:
             return DeviceState.UNKNOWN
         wanted = self._warden.agenda.desired.get(device.id)
-        if (wanted is not None and wanted.stopped is not None) or any(
-            latch.device == device.id and latch.scope is LatchScope.DEVICE for latch in facts.latches
-        ):
+        if stopped or (wanted is not None and wanted.stopped is not None):
             return DeviceState.LATCHED
         if wanted is not None and wanted.release is not None:
             return DeviceState.FAILED if state is JobState.FAILED else DeviceState.BEHIND
