@@ -232,6 +232,40 @@ def test_a_stop_does_not_wait_for_a_peer_that_does_not_read(api: Served, much: i
         assert len(rest(sock)) < much
 
 
+class StuckDesk(MemoryDesk):
+    """One whose store does not answer before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        self.answer = anyio.Event()
+
+    async def devices(self) -> list[DeviceView]:
+        self.asked += 1
+        await self.answer.wait()
+        return await super().devices()
+
+
+def ask_in_vain(desk: StuckDesk, sock: socket.socket) -> None:
+    before = desk.asked
+    sock.sendall(b"GET /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    while desk.asked == before:
+        pass
+
+
+def test_a_stop_does_not_wait_for_what_is_stuck_and_tells_of_no_defect(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = StuckDesk()
+    with served(desk, tmp_path / "s") as api, connect(api) as sock:
+        ask_in_vain(desk, sock)
+        began = time.monotonic()
+        api.stop()
+        assert time.monotonic() - began < 2.5
+        assert rest(sock) == b""
+    assert caplog.text == ""
+
+
 # --- places
 
 
@@ -256,28 +290,12 @@ def test_inv6_what_is_taken_on_tcp_is_not_missing_on_the_socket(api: Served) -> 
         pass
 
 
-class StuckDesk(MemoryDesk):
-    """One whose store does not answer before it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-        self.answer = anyio.Event()
-
-    async def devices(self) -> list[DeviceView]:
-        self.asked += 1
-        await self.answer.wait()
-        return await super().devices()
-
-
 def test_inv6_who_asks_and_goes_away_keeps_the_place_until_that_is_done(tmp_path: Path) -> None:
     desk = StuckDesk()
     with served(desk, tmp_path / "s", tcp=True) as api:
-        for number in range(connection.PLACES[Standing.REMOTE]):
+        for _ in range(connection.PLACES[Standing.REMOTE]):
             with connect(api, tcp=True) as sock:
-                sock.sendall(b"GET /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                while desk.asked == number:  # or the server would see nobody
-                    pass
+                ask_in_vain(desk, sock)
         assert ask(api, "GET", "/v1/status", tcp=True).status == 503
         assert ask(api, "GET", "/v1/status").status == 200
         api.call(desk.answer.set)

@@ -6,6 +6,7 @@ connections.  Here each kind of peer has places of its own, and whoever lets us 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,6 @@ from firmwarden.control.peer import peer_of
 from firmwarden.control.problems import problem
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Mapping
 
     from starlette.types import Receive, Scope, Send
@@ -170,6 +170,9 @@ class Connection(H11Protocol):
         self._answers = True
         try:
             await self._application(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server stops and has waited for long enough; uvicorn would log it as a defect.  Nobody awaits us.
+            pass
         finally:
             self._answers = False
             self._leave()
