@@ -172,7 +172,10 @@ def test_commands_uploads_pages_and_figures_work_inside(service: Service, tmp_pa
         assert service.said("hook-failed") == []
         device = service.device()["id"]
         assert device in page("/")
-        assert "firmwarden_" in page("/metrics")
+        figures = page("/metrics")
+        assert "firmwarden_devices" in figures
+        # What the process tells of itself is read where /proc shows little.
+        assert "process_max_fds" in figures
         (told,) = {record["device"] for record in service.records(f"FIRMWARDEN_DEVICE={device}")}
         assert told == device
     finally:
