@@ -117,7 +117,8 @@ def test_inv4_a_port_is_left_to_a_program_whose_process_is_out_of_sight(
     try:
         service.drop("panel", NEW, image())
         service.start()
-        assert f"(pid {os.getpid()})" in service.wait_for("attempt-failed")["detail"]
+        waiting = service.wait_for("job-waiting", wait="port-held")
+        assert waiting["detail"].endswith(f"is held by a process (pid {os.getpid()})")
         assert not panel.process.said("loader-requested")
     finally:
         lock.unlink()
