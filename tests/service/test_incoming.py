@@ -186,10 +186,9 @@ async def test_what_a_copy_left_without_its_image_is_completed(drop: Drop, count
     ],
 )
 async def test_a_release_that_would_keep_another_from_counting_is_refused(
-    drop: Drop, intake: Intake, counter: Counter, replacing: dict[str, object], says: str
+    drop: Drop, counter: Counter, replacing: dict[str, object], says: str
 ) -> None:
     drop.release("old", CONTENT)
-    await intake.scan()
     before = content_of(drop.directory)
     image = CONTENT[::-1]
     manifest = manifest_of(image, image="new.img", replacing=replacing)

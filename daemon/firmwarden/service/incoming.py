@@ -78,6 +78,8 @@ class Incoming:
                 return release
 
             try:
+                # It is judged beside what is there now: the latest look may be old, or be still to come.
+                await self._intake.scan()
                 release = await self._work(lay)
                 await record(release)
                 await self._work(placing.show)
