@@ -324,6 +324,20 @@ def test_inv8_nor_does_it_where_somebody_forwards_the_socket(
     assert len(desk.actions) == (status == 200)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example:8642", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("127.0.0.1:8642", 200),
+        ("localhost", 200),
+    ],
+)
+def test_inv8_nor_is_it_told_anything_there(api: Served, host: str, status: int) -> None:
+    for path in ("/", "/v1/devices"):
+        assert ask(api, "GET", path, headers={"Host": host}).status == status
+
+
 # --- what the page says
 
 

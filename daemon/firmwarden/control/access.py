@@ -103,8 +103,9 @@ async def _refusal(request: Request, rules: Rules) -> Response | None:
     match peer:
         case User():
             # Whoever forwards the socket to a port of their own (ssh -L) has a browser at it, and all that it has open.
-            # Browsers name the origin of every order (WHATWG Fetch, 3.2); nobody else does.
-            browses = acts and "origin" in request.headers
+            # Browsers name the origin of every order (WHATWG Fetch, 3.2), nobody else does; and what another site
+            # could give our address to is a name of the Internet, with a dot in it.
+            browses = "." in request.headers.get("host", "") or (acts and "origin" in request.headers)
             return await _refusal_of_user(await completed(peer), rules, acts=acts) or (
                 _refusal_of_browser(request, acts=acts) if browses else None
             )

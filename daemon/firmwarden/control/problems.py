@@ -45,7 +45,7 @@ MEANINGS: Final[Mapping[int, str]] = {
     409: "Understood, but it cannot be done; `detail` says what to do instead.",
     413: "The body is longer than it may be.",
     415: "An upload is no `multipart/form-data`.",
-    421: "Over TCP, the request asks for a name that is not this machine's.",
+    421: "The request asks for a name that is not this machine's.",
     422: "A release that was sent is not in order; `detail` says why.",
     500: "A defect in Firmwarden; the traceback is in its log.",
     501: "This needs a package that is not installed; `detail` names it.",
