@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DOCS: Final = ROOT / "docs"
-PAGES: Final = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+PAGES: Final = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 _FENCED: Final = re.compile(r"^ *```(\w+)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 """In an item of a list they are indented."""
