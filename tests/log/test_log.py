@@ -131,12 +131,12 @@ def test_what_is_written_is_published_without_its_traceback() -> None:
 def test_libraries_log_in_the_same_lines(level: int, told: str) -> None:
     stream = io.StringIO()
     log.configure(stream=stream)
-    logging.getLogger("uvicorn.error").log(level, "it %s", "broke")
+    logging.getLogger("asyncio").log(level, "it %s", "broke")
     (line,) = lines(stream)
     assert (line["event"], line["level"], line["library"], line["detail"]) == (
         "library-trouble",
         told,
-        "uvicorn.error",
+        "asyncio",
         "it broke",
     )
 
