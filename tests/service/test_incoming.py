@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from anyio import to_thread, wait_all_tasks_blocked
 
 from firmwarden.errors import BadManifest, FirmwardenError, NoRoom, Refused, StoreError, Unavailable
 from firmwarden.images.cas import ImageStore
@@ -235,6 +238,32 @@ async def test_a_disk_that_fails_at_any_step_leaves_nothing(
     await counter.put()
     assert calls == 4
     assert set(content_of(drop.directory)) == {"panel.img", "panel.toml"}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_the_stop_of_the_server_breaks_off_leaves_nothing(
+    drop: Drop, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cancels as asyncio does: while a slow disk still works."""
+    real: Callable[[int], None] = os.fsync
+    first, second, end = threading.Event(), threading.Event(), threading.Event()
+
+    def fsync(descriptor: int) -> None:
+        (second if first.is_set() else first).set()
+        end.wait()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    upload = asyncio.ensure_future(counter.put())
+    await to_thread.run_sync(first.wait)
+    upload.cancel()
+    await wait_all_tasks_blocked()
+    end.set()
+    await to_thread.run_sync(second.wait)
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert content_of(drop.directory) == {}
+    assert counter.recorded == []
 
 
 async def test_a_directory_that_cannot_be_written_is_told(drop: Drop, counter: Counter) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
+import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -49,6 +50,9 @@ class Incoming:
         self._arrived = arrived
         self._turn = anyio.Lock()
         self._limiter = anyio.CapacityLimiter(1)
+        # The limiter alone would do, but for a native cancellation of an asyncio task: that gives it back while the
+        # thread still writes, and what was begun must not be taken back before it has ended.
+        self._mutex = threading.Lock()
 
     async def put(
         self, manifest: bytes, image: bytes, name: str, record: Callable[[Release], Awaitable[object]]
@@ -90,8 +94,12 @@ class Incoming:
         return release
 
     async def _work(self, work: Callable[[], T]) -> T:
+        def alone() -> T:
+            with self._mutex:
+                return work()
+
         try:
-            return await to_thread.run_sync(work, limiter=self._limiter)
+            return await to_thread.run_sync(alone, limiter=self._limiter)
         except OSError as exc:
             text = f"{self._directory} cannot be written: {exc.strerror}"
             raise (NoRoom if exc.errno in _FULL else Unavailable)(text) from exc
