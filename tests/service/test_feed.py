@@ -68,6 +68,14 @@ async def test_a_reader_goes_on_where_it_was(after: int, ids: list[int]) -> None
     await reading.aclose()
 
 
+async def test_zero_is_the_oldest_in_any_run() -> None:
+    feed = Feed(run=3)
+    publish(feed, 1)
+    reading = feed.read(0)
+    assert (await next_of(reading))["kind"] == "log"
+    await reading.aclose()
+
+
 async def test_a_reader_that_lags_is_told_so_and_goes_on_with_the_oldest_that_is_left() -> None:
     feed = Feed()
     reading = feed.read(0)
