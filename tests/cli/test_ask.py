@@ -39,7 +39,18 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
     [
         (a_device(running_version="2.4.0"), "up to date"),
         (a_device(), "should run 2.4.0"),
-        (a_device(running_version=None, desired_version=None), "nothing to run"),
+        (
+            a_device(
+                running_version=None, desired_version=None, desired_reason="its class holds such devices"
+            ),
+            "nothing to run: its class holds such devices",
+        ),
+        (
+            a_device(
+                desired_version="2.3.1", pinned="9.9", desired_reason="it is pinned to 9.9, which is not here"
+            ),
+            "it is pinned to 9.9, which is not here",
+        ),
         (a_device(present=False, last_seen="2026-03-01T09:00:00Z"), "away, last seen 3 hours ago"),
         (
             a_device(present=False, running_version="2.4.0", last_seen="2026-02-27T12:00:00Z"),
@@ -61,7 +72,7 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
             "failed: the budget is used up (transport-exhausted)",
         ),
         (a_device(running_version="2.4.0", job=a_job(state="succeeded")), "up to date"),
-        (a_device(latched=True), "stopped by its own verdict"),
+        (a_device(latched=True), "stopped by a device's verdict"),
         (
             a_device(latched=True, complete=False, job=a_job(state="failed", cause=WRONG_DEVICE)),
             "stopped: the device says that the file is for another device (wrong-device-id)",
@@ -88,10 +99,15 @@ def test_devices_as_a_table(run: Run, desk: MemoryDesk) -> None:
     ]
 
 
+def test_a_pin_to_what_is_not_there_names_it(run: Run, desk: MemoryDesk) -> None:
+    desk.fleet["panel-1"] |= {"desired_version": "2.3.1", "pinned": "9.9"}
+    assert "  2.3.1 (pinned to 9.9)  " in run("devices").stdout.splitlines()[1]
+
+
 def test_a_newer_release_that_a_latch_keeps_away_is_named(run: Run, desk: MemoryDesk) -> None:
     desk.fleet["panel-1"] |= {"desired_version": "2.3.1", "stopped_version": "2.4.0", "latched": True}
     panel = run("devices").stdout.splitlines()[1]
-    assert panel.endswith("2.3.1  2.3.1 (2.4.0 is stopped)  2.4.0 is stopped by its own verdict")
+    assert panel.endswith("2.3.1  2.3.1 (2.4.0 is stopped)  2.4.0 is stopped by a device's verdict")
 
 
 def test_a_column_without_content_is_left_out(run: Run, desk: MemoryDesk) -> None:
@@ -163,6 +179,8 @@ def test_history_tells_attempts_and_actions_by_time(run: Run, desk: MemoryDesk) 
     _, first, second = run("history", "panel-1").stdout.splitlines()
     assert first.endswith("hold being painted")
     assert second.endswith("attempt 1 of job 7 at 2.4.0: failed, link-lost: /dev/ttyACM3 vanished")
+    assert run("history", "panel-1", "--limit", "1").stdout.splitlines()[1:] == [first]
+    assert len(run("history", "panel-1", "--limit", "1", "--json").stdout.splitlines()) == 1
     kinds = [json.loads(line)["kind"] for line in run("history", "panel-1", "--json").stdout.splitlines()]
     assert kinds == ["action", "attempt"]
     assert "Nothing was tried" in run("history", "lamp-2").stdout

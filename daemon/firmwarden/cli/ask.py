@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _BY_ID = "/dev/serial/by-id/"
 _DEV = "/dev/"
 
+_HISTORY_SHOWN = 50
+
 
 @click.command()
 @client_command
@@ -92,7 +94,8 @@ def history(client: Client, output: Output, device: str | None, limit: int | Non
         *({"kind": "action", **action} for action in found["actions"]),
     ]
     records.sort(key=lambda record: str(record.get("started_at") or record.get("at")), reverse=True)
-    output.records(records, lambda: history_lines(found))
+    newest = limit or _HISTORY_SHOWN
+    output.records(records[:newest], lambda: history_lines(found)[: newest + 1])
 
 
 def show_plan(client: Client, output: Output) -> None:
@@ -162,7 +165,9 @@ def device_lines(views: list[DeviceView], now: datetime) -> list[str]:
 
 
 def _should_run(view: DeviceView) -> str:
-    notes = ["pinned"] if view["pinned"] else []
+    notes = []
+    if view["pinned"]:
+        notes.append("pinned" if view["pinned"] == view["desired_version"] else f"pinned to {view['pinned']}")
     if view["stopped_version"]:
         notes.append(f"{view['stopped_version']} is stopped")
     return (view["desired_version"] or "-") + (f" ({', '.join(notes)})" if notes else "")

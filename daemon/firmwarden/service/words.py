@@ -53,7 +53,8 @@ def state_of_device(device: DeviceView, now: datetime) -> str:
 
 def _stopped(device: DeviceView) -> str:
     what = device["stopped_version"]
-    return f"{what} is stopped by its own verdict" if what else "stopped by its own verdict"
+    # Of several devices, it may be: a release that two of them call bad is kept from all.
+    return f"{what} is stopped by a device's verdict" if what else "stopped by a device's verdict"
 
 
 def _at_rest(device: DeviceView, now: datetime) -> str:
@@ -65,7 +66,9 @@ def _at_rest(device: DeviceView, now: datetime) -> str:
         return last_seen if not up_to_date else f"up to date when it was here; {last_seen}"
     held = f"held by {device['held']}" if device["held"] is not None else ""
     if up_to_date:
-        rest = "up to date" if device["running_version"] else "nothing to run"
+        rest = "up to date" if device["running_version"] else f"nothing to run: {device['desired_reason']}"
+        if device["pinned"] not in {None, device["running_version"]}:
+            rest = device["desired_reason"]
         return f"{rest}; {held}" if held else rest
     if held:
         return held
