@@ -33,6 +33,7 @@ def carry_out(api: Served, desk: MemoryDesk, *steps: dict[str, Any]) -> threadin
 
     def change(step: dict[str, Any]) -> None:
         desk.fleet["panel-1"]["job"] = a_job(id=8) | step  # type: ignore[typeddict-item]
+        desk.fleet["panel-1"]["latched"] = step.get("state") == "failed"
         desk.publish("log", event="job-changed", device="lamp-2")
         desk.publish("progress", device="panel-1", job=8, step="probe", done=0, total=131_072)
         desk.publish("log", event="job-changed", device="panel-1", state=step.get("state"))
@@ -75,6 +76,18 @@ def test_the_status_is_that_of_the_outcome(
     assert result.exit_code == status
     assert says in " ".join(result.stdout.split())
     assert result.stdout.startswith("Job 8 for panel-1 is tried now.")
+
+
+def test_what_follows_a_failure_is_told_with_the_command(run: Run, api: Served, desk: MemoryDesk) -> None:
+    thread = carry_out(api, desk, RUNNING, LATCHED)
+    said = run("retry", "panel-1", "--wait").stdout
+    thread.join()
+    follows = (
+        "What happens next\n  Nothing, until the latch is cleared.\n\n"
+        "What you can do\n  firmwarden clear panel-1\n"
+    )
+    assert said.endswith(follows)
+    assert run("why", "panel-1").stdout.endswith(follows)
 
 
 def test_json_ends_with_the_outcome(run: Run, api: Served, desk: MemoryDesk) -> None:

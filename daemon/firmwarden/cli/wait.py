@@ -21,7 +21,7 @@ from firmwarden.service.words import cause_in_words, state_of_job
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from firmwarden.service.views import FeedItem, JobView, WaitView, WhyView
+    from firmwarden.service.views import CauseView, FeedItem, JobView, WaitView, WhyView
 
 _GOES_ON = frozenset({"queued", "running"})
 _FOR_A_PERSON = frozenset({"failsafe", "hold", "identity"})
@@ -161,8 +161,16 @@ def _tell(output: Output, view: WhyView, job: JobView) -> ExitStatus:
             record["cause"] = {"code": "not-started", "scope": None, "detail": view["next"]}
         click.echo(as_line(record))
         return status
-    sentences = [meaning]
-    if cause is not None and status is not ExitStatus.SUCCEEDED:
-        sentences += [*cause_in_words(cause), view["next"]]
-    click.echo("\n".join(paragraph(" ".join(sentences))))
+    for line in _in_words(meaning, None if status is ExitStatus.SUCCEEDED else cause, view):
+        click.echo(line)
     return status
+
+
+def _in_words(meaning: str, cause: CauseView | None, view: WhyView) -> Iterator[str]:
+    """Tell the outcome, and where it was no success what `why` says of what follows."""
+    yield from paragraph(" ".join([meaning, *(cause_in_words(cause) if cause is not None else ())]))
+    if cause is None:
+        return
+    yield from ("", "What happens next", *paragraph(with_local_times(view["next"], utc_now()), indent="  "))
+    if view["commands"]:
+        yield from ("", "What you can do", *(f"  {printable(command)}" for command in view["commands"]))
