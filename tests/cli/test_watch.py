@@ -184,6 +184,15 @@ def test_more_bars_than_lines_are_counted() -> None:
     assert max(map(len, last_frame.splitlines())) <= 98
 
 
+def test_bars_stand_in_the_order_of_the_rack() -> None:
+    names = {"k3": "k3 (slot-10)", "q8": "q8 (slot-9)"}
+    out = StringIO()
+    with BarScreen(Console(file=out, force_terminal=True, width=100, _environ={})) as screen:
+        for device in names:
+            show(item("progress", device=device, step="write", done=1, total=2), screen, names.__getitem__)
+    assert re.search(r"q8 \(slot-9\).*k3 \(slot-10\)", out.getvalue(), re.DOTALL)
+
+
 def test_without_rich_there_are_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("firmwarden.cli.screen.on_terminal", lambda: True)
     monkeypatch.setenv("TERM", "xterm")

@@ -21,7 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from firmwarden.cli.screen import COLOURS, STEPS
-from firmwarden.service.measures import printable
+from firmwarden.service.measures import numbers_by_value, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -112,7 +112,7 @@ class _Bars(Progress):
         for task in self.tasks:
             if _is_over(task) and now - task.fields["over_at"] > LINGERS_S:
                 self.drop(task.id)
-        tasks = self.tasks
+        tasks = sorted(self.tasks, key=_by_label)
         room = max(self._where.height - LEFT_FOR_EVENTS, 1)
         shown = tasks if len(tasks) <= room else tasks[: room - 1]
         # Room for the ^C that a terminal echoes: on the next line it would be in the way of wiping the bars out.
@@ -135,6 +135,12 @@ class _Left(TimeRemainingColumn):
 
     def render(self, task: Task) -> Text:
         return Text("") if task.finished or _is_over(task) else super().render(task)
+
+
+def _by_label(task: Task) -> tuple[list[tuple[int, str]], str]:
+    """In the order in which units stand on a rack, and `firmwarden devices` has them."""
+    device, _, label = task.description.partition(" (")
+    return numbers_by_value(label or device), device
 
 
 def _is_over(task: Task) -> bool:

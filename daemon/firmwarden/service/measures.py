@@ -24,6 +24,11 @@ def printable(value: object) -> str:
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
+def numbers_by_value(text: str) -> list[tuple[int, str]]:
+    """Return text in pieces that sort as a person would: slot-9 before slot-10."""
+    return [(int(number or 0), rest) for number, rest in re.findall(r"([0-9]+)|([^0-9]+)", text)]
+
+
 def duration(seconds: float) -> str:
     """Say a duration in the largest unit that tells enough of it."""
     for unit, size, enough in (("day", 86_400, 36 * 3600), ("hour", 3600, 90 * 60), ("minute", 60, 90)):

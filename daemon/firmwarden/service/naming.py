@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.errors import NotFound, Refused
+from firmwarden.service.measures import numbers_by_value
 
 if TYPE_CHECKING:
     from firmwarden.model import Device, Latch
@@ -33,8 +33,7 @@ def find_device(ledger: Ledger, name: str) -> Device:
 
 def in_order(device: Device) -> tuple[str, list[tuple[int, str]], str]:
     """The place of a device in a list for people: by class, and by label or port with slot-9 before slot-10."""
-    pieces = re.findall(r"([0-9]+)|([^0-9]+)", device.label or device.port)
-    return device.device_class, [(int(number or 0), text) for number, text in pieces], device.id
+    return device.device_class, numbers_by_value(device.label or device.port), device.id
 
 
 def find_latches(ledger: Ledger, target: str) -> list[Latch]:
