@@ -218,7 +218,7 @@ def test_a_log_without_its_database_is_not_left_for_the_new_one(state: Path) -> 
 
 @pytest.mark.usefixtures("device")
 def test_without_a_state_directory_it_says_how_to_have_one(state: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="start the service once"):
+    with pytest.raises(Refused, match="sudo install -d -o firmwarden -g firmwarden -m 750 "):
         restored(tmp_path / "nowhere", backup_of(state))
 
 

@@ -87,7 +87,7 @@ def test_a_lost_state_is_told(run_alone: Run, config: Path, tmp_path: Path) -> N
     [
         (("backup", "{place}/firmwarden.toml"), "exists already"),
         (("backup", "{place}/nowhere/b.tar"), "No such file or directory"),
-        (("restore", "{place}/firmwarden.toml"), "it is cut off"),
+        (("restore", "{place}/firmwarden.toml"), "firmwarden.toml is refused: it is cut off"),
         (("restore", "{place}/nowhere.tar"), "No such file or directory"),
         (("restore", "{place}"), "Is a directory"),
     ],

@@ -62,7 +62,11 @@ def restore(state_dir: Path, source: BinaryIO, *, who: str) -> Restored:
         OSError: there is no room, say; the old state stands.
     """
     if not state_dir.is_dir():
-        raise Refused(f"{state_dir} does not exist; start the service once, and stop it, to have it made")
+        # Not by starting the service: without a state it would give each device the newest release.
+        raise Refused(
+            f"{state_dir} does not exist; make it first, for the user of the service: "
+            f"sudo install -d -o firmwarden -g firmwarden -m 750 {state_dir}"
+        )
     database = state_dir / STATE_FILE
     descriptor = lock(database)
     try:

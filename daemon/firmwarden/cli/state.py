@@ -61,14 +61,18 @@ def restore(file: Path, config: Path, *, as_json: bool) -> None:
     The daemon must not run. The present state is kept as a backup of its own, and what it knows of worn flash,
     latches and what devices run still counts. `-` is the standard input.
     """
+    from firmwarden.app.archive import BadBackup
     from firmwarden.app.restore import restore as app
 
     output = Output(as_json=as_json)
     with _failing(output):
         state_dir = _state_dir(config)
         who = _who()
-        with _opened(file) as source:
-            done = app(state_dir, source, who=who)
+        try:
+            with _opened(file) as source:
+                done = app(state_dir, source, who=who)
+        except BadBackup as exc:
+            raise BadBackup(f"{file} is refused: {exc}; nothing was changed") from exc
     output.records([_restored(done)], lambda: _say_restored(done))
 
 
