@@ -502,7 +502,10 @@ async def test_clear_lifts_what_an_image_s_hash_names() -> None:
         with pytest.raises(NotFound):
             await house.desk.clear(image[:5], who="ann")
         said = await house.desk.clear(image[:6].upper(), who="ann")
-        assert said.startswith("3 latches lifted; `firmwarden retry ")
+        both = ", ".join(sorted([await id_of(house, "panel-1"), await id_of(house, "panel-2")]))
+        assert (
+            said == f"3 latches lifted; `firmwarden retry DEVICE` tries the image again, for each of {both}"
+        )
         assert await house.latches() == []
         devices = {await id_of(house, "panel-1"), await id_of(house, "panel-2"), image[:6].upper()}
         assert {action["target"] for action in await actions(house)} == devices

@@ -348,6 +348,11 @@ def test_ttys_are_for_the_other_classes() -> None:
     assert not replace(BY_PORT, dfu=False, loader=None).matches(seen(1))
 
 
+def test_inv4_units_of_one_serial_number_are_not_told_apart_by_an_interface() -> None:
+    (said,) = roll([BY_SERIAL], [seen(1, serial="A"), seen(2, serial="A")], []).conflicts
+    assert 'unplug all but one, or tell them apart by `identity = "port"`, then' in said.detail
+
+
 def test_without_a_name_for_the_place_topology_makes_one() -> None:
     sighting = seen(3)
     assert sighting.usb is not None

@@ -13,6 +13,7 @@ from firmwarden.model import (
     CauseCode,
     Device,
     DeviceId,
+    Hold,
     ImageHash,
     Job,
     JobId,
@@ -75,6 +76,7 @@ class Situation:
     wait: Wait | None = None
     wanted: Desired | None = WANTS_TWO
     latches: list[Latch] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
     paused: bool = False
     should: str = "2.0.0 is the newest release of its class."
     runs: str = "1.0.0 (the device acknowledged its end)."
@@ -109,6 +111,15 @@ SITUATIONS = {
         next="Job 7 (2.0.0) starts as soon as the device is here.",
         commands=["firmwarden cancel 7"],
     ),
+    "the day is used up": Situation(
+        job=QUEUED,
+        wait=Wait(
+            kind=WaitKind.WEAR, detail="the erases of today are used up, 10 of 10", until=NOON + 43_200.0
+        ),
+        next="Job 7 (2.0.0) waits until 2024-10-05T00:00:00.000Z: the erases of today are used up, 10 of 10. Before "
+        "that, only a larger `per_day` under `wear` of the class panel changes that.",
+        commands=["firmwarden cancel 7"],
+    ),
     "its life is used up": Situation(
         job=QUEUED,
         wait=Wait(kind=WaitKind.WEAR, detail="the erases of its life are used up, 1000 of 1000"),
@@ -131,14 +142,25 @@ SITUATIONS = {
     "held by a person": Situation(
         job=QUEUED,
         wait=Wait(kind=WaitKind.HOLD, detail="the device is held by ann: on loan"),
+        holds=[Hold(device=UNIT.id, reason="on loan", owner="ann", at=NOON)],
         next="Job 7 (2.0.0) waits: the device is held by ann: on loan.",
         commands=["firmwarden unhold k3x9qa", "firmwarden cancel 7"],
     ),
     "everything held": Situation(
         job=QUEUED,
         wait=Wait(kind=WaitKind.HOLD, detail="everything is held by ann: fair"),
+        holds=[Hold(device=None, reason="fair", owner="ann", at=NOON)],
         next="Job 7 (2.0.0) waits: everything is held by ann: fair.",
         commands=["firmwarden unhold all", "firmwarden cancel 7"],
+    ),
+    "held, and up to date": Situation(
+        wanted=Desired(
+            None, "2.0.0 is the newest release of its class, and the device runs it", settled=True
+        ),
+        holds=[Hold(device=UNIT.id, reason="on loan", owner="ann", at=NOON)],
+        should="What it runs now",
+        next="Nothing: the device runs what it should.",
+        commands=["firmwarden unhold k3x9qa"],
     ),
     "who is it": Situation(
         job=QUEUED,
@@ -333,9 +355,16 @@ def test_why(situation: Situation) -> None:
     )
     assert comes.startswith(each.next)
     commands = sentences.commands(
-        each.device, each.job, each.wait, each.wanted, each.latches, paused=each.paused
+        each.device, each.job, each.wait, each.wanted, each.latches, holds=each.holds, paused=each.paused
     )
     assert commands == each.commands
+
+
+def test_a_reason_that_ends_with_a_question_gets_no_full_stop() -> None:
+    asks = replace(refusal(1), reason='unknown key; did you mean "image"?')
+    assert sentences.should_run(NOTHING, [asks]).endswith(
+        'does not count: unknown key; did you mean "image"?'
+    )
 
 
 def refusal(number: int) -> RefusedRelease:

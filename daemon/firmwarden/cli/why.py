@@ -111,8 +111,9 @@ def _tries(view: WhyView, now: datetime) -> Iterator[str]:
 def _where(device: DeviceView, now: datetime) -> str:
     here = "here" if device["present"] else f"away, last seen {ago(device['last_seen'], now)}"
     place = f" at {device['port']}" if device["port"] else ""
+    article = "An" if device["device_class"].startswith(("a", "e", "i", "o")) else "A"
     return (
-        f"A {device['device_class']}, {here}{place}, known as {device['identity']}, "
+        f"{article} {device['device_class']}, {here}{place}, known as {device['identity']}, "
         f"first seen {ago(device['first_seen'], now)}."
     )
 

@@ -402,10 +402,12 @@ def _same_key(candidate: _Candidate, sightings: Sequence[Sighting]) -> str:
     ports = _and(_ports(sightings))
     if not candidate.rule.by_serial:
         return f"{ports} go by the same name of a port, {candidate.key.removeprefix('port:')}: unplug all but one"
+    # A USB device as a whole has no number of an interface to be matched.
+    interface = "" if candidate.rule.dfu else "`interface` in `match` or by "
     return (
         f"{ports} show the same serial number {candidate.key.removeprefix('serial:')}, and class "
-        f"{candidate.rule.name} knows its units by it: unplug all but one, or tell them apart by `interface` in "
-        f'`match` or by `identity = "port"`, {_RELOAD}'
+        f"{candidate.rule.name} knows its units by it: unplug all but one, or tell them apart by {interface}"
+        f'`identity = "port"`, {_RELOAD}'
     )
 
 

@@ -269,6 +269,7 @@ class Questions:
                     wait,
                     wanted,
                     latches,
+                    holds=[hold for hold in facts.holds if hold.device in (None, found.id)],
                     paused=found.id in paused,
                     riddles=riddles,
                     provision=self._provision(found),

@@ -10,7 +10,7 @@ from firmwarden.service.telling import instant
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from firmwarden.model import Attempt, Device, Job, Latch, Wait
+    from firmwarden.model import Attempt, Device, Hold, Job, Latch, Wait
     from firmwarden.service.desired import Desired
     from firmwarden.service.identity import Conflict
     from firmwarden.service.shelf import RefusedRelease
@@ -25,7 +25,8 @@ def should_run(wanted: Desired | None, refused: Sequence[RefusedRelease] = ()) -
     if wanted is not None and wanted.stopped is not None:
         told.append(f"Were it not for a latch, it would be {wanted.stopped.version}.")
     told += [
-        f"{each.manifest}{'' if each.device_class else ', which may be for it,'} does not count: {each.reason}."
+        f"{each.manifest}{'' if each.device_class else ', which may be for it,'} does not count: {each.reason}"
+        f"{'' if each.reason.endswith('?') else '.'}"
         for each in refused[:REFUSALS_TOLD]
     ]
     if len(refused) > REFUSALS_TOLD:
@@ -174,8 +175,9 @@ def _next_of_open(job: Job, wait: Wait | None, *, paused: bool) -> str:
     waits = f"Job {job.id} ({job.version}) waits{_when(wait)}: {wait.detail}."
     if wait.kind is WaitKind.FAILSAFE:
         return f"{waits} {_way_out(job, shown=paused)}"
-    if wait.kind is WaitKind.WEAR and wait.until is None:
-        return f"{waits} Only a larger `per_life` under `wear` of the class {job.device_class} changes that."
+    if wait.kind is WaitKind.WEAR:
+        larger = "Only a larger `per_life`" if wait.until is None else "Before that, only a larger `per_day`"
+        return f"{waits} {larger} under `wear` of the class {job.device_class} changes that."
     if paused and wait.until is None:
         return (
             f"{waits} Plug in the right unit, and it is looked at again; or, if this is the one, say so and it is "
@@ -215,6 +217,7 @@ def commands(
     wanted: Desired | None,
     latches: Sequence[Latch],
     *,
+    holds: Sequence[Hold] = (),
     paused: bool = False,
     riddles: Sequence[str] = (),
     provision: str = "",
@@ -227,6 +230,7 @@ def commands(
         wait: of the job.
         wanted: what the device should be given.
         latches: those that may stop it.
+        holds: those that concern it.
         paused: whether the wait is one that ``retry`` ends.
         riddles: places of loaders that may be its own.
         provision: the command that sets what its class relies on where it is, or empty.
@@ -235,6 +239,7 @@ def commands(
     for latch in latches:
         target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else device.id
         found.append(f"firmwarden clear {target}")
+    found += [f"firmwarden unhold {hold.device or 'all'}" for hold in holds]
     if wait is not None:
         found += _commands_of_wait(device, wait, provision, paused=paused)
     if job is not None and job.state is JobState.QUEUED:
@@ -255,10 +260,6 @@ def commands(
 
 def _commands_of_wait(device: Device, wait: Wait, provision: str, *, paused: bool) -> list[str]:
     match wait.kind:
-        case WaitKind.HOLD if wait.detail.startswith("the device"):
-            return [f"firmwarden unhold {device.id}"]
-        case WaitKind.HOLD:
-            return ["firmwarden unhold all"]
         case WaitKind.IDENTITY if paused:
             return [f"firmwarden adopt {device.port} {device.id}"]
         case WaitKind.FAILSAFE if paused:  # the class may well be right

@@ -107,7 +107,9 @@ class Wishes:
             )
         text = f"{len(lifted)} latch{'es' if len(lifted) > 1 else ''} lifted"
         again = sorted({latch.device for latch in lifted if latch.device is not None})
-        if again:
+        if len(again) > 1:
+            text += f"; `firmwarden retry DEVICE` tries the image again, for each of {', '.join(again)}"
+        elif again:
             text += f"; `firmwarden retry {again[0]}` tries the image again"
         self._note("clear", target, who, text)
         return text
