@@ -237,7 +237,9 @@ class Daemon:
         try:
             new = await to_thread.run_sync(config.load, self._config_path)
         except BadConfig as exc:
-            self._config_problem = f"the configuration was refused at the last reload: {exc}"
+            self._config_problem = (
+                f"the configuration was refused at the last reload: {'; '.join(exc.problems)}"
+            )
             logger.error(LogEvent.CONFIG_REFUSED, config=str(self._config_path), problems=list(exc.problems))
             return
         fixed = config.needs_restart(self._config, new)

@@ -201,7 +201,8 @@ def _problem(status: int, raw: bytes) -> Problem:
 
 def _explain(exc: Exception, path: Path) -> str:
     start = (
-        "Start it with `firmwarden run --config FILE`, or `systemctl start firmwarden` where it is a service."
+        "Start it with `firmwarden run --config FILE`, or `systemctl start firmwarden` where it is a service; "
+        "`systemctl status firmwarden` says why it does not run."
     )
     went_away = (
         f"The daemon at {path} went away before it answered. Whether it did what was asked is not known."
