@@ -162,13 +162,14 @@ async def test_wear_is_told_beside_its_budgets() -> None:
         assert (view.day_budget_used, view.life_budget_used) == ({PANEL: 0.0}, {PANEL: 0.15})
 
 
-async def test_the_age_of_an_unknown_outcome_is_that_of_the_oldest() -> None:
+@pytest.mark.parametrize("late", ["panel-1", "panel-2"])
+async def test_the_age_of_an_unknown_outcome_is_that_of_the_oldest(late: str) -> None:
     units = {name: Unit(script=[Play(end="answer-lost")]) for name in ("panel-1", "panel-2")}
     async with living(units, "2.0.0") as house:
-        await house.unplug("panel-2")
+        await house.unplug(late)
         await house.planned()
         await anyio.sleep(100.0)
-        await house.plug("panel-2")
+        await house.plug(late)
         await house.until(lambda ledger: [job.state for job in ledger.open_jobs()] == [JobState.UNKNOWN] * 2)
         (age,) = (await house.desk.figures()).unknown_s.values()
         assert 100.0 < age < 102.0

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from firmwarden.errors import StoreError, Unavailable
@@ -15,8 +16,10 @@ from firmwarden.service.pulse import Pulse
 from firmwarden.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
     from pathlib import Path
+
+    from firmwarden.store.ledger import Ledger
 
 pytestmark = pytest.mark.anyio
 
@@ -34,6 +37,29 @@ async def test_a_store_that_answers_is_alive(store: Store) -> None:
         tasks.start_soon(pulse.run)
         for _ in range(3):
             assert 0.0 <= await pulse.feel() < module.ANSWER_S
+        tasks.cancel_scope.cancel()
+
+
+async def test_the_store_has_peace_unless_somebody_asks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, run = 0, store.run
+
+    async def counted(work: Callable[[Ledger], object]) -> object:
+        nonlocal looks
+        looks += 1
+        return await run(work)
+
+    monkeypatch.setattr(store, "run", counted)
+    pulse = Pulse(store, SystemClock())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pulse.run)
+        for asked in (0, 1, 2):
+            if asked:
+                await pulse.feel()
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert looks == asked
         tasks.cancel_scope.cancel()
 
 
