@@ -124,7 +124,7 @@ class _Api:
     async def openapi(self, _: Request) -> JSONResponse:
         return JSONResponse(openapi.document())
 
-    # --- wishes ---
+    # --- orders ---
 
     async def retry(self, request: Request) -> JSONResponse:
         await read_object(request)

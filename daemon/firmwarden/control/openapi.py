@@ -14,7 +14,7 @@ from firmwarden.service.views import FeedItem
 
 _READING: Final = frozenset({400, 403, 421, 500, 503})
 _ACTING: Final = _READING | {401, 413}
-"""What any question and any wish may be answered."""
+"""What any question and any order may be answered."""
 
 _PROBLEM: Final[Schema] = {
     "type": "object",
@@ -53,9 +53,9 @@ _EVENT: Final[Schema] = {
 _TOKEN: Final = "token"  # noqa: S105 - a name
 
 _INTRODUCTION: Final = (
-    "Every GET is a question, all else is a wish. On the unix socket the kernel tells who asks, and groups decide who "
-    "may ask and who may wish; over TCP whoever gets there may ask, and a wish needs the token. Keys of answers are "
-    "only ever added."
+    "Every GET is a question, all else is an order. On the unix socket the kernel tells who asks, and groups decide "
+    "who may ask and who may give orders; over TCP whoever gets there may ask, and an order needs the token. Keys of "
+    "answers are only ever added."
 )
 
 
@@ -94,7 +94,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.text,
-        "tags": ["wishes" if operation.acts else "questions"],
+        "tags": ["orders" if operation.acts else "questions"],
         "security": [{}, {_TOKEN: []}] if operation.acts else [],
         "responses": {
             str(operation.status): _answer(operation),

@@ -76,7 +76,7 @@ class Operation:
 
     @property
     def acts(self) -> bool:
-        """Whether it is a wish; else it is a question."""
+        """Whether it is an order; else it is a question."""
         return self.method != "GET"
 
     @property

@@ -37,7 +37,7 @@ TITLES: Final[Mapping[int, str]] = {
 
 MEANINGS: Final[Mapping[int, str]] = {
     400: "The request says too little, too much, or what cannot be read; nothing was done.",
-    401: "Over TCP, a wish without the token.",
+    401: "Over TCP, an order without the token.",
     403: "Who asks may not; `detail` says which group may, and how to become a member.",
     404: "There is no such thing, or no such path.",
     405: "The path is there, the method is not; `Allow` has those that are.",
