@@ -47,9 +47,9 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
         ),
         (
             a_device(
-                desired_version="2.3.1", pinned="9.9", desired_reason="it is pinned to 9.9, which is not here"
+                desired_version=None, pinned="9.9", desired_reason="it is pinned to 9.9, which is not here"
             ),
-            "it is pinned to 9.9, which is not here",
+            "nothing to run: it is pinned to 9.9, which is not here",
         ),
         (a_device(present=False, last_seen="2026-03-01T09:00:00Z"), "away, last seen 3 hours ago"),
         (
@@ -100,8 +100,8 @@ def test_devices_as_a_table(run: Run, desk: MemoryDesk) -> None:
 
 
 def test_a_pin_to_what_is_not_there_names_it(run: Run, desk: MemoryDesk) -> None:
-    desk.fleet["panel-1"] |= {"desired_version": "2.3.1", "pinned": "9.9"}
-    assert "  2.3.1 (pinned to 9.9)  " in run("devices").stdout.splitlines()[1]
+    desk.fleet["panel-1"] |= {"desired_version": None, "pinned": "9.9"}
+    assert "  - (pinned to 9.9)  " in run("devices").stdout.splitlines()[1]
 
 
 def test_a_newer_release_that_a_latch_keeps_away_is_named(run: Run, desk: MemoryDesk) -> None:

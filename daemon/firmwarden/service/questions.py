@@ -383,7 +383,8 @@ class Questions:
         job = facts.jobs.get(device.id)
         hold = next((hold for hold in facts.holds if hold.device in (None, device.id)), None)
         release = None if wanted is None else wanted.release
-        desired_version = release.version if release is not None else device.running_version
+        keeps = device.running_version if wanted is None or wanted.settled else None
+        desired_version = release.version if release is not None else keeps
         return {
             "id": device.id,
             "label": device.label,

@@ -148,7 +148,7 @@ class DeviceView(TypedDict):
     complete: bool | None
     """Whether it holds a complete image; null: not known."""
     desired_version: str | None
-    """What it should run."""
+    """What it should run; null where nothing says so, and it keeps what it runs."""
     desired_reason: str
     """Why this version, or why none."""
     stopped_version: str | None

@@ -66,9 +66,7 @@ def _at_rest(device: DeviceView, now: datetime) -> str:
         return last_seen if not up_to_date else f"up to date when it was here; {last_seen}"
     held = f"held by {device['held']}" if device["held"] is not None else ""
     if up_to_date:
-        rest = "up to date" if device["running_version"] else f"nothing to run: {device['desired_reason']}"
-        if device["pinned"] not in {None, device["running_version"]}:
-            rest = device["desired_reason"]
+        rest = "up to date" if device["desired_version"] else f"nothing to run: {device['desired_reason']}"
         return f"{rest}; {held}" if held else rest
     if held:
         return held
