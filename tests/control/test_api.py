@@ -248,6 +248,8 @@ LATIN_1 = b'{"reason": "gr\xfcn"}'
         ("GET", "/v1/devices?%zz", None, 400, "Unknown parameter `%zz`"),
         ("POST", "/v1/hold?now", b"{}", 400, "Unknown parameter `now`; none is expected here"),
         ("GET", "/v1/events?after=-1", None, 400, "`after` must be a number"),
+        ("GET", "/v1/status/", None, 404, "GET /v1/status/ is not something"),
+        ("POST", "/v1/jobs/12/cancel/", None, 404, "is not something"),
         ("GET", "/v1/", None, 404, "GET /v1/ is not something this API knows"),
         ("POST", "/v1/status", None, 405, "GET"),
         ("GET", "/v1/hold", None, 405, "does not take GET, but POST"),

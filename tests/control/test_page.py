@@ -295,6 +295,7 @@ def test_an_empty_gateway_says_what_to_do(api: Served, desk: MemoryDesk) -> None
     [
         ("/devices/nobody", 404, "No device is called 'nobody'. firmwarden devices shows them."),
         ("/nothing", 404, "There is no page at /nothing."),
+        ("/releases/", 404, "There is no page at /releases/."),
         ("/static/other.js", 404, "There is no page"),
         ("/static/%2e%2e%2frendering.py", 404, "There is no page"),
         ("/devices/panel", 409, "may be panel-1 or panel-2"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Mount, Router
 
 from firmwarden.control.api import api_routes
 from firmwarden.control.page.routes import make_page
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 def make_app(desk: Desk, stopping: anyio.Event) -> Starlette:
     """Make the application; its event streams end when ``stopping`` is set."""
-    return Starlette(
+    app = Starlette(
         routes=[
-            Mount("/v1", routes=api_routes(desk, stopping)),
+            # A slash too many makes another path: no redirection, which would go to whatever host was asked for.
+            Mount("/v1", app=Router(api_routes(desk, stopping), redirect_slashes=False)),
             metrics_route(desk),
             Mount("/", app=make_page(desk)),
         ],
         exception_handlers=dict.fromkeys(HANDLED, answer),
     )
+    app.router.redirect_slashes = False
+    return app

@@ -32,7 +32,7 @@ HISTORY_SHOWN: Final = 50
 def make_page(desk: Desk) -> Starlette:
     """Make the status page, to be mounted below everything else; it answers errors in HTML."""
     page = _Page(desk)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", page.rack),
             # A label may contain a slash, as in the API.
@@ -43,6 +43,8 @@ def make_page(desk: Desk) -> Starlette:
         ],
         exception_handlers=dict.fromkeys(problems.HANDLED, page.problem),
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Page:
