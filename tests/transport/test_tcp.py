@@ -108,7 +108,8 @@ async def test_inv6_a_silent_peer_is_probed() -> None:
         timers = [
             (fields[5].partition(":")[0], int(fields[5].partition(":")[2], 16))
             for fields in map(str.split, Path("/proc/net/tcp").read_text().splitlines())
-            if fields[2].endswith(peers_end)
+            # Established: one of before, to the same port, may linger in TIME_WAIT.
+            if fields[2].endswith(peers_end) and fields[3] == "01"
         ]
         await link.aclose()
         await peer.hang_up()
