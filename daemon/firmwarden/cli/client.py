@@ -221,8 +221,8 @@ def _explain(exc: Exception, path: Path) -> str:
             return f"You may not speak to the daemon at {path}: {_who_may(path)}."
         case TimeoutError():
             return (
-                f"The daemon at {path} has not answered for {ANSWER_S:.0f} s: it hangs or its disk does. "
-                "See its log."
+                f"The daemon at {path} has not answered for {ANSWER_S:.0f} s: it is being started again, or it hangs, "
+                "or its disk does. `systemctl status firmwarden` and its log say which."
             )
         case ConnectionError():
             return went_away
