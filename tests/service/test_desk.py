@@ -628,6 +628,11 @@ async def test_adopt_records_what_a_device_runs() -> None:
         assert (await house.device("panel-1")).running_image is None
         await house.quiet()
         assert unit.runs == content("2.0.0")
+        # As it stands in the list of commands, copied without a thought.
+        said = await house.desk.adopt(device, old=None, running="VERSION", who="ann")
+        assert said.endswith(
+            "VERSION, which cannot be compared with the releases of its class, so it keeps that"
+        )
 
 
 async def test_adopt_does_not_call_a_half_written_device_complete() -> None:

@@ -62,6 +62,12 @@ def named(version: str, releases: Sequence[Release], evidence: str) -> Running:
     return Running(version, release.sequence, release.image, evidence)
 
 
+def has_rank(running: Running, releases: Sequence[Release]) -> bool:
+    """Whether a version is older or newer than each of the releases, or the same."""
+    version = VersionTag(running.version or "", running.sequence)
+    return all(compare(tag(release), version) is not None for release in releases)
+
+
 def record(ledger: Ledger, device: Device, running: Running, now: float) -> Device:
     """Record what a unit runs; it then holds a complete image."""
     return ledger.set_running(
@@ -102,8 +108,7 @@ def _rank(device: Device, word: OwnWord, releases: Sequence[Release]) -> Running
     and the class says what follows from that.
     """
     for running in _meanings(device, word, releases):
-        version = VersionTag(word.version, running.sequence)
-        if all(compare(tag(release), version) is not None for release in releases):
+        if has_rank(running, releases):
             return running
     return Running(None, None, None, f"{word.evidence}, and how that ranks among the releases is not known")
 

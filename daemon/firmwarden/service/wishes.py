@@ -17,7 +17,7 @@ from firmwarden.service.desired import desired, waiting_in_loader
 from firmwarden.service.facts import gather
 from firmwarden.service.naming import find_device, find_latches
 from firmwarden.service.planner import may_be_erased, was_left_whole
-from firmwarden.service.running import named, record
+from firmwarden.service.running import has_rank, named, record
 from firmwarden.service.telling import latch_view, release_view
 
 if TYPE_CHECKING:
@@ -223,9 +223,13 @@ class Wishes:
             if job is not None and job.state is JobState.RUNNING:
                 raise Refused(f"{found.id} is being updated by job {job.id}; wait for its end, or cancel it")
             releases = self._warden.releases_of(found.device_class)
-            record(ledger, found, named(running, releases, f"told by {who}"), self._now())
+            told = named(running, releases, f"told by {who}")
+            record(ledger, found, told, self._now())
             self._record(ledger, who, "adopt", found.id, f"as running {running}")
-            return f"{found.id} is recorded as running {running}"
+            said = f"{found.id} is recorded as running {running}"
+            if has_rank(told, releases):
+                return said
+            return f"{said}, which cannot be compared with the releases of its class, so it keeps that"
 
         text = await self._wish(work, "adopt", device, who)
         self._warden.look_again(await self._store.run(lambda ledger: find_device(ledger, old or device).id))
