@@ -113,7 +113,7 @@ CASES: Final = {
         told_at=5,
         labels={**PANEL, "state": "failed"},
         summary="1 device(s) of class panel on gw could not be updated: transfers failed until their budget was "
-        "used up.",
+        "used up, or a latch was lifted and nothing was retried.",
     ),
     "FirmwardenDeviceWithoutImage": Case(
         series={'firmwarden_devices{device_class="panel",state="incomplete"}': "1x20"},
