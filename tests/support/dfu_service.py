@@ -85,10 +85,12 @@ class DfuStory(Story):
         self._place = _Place(self.usb)
         self.database = database
         self.image = image
-        self.commits = 0
+        self.commits = self.refused = 0
         self.kill_before = self.kill_after = None
+        self.refuse = lambda _number: None
         self.port = self._place  # type: ignore[assignment]  # all that is asked of it is the same
         self._dead = False
+        self._tried = 0
         self._poke = lambda: None
 
     def rule(self) -> ClassRule:
