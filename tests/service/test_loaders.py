@@ -353,6 +353,32 @@ def test_inv4_units_of_one_serial_number_are_not_told_apart_by_an_interface() ->
     assert 'unplug all but one, or tell them apart by `identity = "port"`, then' in said.detail
 
 
+def test_inv4_a_loader_with_the_number_of_a_unit_that_is_new_makes_a_number_that_is_here_twice() -> None:
+    lift = replace(LIFT_BY_PORT, by_serial=True, loader=OWN)
+    found = roll([OWN_LOADER, lift], [seen(1, OWN, "B"), seen(2, PANEL_USB, "B")], [])
+    assert found.present == ()
+    (twice,) = found.conflicts
+    assert twice.ports == ("usb:1-1", "usb:1-2")
+
+
+def test_inv4_a_number_that_is_here_twice_says_more_than_where_a_unit_was() -> None:
+    lift = replace(LIFT_BY_PORT, by_serial=True, loader=OWN)
+    was_here = known("lift-0", 1, serial="B", device_class=LIFT)
+    assert roll([lift], [seen(1, OWN, "A"), seen(2, LIFT_USB, "A")], [was_here]).present == ()
+    assert roll([lift], [seen(1, OWN, "A"), seen(2, OWN, "A")], [was_here]).present == ()
+
+
+def test_inv4_a_unit_that_its_loader_tells_elsewhere_is_not_where_it_was() -> None:
+    lift = replace(LIFT_BY_PORT, by_serial=True, loader=OWN)
+    moved = known("lift-0", 4, serial="A", device_class=LIFT)
+    stayed = known("lift-1", 4, serial="B", device_class=LIFT)
+    found = roll([lift], [seen(1, OWN, "A"), seen(4, OWN)], [moved, stayed])
+    assert [(unit.known, unit.port) for unit in found.present] == [
+        ("lift-0", place(1)),
+        ("lift-1", place(4)),
+    ]
+
+
 def test_without_a_name_for_the_place_topology_makes_one() -> None:
     sighting = seen(3)
     assert sighting.usb is not None

@@ -9,7 +9,7 @@ A unit that is updated over the USB itself may show itself in its loader, under 
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
@@ -260,7 +260,9 @@ class _Scan:
     def sort_loaders(self) -> None:
         """Sort the loaders by whose they may be."""
         devices = self.devices.values()
-        claims = [(loader, loader.owners(devices, self.running)) for loader in self.loaders]
+        numbers = Counter(number for loader in self.loaders for number in loader.numbers)
+        told = {number for number, count in numbers.items() if count > 1 or number in self.devices}
+        claims = [(loader, loader.owners(devices, self.running | told)) for loader in self.loaders]
         here = self.running | {
             (owners[0].rule.name, owners[0].key) for _, owners in claims if len(owners) == 1
         }

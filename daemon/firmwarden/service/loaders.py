@@ -51,19 +51,20 @@ class Loader:
 
         Args:
             known: every device of the store.
-            elsewhere: units whose application runs, by class and key.
+            elsewhere: units that are seen in another place, by class and key.
         """
-        return self._by_serial(known) or self._by_place(known, elsewhere) or self._new()
+        return self._by_serial(known, elsewhere) or self._by_place(known, elsewhere) or self._new()
 
-    def _by_serial(self, known: Iterable[Device]) -> list[Owner]:
-        if self.shared or not self.usb.serial:
-            return []
-        key = f"serial:{self.usb.serial}"
+    def _by_serial(
+        self, known: Iterable[Device], elsewhere: AbstractSet[tuple[ClassName, str]]
+    ) -> list[Owner]:
+        devices = {(device.device_class, device.key): device for device in known}
         return [
-            Owner(rule, key, device)
+            Owner(rule, key, devices.get((name, key)))
             for rule in self.rules
-            for device in known
-            if rule.by_serial and (device.device_class, device.key) == (rule.name, key)
+            for name, key in self.numbers
+            # One that is seen for the first time, and elsewhere, is as good as known: its number is here twice.
+            if rule.name == name and ((name, key) in devices or (name, key) in elsewhere)
         ]
 
     def _by_place(
@@ -87,6 +88,13 @@ class Loader:
             elif not rule.by_serial and (rule.place is not None or not self.shared):
                 found.append(Owner(rule, f"port:{self.place}", None))
         return found
+
+    @property
+    def numbers(self) -> set[tuple[ClassName, str]]:
+        """The units whose loader it is by its serial number, were they known, by class and key."""
+        if self.shared or not self.usb.serial:
+            return set()
+        return {(rule.name, f"serial:{self.usb.serial}") for rule in self.rules if rule.by_serial}
 
     def rivals(
         self, owner: Owner, known: Collection[Device], present: AbstractSet[tuple[ClassName, str]]
