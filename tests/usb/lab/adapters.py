@@ -15,12 +15,15 @@ _ENGLISH: Final = "0x409"
 
 def _ttys(serial: str, port: int) -> list[Path]:
     """List the ttys of the device with a serial number at a port of any bus: none, or one."""
-    return [
-        tty
-        for device in _DEVICES.glob(f"*-{port}")
-        if _serial(device) == serial
-        for tty in [*device.glob("*:*/tty/tty*"), *device.glob("*:*/tty*/tty/tty*")]
-    ]
+    try:
+        return [
+            tty
+            for device in _DEVICES.glob(f"*-{port}")
+            if _serial(device) == serial
+            for tty in [*device.glob("*:*/tty/tty*"), *device.glob("*:*/tty*/tty/tty*")]
+        ]
+    except FileNotFoundError:  # it went while it was looked at
+        return []
 
 
 def _serial(device: Path) -> str:
