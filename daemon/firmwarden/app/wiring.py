@@ -70,7 +70,8 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
 def _settles_s(device_class: cfg.DeviceClass) -> float:
     """How long a driver may wait for a unit of a class that comes and goes."""
     if device_class.driver is not cfg.DriverName.DFU:
-        return 0.0
+        # A cable that flaps, or a board that restarts and takes its port with it, would else be tried without end.
+        return device_class.mdfu.discovery
     return max(
         patience(device_class.dfu.return_within, quirks_of(*ids, revision=0)) for ids in _ids(device_class)
     )
