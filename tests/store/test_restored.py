@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +27,7 @@ from firmwarden.store.snapshot import snapshot
 from support.stored import CAUSE, DAY_S, NOON, PANEL, enroll, image, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ACT = Action(at=NOON + 9, who="ann", what="restore", target="all", detail="a backup")
@@ -46,8 +46,9 @@ def change(path: Path, *works: Callable[[Ledger], object]) -> None:
 class Gateway:
     """A state, and a backup of it."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, closing_up: ExitStack) -> None:
         self.state, self.copy = place / "state.db", place / "copy.db"
+        self._closing_up = closing_up
 
     def do(self, *works: Callable[[Ledger], object]) -> None:
         change(self.state, *works)
@@ -63,15 +64,16 @@ class Gateway:
             return settle(connection, self.state if self.state.exists() else None, ACT, MADE)
 
     def ledger(self) -> Ledger:
-        return Ledger(examined(self.copy))
+        return Ledger(self._closing_up.enter_context(closing(examined(self.copy))))
 
     def device(self, number: int) -> Device:
         return next(each for each in self.ledger().devices() if each.key == f"serial:{number}")
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    return Gateway(tmp_path)
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    with ExitStack() as closing_up:
+        yield Gateway(tmp_path, closing_up)
 
 
 def new(number: int, now: float = NOON) -> Callable[[Ledger], DeviceId]:
@@ -256,7 +258,6 @@ def test_inv3_wear_of_the_backup_is_not_lowered(gateway: Gateway) -> None:
 def test_inv3_wear_after_a_restore_is_what_was_counted(
     tmp_path_factory: pytest.TempPathFactory, common: list[tuple[int, int]], since: list[tuple[int, int]]
 ) -> None:
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"))
     starts = dict.fromkeys(range(1, 6), 0)
 
     def erase(number: int, day: int) -> Callable[[Ledger], object]:
@@ -268,14 +269,16 @@ def test_inv3_wear_after_a_restore_is_what_was_counted(
 
         return work
 
-    gateway.do(*(erase(*each) for each in common))
-    gateway.back_up()
-    gateway.do(*(erase(*each) for each in since))
-    gateway.restore()
-    ledger = gateway.ledger()
-    assert {
-        number: ledger.wear(id_of(ledger, number), NOON).life for number, count in starts.items() if count
-    } == {number: count for number, count in starts.items() if count}
+    with ExitStack() as closing_up:
+        gateway = Gateway(tmp_path_factory.mktemp("gateway"), closing_up)
+        gateway.do(*(erase(*each) for each in common))
+        gateway.back_up()
+        gateway.do(*(erase(*each) for each in since))
+        gateway.restore()
+        ledger = gateway.ledger()
+        assert {
+            number: ledger.wear(id_of(ledger, number), NOON).life for number, count in starts.items() if count
+        } == {number: count for number, count in starts.items() if count}
 
 
 # --- latches
