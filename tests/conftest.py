@@ -1,5 +1,6 @@
 """What every test shares: the default backend, hypothesis profiles, and the rule that CI skips nothing."""
 
+import faulthandler
 import os
 from collections.abc import Generator
 
@@ -40,6 +41,24 @@ def anyio_backend() -> object:
     Drivers and service are also tested on trio, whose clock can be faked; those modules override this.
     """
     return "asyncio"
+
+
+_STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real standard error, which is a file of pytest's while a test runs."""
+    config.stash[_STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Watch over the teardown of a test that failed, too: pytest calls its watchdog off at the first failure.
+
+    A thread that such a test leaves waiting would otherwise hold up the whole run for good.
+    """
+    seconds = float(node.config.getini("faulthandler_timeout"))
+    faulthandler.dump_traceback_later(seconds, file=node.config.stash[_STDERR], exit=True)
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

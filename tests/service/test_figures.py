@@ -213,8 +213,10 @@ async def stuck(store: Store) -> AsyncGenerator[None, None]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(store.run, hang)
         await anyio.to_thread.run_sync(begun.wait)
-        yield
-        end.set()
+        try:
+            yield
+        finally:
+            end.set()
 
 
 async def test_inv6_who_asks_a_stuck_store_again_and_again_is_sent_away(tmp_path: Path) -> None:

@@ -86,14 +86,17 @@ async def test_inv6_questions_do_not_pile_up_behind_a_stuck_store(
         tasks.start_soon(pulse.run)
         async with anyio.create_task_group() as work:
             work.start_soon(store.run, hang)
-            await anyio.to_thread.run_sync(stuck.wait)
-            threads = threading.active_count()
-            async with anyio.create_task_group() as asking:
-                for _ in range(50):
-                    asking.start_soon(ask)
-            assert len(refused) == 50
-            assert threading.active_count() == threads
-            release.set()
+            try:
+                await anyio.to_thread.run_sync(stuck.wait)
+                threads = threading.active_count()
+                async with anyio.create_task_group() as asking:
+                    for _ in range(50):
+                        asking.start_soon(ask)
+                assert len(refused) == 50
+                # Threads of an event loop that has ended may still be going.
+                assert threading.active_count() <= threads
+            finally:
+                release.set()
         assert await pulse.feel() >= 0.0
         tasks.cancel_scope.cancel()
 
