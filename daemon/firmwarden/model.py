@@ -125,7 +125,11 @@ class Release:
     image: ImageHash
     size: int
     manifest: str
-    """Name of the manifest file in the firmware directory."""
+    """Name of the manifest file in the firmware directory, or of the bundle."""
+    signed_by: str = ""
+    """The name of the key whose signature its manifest has; empty where its class needs none."""
+    downgrade: bool = False
+    """Its signed manifest says that it may follow what is newer."""
 
 
 # --- why something ended -----------------------------------------------------------------------------
@@ -171,6 +175,8 @@ class CauseCode(StrEnum):
     # What we found out ourselves.
     IMAGE_UNFIT = "image-unfit"
     VERSION_MISMATCH = "version-mismatch"
+    UNHEALTHY = "unhealthy"
+    RECALLED = "recalled"
     READ_BACK_DIFFERS = "read-back-differs"
     END_UNANSWERED = "end-unanswered"
     NOT_STARTED = "not-started"
@@ -298,6 +304,8 @@ class WaitKind(StrEnum):
     HOLD = "hold"
     BACK_OFF = "back-off"
     WEAR = "wear"
+    WINDOW = "window"
+    CONDITION = "condition"
     CANARY = "canary"
     FAILSAFE = "failsafe"
     """Nothing proves that an interruption would not brick the device, and nobody took that risk."""
@@ -330,6 +338,16 @@ class LinkStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GoodImage:
+    """What a unit ran last and kept its health with."""
+
+    version: str
+    sequence: int | None
+    image: ImageHash
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One physical unit as the store knows it; whether it is here now is the registry's to say."""
 
@@ -353,6 +371,11 @@ class Device:
     """An attempt brought it out of its application, or a person said that it is in its loader; since then nothing was
     erased, and it was not seen running."""
     pinned: str | None = None
+    floor: int | None = None
+    """The greatest sequence with which it was confirmed; nothing below it is given to it."""
+    may_go_back_to: str | None = None
+    """The version to which a person allowed it to go back all the same, once."""
+    good: GoodImage | None = None
     first_seen: float = 0.0
     last_seen: float = 0.0
 
@@ -439,6 +462,8 @@ class Hold:
     reason: str
     owner: str
     at: float
+    expires_at: float | None = None
+    """When it ends by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -247,6 +247,8 @@ ADVICE: Final[Mapping[CauseCode, str]] = {
         "`mdfu.accept_newer` lets it speak to a newer minor version."
     ),
     CauseCode.IMAGE_UNFIT: "Check that the image has the `image_format` of its class and is for this device.",
+    CauseCode.UNHEALTHY: "`firmwarden why DEVICE` has what its health check said; mend the firmware, drop a new release.",
+    CauseCode.RECALLED: "Drop a new release; lift the latch of the image when it was called back by mistake.",
     CauseCode.VERSION_MISMATCH: "Compare the manifest's `version`, the image and `version_query` of the class.",
     CauseCode.END_UNANSWERED: (
         "Nothing: the device is asked again. `version_query` lets it answer; `firmwarden retry` writes it anew."
@@ -442,6 +444,8 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
             "where it is that of the life, `wear.per_life` is raised"
         ),
     ),
+    WaitKind.WINDOW: ("No window of the class is open.", "the next one opens"),
+    WaitKind.CONDITION: ("The condition command of the class says: not now.", "it says otherwise"),
     WaitKind.CANARY: (
         "Another device refused this image, so one device at a time tries it.",
         "the device that tries it now is done",

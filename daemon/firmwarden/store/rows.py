@@ -15,6 +15,7 @@ from firmwarden.model import (
     CommitMark,
     Device,
     DeviceId,
+    GoodImage,
     Hold,
     ImageHash,
     Job,
@@ -111,6 +112,18 @@ def cause_of(text: str) -> Cause:
     )
 
 
+def good_of(row: sqlite3.Row) -> GoodImage | None:
+    """Read what a row of ``devices`` says of the last good image."""
+    if row["good_image"] is None:
+        return None
+    return GoodImage(
+        version=row["good_version"],
+        sequence=row["good_sequence"],
+        image=ImageHash(row["good_image"]),
+        size=row["good_size"],
+    )
+
+
 def device_of(row: sqlite3.Row) -> Device:
     """Read a row of ``devices``."""
     image = row["running_image"]
@@ -128,6 +141,9 @@ def device_of(row: sqlite3.Row) -> Device:
         complete=None if row["complete"] is None else bool(row["complete"]),
         entered=bool(row["entered"]),
         pinned=row["pinned"],
+        floor=row["floor"],
+        may_go_back_to=row["may_go_back_to"],
+        good=good_of(row),
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
     )
@@ -204,6 +220,7 @@ def hold_of(row: sqlite3.Row) -> Hold:
         reason=row["reason"],
         owner=row["owner"],
         at=row["at"],
+        expires_at=row["expires_at"],
     )
 
 
