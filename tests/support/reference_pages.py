@@ -247,7 +247,7 @@ ADVICE: Final[Mapping[CauseCode, str]] = {
         "`mdfu.accept_newer` lets it speak to a newer minor version."
     ),
     CauseCode.IMAGE_UNFIT: "Check that the image has the `image_format` of its class and is for this device.",
-    CauseCode.UNHEALTHY: "`firmwarden why DEVICE` has what its health check said; mend the firmware, drop a new release.",
+    CauseCode.UNHEALTHY: "`firmwarden why DEVICE` has what its health check said; mend the firmware.",
     CauseCode.RECALLED: "Drop a new release; lift the latch of the image when it was called back by mistake.",
     CauseCode.VERSION_MISMATCH: "Compare the manifest's `version`, the image and `version_query` of the class.",
     CauseCode.END_UNANSWERED: (
