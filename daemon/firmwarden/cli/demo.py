@@ -8,25 +8,19 @@ device itself runs.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from firmwarden.cli.client import Client, Unreachable
 from firmwarden.cli.demo_cast import (
-    BAUD,
     CAST,
     IMAGE_SIZE,
     MODULES,
@@ -39,6 +33,7 @@ from firmwarden.cli.demo_cast import (
     releases,
     simulated_usb,
 )
+from firmwarden.cli.demo_stage import Stage
 from firmwarden.cli.screen import open_screen, speak_to_nobody
 from firmwarden.cli.text import paragraph, table, utc_now, width
 from firmwarden.cli.why import why_lines
@@ -52,12 +47,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 50.0
 """The whole takes a quarter of this; a machine under load is slower."""
-STARTING_S: Final = 15.0
-USUAL_PORT: Final = 8642
-"""That of the configuration's example."""
-ENDING_S: Final = 20.0
-_PLACE_OF_PACKAGE: Final = str(Path(__file__).parents[2])
-"""Told to what the demo starts: as a Debian package it is where no Python looks by itself."""
 
 
 @click.command()
@@ -109,12 +98,8 @@ class _Demo:
     """One run, in a directory of its own."""
 
     def __init__(self, place: Path) -> None:
-        self._place = place
-        self._firmware = place / "firmware"
-        self._config = place / "firmwarden.toml"
-        self._usb = place / "usb.toml"
-        self._client = Client(place / "control.sock")
-        self._port = _free_port()
+        self._stage = Stage(place)
+        self._client = self._stage.client
         self._names: dict[str, str] = {}  # the name of each device by its id
         # Whose last attempt failed: that others go and come, into their loaders and back, is no news.
         self._failed: set[str] = set()
@@ -126,16 +111,19 @@ class _Demo:
             linger: go on until Ctrl-C.  What a person does to the devices then is not judged.
         """
         with ExitStack() as stack:
-            modules = stack.enter_context(self._simulator(MODULES, "dspic", "--tcp", "127.0.0.1:0"))
-            panels = stack.enter_context(
-                self._simulator(PANELS, "generic", "--dir", str(self._place / "ports"))
+            stage, place = self._stage, self._stage.place
+            modules = stack.enter_context(
+                stage.simulator(MODULES, "dspic", "--tcp", "127.0.0.1:0", report="modules")
             )
-            self._configure(modules)
-            stack.enter_context(self._daemon())
+            panels = stack.enter_context(
+                stage.simulator(PANELS, "generic", "--dir", str(place / "ports"), report="panels")
+            )
+            stage.configure(configuration(place, modules, stage.port), simulated_usb(place / "usb.json"))
+            stack.enter_context(stage.daemon(len(CAST)))
             self._learn_names({**panels, **modules})
             self._introduce()
             for device_class, image in releases().items():
-                self._drop(device_class, image)
+                stage.drop(device_class, NEW, image)
             with open_screen() as screen:
                 self._watch(screen)
             devices = self._devices()
@@ -145,115 +133,17 @@ class _Demo:
                 return list(self._judge(devices))
         return [*self._judge(devices), *self._judge_devices()]
 
-    # --- starting
-
-    @contextmanager
-    def _process(self, *arguments: str, log: str) -> Iterator[subprocess.Popen[str]]:
-        """Run a command of this program; its standard error goes to a file, its input ends when we do."""
-        with (self._place / log).open("w") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "firmwarden", *arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=os.environ | {"PYTHONPATH": _PLACE_OF_PACKAGE},
-            )
-        with process:
-            try:
-                yield process
-            finally:
-                process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(ENDING_S)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-
-    @contextmanager
-    def _simulator(self, roles: tuple[Role, ...], profile: str, *where: str) -> Iterator[dict[str, str]]:
-        """Start the devices of one class; yields the name of each by its address."""
-        report = self._place / f"{profile}.json"
-        name = roles[0].name.removesuffix("0001") + "{serial}"
-        faults = [
-            argument
-            for number, role in enumerate(roles, 1)
-            if role.fault
-            for argument in ("--fault", f"{number}:{role.fault}")
-        ]
-        with self._process(
-            *("simulate", "mdfu", *where, "--name", name, "--count", str(len(roles)), "--profile", profile),
-            *(
-                "--stop-with-stdin",
-                "--version",
-                OLD,
-                "--paced",
-                str(BAUD),
-                "--flash-time",
-                "0.1",
-                "--report",
-                str(report),
-                *faults,
-            ),
-            log=f"{profile}.log",
-        ) as process:
-            ready = json.loads(self._first_line(process, f"{profile}.log"))
-            yield {str(each["address"]): str(each["name"]) for each in ready["devices"]}
-
-    def _first_line(self, process: subprocess.Popen[str], log: str) -> str:
-        assert process.stdout is not None  # noqa: S101  (it is a pipe)
-        line = process.stdout.readline()
-        if not line:
-            raise click.ClickException(f"The simulated devices do not start; see {self._place / log}.")
-        return line
-
-    def _configure(self, modules: Mapping[str, str]) -> None:
-        self._config.write_text(configuration(self._place, modules, self._port), encoding="utf-8")
-        self._usb.write_text(simulated_usb(self._place / "usb.json"), encoding="utf-8")
-        self._firmware.mkdir()
-
-    @contextmanager
-    def _daemon(self) -> Iterator[None]:
-        command = ("run", "--config", str(self._config), "--simulated-usb", str(self._usb))
-        with self._process(*command, log="daemon.log"):
-            deadline = time.monotonic() + STARTING_S
-            while not self._is_ready():
-                if time.monotonic() > deadline:
-                    raise click.ClickException(
-                        f"The daemon does not start, or does not find its devices; see {self._place / 'daemon.log'}."
-                    )
-                time.sleep(0.05)
-            yield
-
-    def _is_ready(self) -> bool:
-        try:
-            ready = self._client.get("status")["state"] == "ready"
-            # What has just been plugged in is not on the bus at once.
-            return ready and len(self._client.get("devices")["devices"]) == len(CAST)
-        except Unreachable:
-            return False
+    # --- telling
 
     def _learn_names(self, by_address: Mapping[str, str]) -> None:
         by_port = {f"tcp-{address}": name for address, name in by_address.items()} | dict(by_address)
         by_port |= meter_ports()
         self._names = {view["id"]: by_port[view["port"]] for view in self._client.get("devices")["devices"]}
 
-    def _drop(self, device_class: str, image: bytes) -> None:
-        """Drop a release as one should: the image, then its manifest, each renamed into place."""
-        _put(self._firmware / f"{device_class}-{NEW}.img", image)
-        manifest = f"""\
-[release]
-device = "{device_class}"
-version = "{NEW}"
-image = "{device_class}-{NEW}.img"
-sha256 = "{hashlib.sha256(image).hexdigest()}"
-size = {len(image)}
-"""
-        _put(self._firmware / f"{device_class}-{NEW}.toml", manifest.encode())
-
-    # --- telling
-
     def _introduce(self) -> None:
-        for line in paragraph(f"The daemon runs, with its state and its log in {self._place}. It found:"):
+        for line in paragraph(
+            f"The daemon runs, with its state and its log in {self._stage.place}. It found:"
+        ):
             click.echo(line)
         rows = [
             (role.name, device, role.story)
@@ -263,9 +153,9 @@ size = {len(image)}
         ]
         for line in table(("", "DEVICE", ""), rows, fit=width()):
             click.echo(line)
-        for line in paragraph(f"Each runs {OLD}. Release {NEW} is dropped into {self._firmware} now."):
+        for line in paragraph(f"Each runs {OLD}. Release {NEW} is dropped into {self._stage.firmware} now."):
             click.echo(line)
-        click.echo(f"The status page: http://127.0.0.1:{self._port}/")
+        click.echo(f"The status page: http://127.0.0.1:{self._stage.port}/")
         click.echo()
 
     def _watch(self, screen: Screen) -> None:
@@ -288,7 +178,7 @@ size = {len(image)}
             return
         if data["event"] == "attempt-started":
             self._failed.discard(name)
-        detail = str(data.get("detail", "")).replace(f"{self._place}/", "")
+        detail = str(data.get("detail", "")).replace(f"{self._stage.place}/", "")
         match data["event"]:
             case "attempt-failed" if "retry_in_s" in data:
                 screen.ended(name)
@@ -349,8 +239,8 @@ size = {len(image)}
     def _linger(self) -> None:
         click.echo()
         click.echo("Everything goes on running until you press Ctrl-C. To look around:")
-        click.echo(f"  the status page at http://127.0.0.1:{self._port}/")
-        click.echo(f"  export FIRMWARDEN_SOCKET={self._place / 'control.sock'}")
+        click.echo(f"  the status page at http://127.0.0.1:{self._stage.port}/")
+        click.echo(f"  export FIRMWARDEN_SOCKET={self._stage.place / 'control.sock'}")
         click.echo(f"  {_program()} devices")
         # Whoever asked for this ends it so: it is no interruption.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -391,8 +281,8 @@ size = {len(image)}
     def _judge_devices(self) -> Iterator[str]:
         """Compare what the devices themselves say with what should be."""
         roles = {role.name: role for role in CAST}
-        for report in ("generic", "dspic", "usb"):
-            for device in json.loads((self._place / f"{report}.json").read_text())["devices"]:
+        for report in ("panels", "modules", "usb"):
+            for device in json.loads((self._stage.place / f"{report}.json").read_text())["devices"]:
                 role, running = roles[device["name"]], device["running"]
                 version = None if running is None else running["version"]
                 if device["started_partial"]:
@@ -414,22 +304,7 @@ def _has_ended(role: Role, device: DeviceView) -> bool:
     return job["state"] in {"succeeded", "failed", "cancelled"}
 
 
-def _free_port() -> int:
-    """Find a port for the status page: the usual one, or any other."""
-    for port in (USUAL_PORT, 0):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise click.ClickException("There is no free TCP port on the loopback interface.")
-
-
 def _program() -> str:
     """Write the command as it can be typed here: a virtual environment need not be on the PATH."""
     script = Path(sys.executable).with_name("firmwarden")
     return str(script) if script.exists() else "firmwarden"
-
-
-def _put(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
