@@ -138,6 +138,12 @@ def test_an_application_tells_its_version(step: int) -> None:
     assert said == b"VERSION 1.2.3\n" * 2
 
 
+@pytest.mark.parametrize(("ill_with", "answer"), [("1.2.3", b"ILL\n"), ("1.2.4", b"WELL\n"), ("", b"WELL\n")])
+def test_an_application_tells_how_it_does(ill_with: str, answer: bytes) -> None:
+    person = application(dialogue=Dialogue(ill_with=ill_with))
+    assert person.say(b"STATUS?\nVERSION?\nSTATUS?\n") == answer + b"VERSION 1.2.3\n" + answer
+
+
 def test_an_application_enters_the_loader_when_asked_and_stays_there() -> None:
     person = application()
     assert person.say(b"BOOTLOADER!\nVERSION?\n") == b"OK\n"

@@ -1,4 +1,4 @@
-"""What a simulated device does while its application runs: it speaks no MDFU, but can be asked two things."""
+"""What a simulated device does while its application runs: it speaks no MDFU, but can be asked three things."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ class Dialogue:
     version_query: bytes = b"VERSION?\n"
     version_answer: str = "VERSION {version}\n"
     """``{version}`` stands for the running version."""
+    status_query: bytes = b"STATUS?\n"
+    """How it does."""
+    well: bytes = b"WELL\n"
+    ill: bytes = b"ILL\n"
+    ill_with: str = ""
+    """The version that answers so."""
     loader_request: bytes = b"BOOTLOADER!\n"
     """After it the device restarts into its loader."""
     loader_answer: bytes = b"OK\n"
@@ -34,7 +40,10 @@ class Application:
 
     def __init__(self, dialogue: Dialogue, version: str) -> None:
         self._dialogue = dialogue
-        self._version_answer = dialogue.version_answer.replace("{version}", version).encode()
+        self._answers = {
+            dialogue.version_query: dialogue.version_answer.replace("{version}", version).encode(),
+            dialogue.status_query: dialogue.ill if version == dialogue.ill_with else dialogue.well,
+        }
         self._heard = b""
 
     def hear(self, data: bytes) -> Reaction:
@@ -44,7 +53,7 @@ class Application:
         while True:
             at = {
                 question: heard.find(question)
-                for question in (self._dialogue.version_query, self._dialogue.loader_request)
+                for question in (*self._answers, self._dialogue.loader_request)
                 if question and question in heard
             }
             if not at:
@@ -53,5 +62,5 @@ class Application:
             first = min(at, key=at.__getitem__)
             if first == self._dialogue.loader_request:
                 return Reaction(answer + self._dialogue.loader_answer, enters_loader=True)
-            answer += self._version_answer
+            answer += self._answers[first]
             heard = heard[at[first] + len(first) :]

@@ -71,6 +71,7 @@ class _MdfuOptions(TypedDict):
     seed: int
     version_query: str
     version_answer: str
+    ill: str
     loader_request: str
     loader_answer: str
     report: Path | None
@@ -203,6 +204,12 @@ simulate.add_command(image_dfu)
     help="It answers.",
 )
 @click.option(
+    "--ill",
+    metavar="VERSION",
+    default="",
+    help=r"Asked STATUS?\n, the application of this version answers ILL\n; any other answers WELL\n.",
+)
+@click.option(
     "--loader-request",
     callback=_unescape,
     metavar="TEXT",
@@ -269,6 +276,7 @@ def _settings(options: _MdfuOptions) -> SimulatorSettings:
     dialogue = Dialogue(
         version_query=options["version_query"].encode("latin-1"),
         version_answer=options["version_answer"],
+        ill_with=options["ill"],
         loader_request=options["loader_request"].encode("latin-1"),
         loader_answer=options["loader_answer"].encode("latin-1"),
     )
