@@ -42,7 +42,7 @@ SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
 }
 
 LAZY: Final = {
-    "demo": ("firmwarden.cli.demo", "demo", "Watch the real daemon update simulated devices."),
+    "demo": ("firmwarden.cli.demo.command", "demo", "Watch the real daemon update simulated devices."),
     "simulate": ("firmwarden.simulate.command", "simulate", "Run simulated devices to test against."),
 }
 """Commands whose modules import half the package: module, attribute, and what the list of commands says."""

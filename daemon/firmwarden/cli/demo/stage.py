@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from firmwarden.cli.client import Client, Unreachable
-from firmwarden.cli.demo_cast import BAUD, OLD
+from firmwarden.cli.demo.role import BAUD, OLD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from firmwarden.cli.demo_cast import Role
+    from firmwarden.cli.demo.role import Role
 
 STARTING_S: Final = 15.0
 USUAL_PORT: Final = 8642
 """That of the configuration's example."""
 ENDING_S: Final = 20.0
-_PLACE_OF_PACKAGE: Final = str(Path(__file__).parents[2])
+_PLACE_OF_PACKAGE: Final = str(Path(__file__).parents[3])
 """Told to what the demo starts: as a Debian package it is where no Python looks by itself."""
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from firmwarden.cli.demo.role import BAUD, OLD, Role
 from firmwarden.simulate.dfu.kinds import Kind, make_update
 from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.firmware import make_update_file
@@ -15,29 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-OLD: Final = "1.4.0"
 NEW: Final = "2.0.0"
 IMAGE_SIZE: Final = 64 * 1024
-BAUD: Final = 230_400
 
 _PART: Final = "stm32l476"
 _HALF_OF_THE_GRANULES: Final = IMAGE_SIZE // 8 // 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Role:
-    """One device of the demo and what should become of it."""
-
-    name: str
-    story: str
-    fault: str = ""
-    options: str = ""
-    """Option bytes that are not as delivered, for one on the USB."""
-    ends: str = "succeeded"
-    waits: str | None = None
-    """For what its job waits in the end, if it does not end."""
-    attempts: int = 1
-    cause: str | None = None
 
 
 PANELS: Final = (
