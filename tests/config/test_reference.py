@@ -66,7 +66,7 @@ def test_every_key_has_its_own_line_in_the_sample() -> None:
             shown.append([header])
         else:
             shown[-1].append(key)
-    assert [keys[0] for keys in shown] == ["firmwarden", "retry", "wear", "device", "device"]
+    assert [keys[0] for keys in shown] == ["firmwarden", "retry", "wear", "key", "device", "device"]
     *shared, mdfu, dfu = shown
     known: dict[str, list[str]] = {}
     for path, _ in keys_of(MainFile):
@@ -96,6 +96,7 @@ SECTIONS = {
     "[firmwarden]": ("firmwarden",),
     "[retry]": ("retry",),
     "[wear]": ("wear",),
+    "[[key]]": ("key",),
     "[[device]]": ("device",),
     "match": ("device", "match"),
     "enter": ("device", "enter"),

@@ -21,13 +21,14 @@ from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSou
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
 from firmwarden.errors import Refused
 from firmwarden.images.formats import ImageRules
-from firmwarden.model import SerialAddress, UsbAddress
+from firmwarden.model import ClassName, SerialAddress, UsbAddress
 from firmwarden.protocol.dfu.quirks import quirks_of
 from firmwarden.protocol.mdfu.host import Settings as HostSettings
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.hooks import Hook
 from firmwarden.service.identity import ClassRule
 from firmwarden.service.policy import Budgets
+from firmwarden.service.trust import Trust, TrustedKey
 from firmwarden.transport.opening import open_link
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
     from firmwarden.drivers.boot.facts import Family
-    from firmwarden.model import Address, ClassName, Device, Job
+    from firmwarden.model import Address, Device, Job
     from firmwarden.service.worker import MakeDriver
     from firmwarden.transport.usb_link import UsbPorts
 
@@ -141,6 +142,22 @@ def labels(config: cfg.Config) -> dict[ClassName, str]:
 def image_rules(config: cfg.Config) -> dict[ClassName, ImageRules]:
     """What the images of each class must be."""
     return {device_class.name: image_rules_of(device_class) for device_class in config.devices}
+
+
+def trust(config: cfg.Config) -> Trust:
+    """Who may sign releases, and which classes do without."""
+    return Trust(
+        keys=tuple(
+            TrustedKey(
+                name=key.name,
+                public=key.public,
+                classes=None if cfg.EVERY_CLASS in key.classes else frozenset(map(ClassName, key.classes)),
+                revoked=key.revoked,
+            )
+            for key in config.keys
+        ),
+        unsigned=frozenset(each.name for each in config.devices if not each.require_signature),
+    )
 
 
 def usb_ids(config: cfg.Config) -> frozenset[tuple[int, int]]:

@@ -5,6 +5,7 @@ Only the composition root reads the tree; everything else gets plain arguments.
 
 from firmwarden.config.load import load, needs_restart
 from firmwarden.config.tree import (
+    EVERY_CLASS,
     Config,
     DeviceClass,
     DfuTuning,
@@ -23,6 +24,7 @@ from firmwarden.config.tree import (
     MdfuTuning,
     Retry,
     Settings,
+    SigningKey,
     UnknownVersion,
     VersionQuery,
     VersionSource,
@@ -32,6 +34,7 @@ from firmwarden.config.values import Pause, SetLine, UsbId
 from firmwarden.drivers.boot.outlook import Failsafe
 
 __all__ = [
+    "EVERY_CLASS",
     "Config",
     "DeviceClass",
     "DfuTuning",
@@ -53,6 +56,7 @@ __all__ = [
     "Retry",
     "SetLine",
     "Settings",
+    "SigningKey",
     "UnknownVersion",
     "UsbId",
     "VersionQuery",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from firmwarden.config.by_driver import faults_of_driver
 from firmwarden.config.tree import (
+    EVERY_CLASS,
     DriverName,
     EnterCommand,
     EnterPulse,
@@ -18,11 +20,13 @@ from firmwarden.config.tree import (
 from firmwarden.config.values import has_wildcard
 from firmwarden.drivers.boot.declared import fault_of_failsafe, fault_of_part
 from firmwarden.drivers.boot.outlook import Failsafe
+from firmwarden.toml.values import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
-    from firmwarden.config.tree import DeviceClass, Retry, Settings
+    from firmwarden.config.tree import DeviceClass, Retry, Settings, SigningKey
 
 Fault = tuple[tuple[str | int, ...], str]
 """The key, within the table, and what is wrong with it."""
@@ -41,6 +45,28 @@ def faults_of_retry(retry: Retry) -> Iterator[Fault]:
     """Look for contradictions among the budgets."""
     if retry.back_off_max < retry.back_off:
         yield ("back_off_max",), "expected no less than back_off"
+
+
+def faults_of_keys(keys: Sequence[SigningKey], classes: AbstractSet[str] | None) -> Iterator[Fault]:
+    """Look for contradictions among the keys; ``classes`` are those of all files, None where that is not known."""
+    for index, key in enumerate(keys):
+        if not key.classes:
+            yield (index, "classes"), f'expected the names of classes, or "{EVERY_CLASS}"'
+        if EVERY_CLASS in key.classes and len(key.classes) > 1:
+            yield (index, "classes"), f'expected "{EVERY_CLASS}" alone: it is every class'
+        for place, name in enumerate(key.classes):
+            if classes is not None and name not in {EVERY_CLASS, *classes}:
+                alike = difflib.get_close_matches(name, classes, n=1)
+                hint = f'; did you mean "{alike[0]}"?' if alike else ""
+                yield (
+                    (index, "classes", place),
+                    f"expected a class of the configuration, got {shown(name)}{hint}",
+                )
+        for other in keys[:index]:
+            if other.name == key.name:
+                yield (index, "name"), "expected a name of its own, but another key has it already"
+            if other.public.key_id == key.public.key_id:
+                yield (index, "public"), f'expected another key than that of "{other.name}"'
 
 
 def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterator[Fault]:

@@ -1,7 +1,8 @@
 """From files to a ``Config``, or to every problem in one message.
 
-The main file has ``[firmwarden]``, ``[retry]``, ``[wear]`` and ``[[device]]``; each ``*.toml`` in ``devices.d``
-beside it has ``[[device]]`` alone, so that a product can bring its class as one file.
+The main file has ``[firmwarden]``, ``[retry]``, ``[wear]``, ``[[key]]`` and ``[[device]]``; each ``*.toml`` in
+``devices.d`` beside it has ``[[device]]`` alone, so that a product can bring its class as one file.  Whom to trust is
+said in one place.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
-from firmwarden.config.faults import faults_of_class, faults_of_retry, faults_of_settings, why_both_match
-from firmwarden.config.tree import Config, DeviceClass, DriverName, Retry, Settings, WearLimits
+from firmwarden.config.faults import (
+    faults_of_class,
+    faults_of_keys,
+    faults_of_retry,
+    faults_of_settings,
+    why_both_match,
+)
+from firmwarden.config.tree import Config, DeviceClass, DriverName, Retry, Settings, SigningKey, WearLimits
 from firmwarden.errors import BadConfig
 from firmwarden.files import Unusable, read_file
 from firmwarden.toml.document import BadToml, Document, read_toml
@@ -43,6 +50,7 @@ class MainFile(DevicesFile):
     firmwarden: Settings = field(default_factory=Settings)
     retry: Retry = field(default_factory=Retry)
     wear: WearLimits = field(default_factory=WearLimits)
+    key: tuple[SigningKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +83,17 @@ def load(path: Path) -> Config:
     """
     problems: list[str] = []
     placed: list[_Placed] = []
-    settings = Settings()
+    main, main_document = MainFile(), Document(str(path), {}, {})
     defaults: Mapping[str, dict[str, object]] = {}
 
     try:
-        document = _read(path)
+        main_document = document = _read(path)
         defaults = _usable_defaults(document)
         main = document.check(MainFile, _with_defaults(document.data, defaults))
-        settings = main.firmwarden
         placed += _place(main, document)
-        problems += [document.problem(("firmwarden", *at), text) for at, text in faults_of_settings(settings)]
+        problems += [
+            document.problem(("firmwarden", *at), text) for at, text in faults_of_settings(main.firmwarden)
+        ]
         problems += [document.problem(("retry", *at), text) for at, text in faults_of_retry(main.retry)]
     except BadToml as exc:
         problems += exc.problems
@@ -96,11 +105,14 @@ def load(path: Path) -> Config:
         except BadToml as exc:
             problems += exc.problems
 
+    # Where a file cannot be read, a class may be in that one.
+    classes = None if problems else {each.device.name for each in placed}
+    problems += [main_document.problem(("key", *at), text) for at, text in faults_of_keys(main.key, classes)]
     problems += [each.problem(fault) for each in placed for fault in faults_of_class(each.device, each.given)]
     problems += _faults_between(placed)
     if problems:
         raise BadConfig(tuple(problems))
-    return Config(settings=settings, devices=tuple(each.device for each in placed))
+    return Config(settings=main.firmwarden, devices=tuple(each.device for each in placed), keys=main.key)
 
 
 def needs_restart(old: Config, new: Config) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from firmwarden.config.values import (
     Octets,
     PathPattern,
     Pattern,
+    PublicKeyText,
     PulseStep,
     SocketPath,
     TcpText,
@@ -34,7 +35,7 @@ from firmwarden.config.values import (
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.images.formats import ImageFormat
 from firmwarden.toml.keys import Table
-from firmwarden.toml.values import Flag, NameOfClass, PositiveSeconds, Seconds, Text, choice, whole
+from firmwarden.toml.values import Flag, Name, NameOfClass, PositiveSeconds, Seconds, Text, choice, whole
 
 
 @unique
@@ -257,6 +258,8 @@ class DeviceClass(Table):
     """What an update relies on when it is interrupted; None: nobody said."""
     baud: Annotated[int, whole(50, 20_000_000)] = 115_200
     parallel: Annotated[int, whole(1, 1024)] | None = None
+    require_signature: Flag = True
+    """Whether a release needs a signature by one of the keys."""
     allow_downgrade: Flag = False
     unknown: Annotated[UnknownVersion, choice(UnknownVersion)] = UnknownVersion.UPDATE
     image_format: Annotated[ImageFormat, choice(ImageFormat)] = ImageFormat.RAW
@@ -276,6 +279,20 @@ class DeviceClass(Table):
     dfu: DfuTuning = field(default_factory=DfuTuning)
     retry: Retry = field(default_factory=Retry)
     wear: WearLimits = field(default_factory=WearLimits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigningKey(Table):
+    """A ``[[key]]`` table: who may sign the releases of which classes."""
+
+    name: Name
+    public: PublicKeyText
+    classes: tuple[Text, ...]
+    """Names, or ``EVERY_CLASS`` alone."""
+    revoked: Flag = False
+
+
+EVERY_CLASS: Final = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,3 +324,4 @@ class Config:
 
     settings: Settings = field(default_factory=Settings)
     devices: tuple[DeviceClass, ...] = ()
+    keys: tuple[SigningKey, ...] = ()

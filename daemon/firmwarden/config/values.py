@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, AnyStr, Final
 
+from firmwarden.images.minisign import BadKey, PublicKey
 from firmwarden.model import TcpAddress, UnixGroup
 from firmwarden.toml.values import reader, seconds, text_that, whole
 
@@ -126,6 +127,13 @@ def _group(value: str) -> UnixGroup:
     return UnixGroup(name=found.gr_name, gid=found.gr_gid)
 
 
+def _public_key(value: str) -> PublicKey:
+    try:
+        return PublicKey.decode(value)
+    except BadKey as exc:
+        raise ValueError(str(exc)) from None
+
+
 def _octets(value: object) -> bytes:
     match value:
         case str() if value:
@@ -203,6 +211,9 @@ ListenText = Annotated[
 ]
 Group = Annotated[UnixGroup, text_that("the name of a group that exists on this machine", _group)]
 """Refused when it does not exist: a misspelt one would lock people out, and nobody would say why."""
+PublicKeyText = Annotated[
+    PublicKey, text_that('a public key of minisign, the line that begins with "RW"', _public_key)
+]
 Octets = Annotated[bytes, reader("text, or bytes as an array such as [0x55, 0xaa], not empty", _octets)]
 Pattern = Annotated[re.Pattern[bytes], text_that("a regular expression of Python", _pattern)]
 _CAPTURING: Final = "a regular expression of Python with one group, which holds the version"

@@ -151,10 +151,13 @@ def _class_name(value: str) -> ClassName:
 
 _DURATIONS: Final = 'a duration such as "500ms", "2s", "15min", "24h" or "2d", or a number of seconds'
 
-NameOfClass = Annotated[
-    ClassName,
-    text_that(f"lower-case words and digits joined by dashes, {_NAME_MAX} characters at most", _class_name),
-]
+_NAMES: Final = text_that(
+    f"lower-case words and digits joined by dashes, {_NAME_MAX} characters at most", _class_name
+)
+
+NameOfClass = Annotated[ClassName, _NAMES]
+Name = Annotated[str, _NAMES]
+"""Of anything else that has one by the same rule."""
 Flag = Annotated[bool, reader("true or false", _flag)]
 Seconds = Annotated[float, reader(_DURATIONS, seconds)]
 """A duration in seconds, 0 or more."""
