@@ -41,6 +41,7 @@ name = "meter"
 driver = "dfu"
 match = { usb = "1209:0001" }
 image_address = 0x08000000
+require_signature = false
 """
 
 

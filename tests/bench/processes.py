@@ -166,6 +166,7 @@ name = "light"
 driver = "mdfu"
 match = {{ path = "{clients.directory}/light-*" }}
 baud = 115200
+require_signature = false
 """,
             encoding="utf-8",
         )

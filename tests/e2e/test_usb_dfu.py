@@ -42,6 +42,7 @@ def device_class(name: str, ports: str | None, *more: str, failsafe: str = "bfb2
             f'match = {{ usb = "1209:0001"{place} }}',
             'part = "STM32L476RG"',
             f'failsafe = "{failsafe}"',
+            "require_signature = false",
             RETRY,
             *more,
             "",

@@ -43,7 +43,7 @@ LOADER: Final = ("--version", OLD, "--stay-in-loader")
 """Options for devices that are met without the daemon: the command line knows no way into a loader."""
 
 
-def device_class(name: str, match: str, *more: str) -> str:
+def device_class(name: str, match: str, *more: str, signed: bool = False) -> str:
     """Write a class; ``more`` is in place of what is usual for simulated devices."""
     return "\n".join(
         (
@@ -51,6 +51,7 @@ def device_class(name: str, match: str, *more: str) -> str:
             f'name = "{name}"',
             'driver = "mdfu"',
             f"match = {{ {match} }}",
+            f"require_signature = {json.dumps(signed)}",
             *(more or USUAL),
             "",
         )

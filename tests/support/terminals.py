@@ -48,6 +48,7 @@ name = "front-panel"
 driver = "mdfu"
 match = { path = "$PWD/ports/*" }
 label = "panel-7"
+require_signature = false
 enter = { method = "send", send = "BOOTLOADER!\n", expect = "OK" }
 settle = "200ms"
 boot_delay = "200ms"
