@@ -348,6 +348,27 @@ class GoodImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Probation:
+    """A unit that was updated and has yet to show that it keeps well."""
+
+    device: DeviceId
+    job: JobId
+    """By which it got the image."""
+    image: ImageHash
+    version: str
+    sequence: int | None
+    size: int
+    began_at: float
+    soaked_s: float = 0.0
+    """For how long it has been here and well since."""
+
+    @property
+    def on_trial(self) -> GoodImage:
+        """What the unit may turn out to keep well with."""
+        return GoodImage(version=self.version, sequence=self.sequence, image=self.image, size=self.size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One physical unit as the store knows it; whether it is here now is the registry's to say."""
 
@@ -376,6 +397,8 @@ class Device:
     may_go_back_to: str | None = None
     """The version to which a person allowed it to go back all the same, once."""
     good: GoodImage | None = None
+    good_before: GoodImage | None = None
+    """The same of the one before that, should the last be called back."""
     first_seen: float = 0.0
     last_seen: float = 0.0
 
@@ -464,6 +487,41 @@ class Hold:
     at: float
     expires_at: float | None = None
     """When it ends by itself."""
+
+
+@unique
+class RolloutState(StrEnum):
+    """How far a release may go among the units of its class."""
+
+    CANARY = "canary"
+    WAVES = "waves"
+    STOPPED = "stopped"
+    """Too many units failed, or its image was latched: a person has to say how it goes on."""
+    DONE = "done"
+    RECALLED = "recalled"
+    """A person called it back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How far a release has come among the units of its class."""
+
+    device_class: ClassName
+    image: ImageHash
+    version: str
+    state: RolloutState
+    wave: int = 0
+    """0: the canaries."""
+    began_at: float
+    wave_at: float
+    """When the wave began."""
+    soaked_s: float | None = None
+    """How long all of the wave have kept well, by a clock that does not jump; None: some are yet to show it."""
+    forgiven: int = 0
+    """Failures at which a person let it go on; they count no more."""
+    changed_by: str = ""
+    """Who stopped, resumed or recalled it; empty where it was nobody."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,12 +26,14 @@ from firmwarden.model import (
     LatchScope,
     Outcome,
     Phase,
+    Rollout,
+    RolloutState,
     Wear,
 )
 from firmwarden.store.migrations import Step, migrate, steps
 from firmwarden.store.store import Store
 from support import killed_migration
-from support.stored import CAUSE, NOON, image
+from support.stored import CAUSE, NOON, PANEL, image
 
 if TYPE_CHECKING:
     from firmwarden.store.ledger import Ledger
@@ -39,6 +41,20 @@ if TYPE_CHECKING:
 SAMPLES: Final = Path(__file__).parent / "samples"
 LATEST: Final = steps()[-1].number
 NEXT: Final = Step(LATEST + 1, "CREATE TABLE later (x INTEGER) STRICT; INSERT INTO later VALUES (7);")
+
+ROLLOUT: Final = Rollout(
+    device_class=PANEL,
+    image=image(1),
+    version="1.1.0",
+    state=RolloutState.WAVES,
+    wave=1,
+    began_at=NOON,
+    wave_at=NOON + 100.0,
+    soaked_s=12.5,
+    forgiven=1,
+    changed_by="ann",
+    reason="looked at it",
+)
 
 
 def old_database(path: Path, version: int) -> None:
@@ -117,6 +133,7 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert everything == Hold(device=None, reason="fair", owner="ann", at=NOON)
         assert [hold.expires_at for hold in others] == ([] if version < 5 else [NOON + 7200.0])
         assert ledger.actions(5) == [Action(at=NOON, who="ann", what="hold", target="all", detail="fair")]
+        assert ledger.rollouts() == ([] if version < 5 else [ROLLOUT])
         assert ledger.totals(DeviceId("bbbbbb")) == {Outcome.FAILED: 4, Outcome.UNKNOWN: 1}
         # Versions 1 and 2 counted nothing; what they had kept was counted when they were migrated.
         counted = ledger.counted(NOON)

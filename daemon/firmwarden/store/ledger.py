@@ -12,8 +12,9 @@ from firmwarden.store.devices import Devices
 from firmwarden.store.figures import Figures
 from firmwarden.store.history import History
 from firmwarden.store.jobs import Jobs
+from firmwarden.store.rollouts import Rollouts
 from firmwarden.store.stops import Stops
 
 
-class Ledger(Devices, Jobs, Stops, History, Figures):
+class Ledger(Devices, Jobs, Stops, History, Figures, Rollouts):
     """Everything that is stored, as one transaction sees it."""

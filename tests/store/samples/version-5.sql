@@ -63,6 +63,13 @@ CREATE TABLE counted_jobs (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "counted_jobs" VALUES('panel','failed','erase-error',1);
 INSERT INTO "counted_jobs" VALUES('panel','succeeded','',1);
+CREATE TABLE counted_probations (
+    device_class TEXT    NOT NULL,
+    outcome      TEXT    NOT NULL,              -- passed, failed or overtaken
+    probations   INTEGER NOT NULL,
+    PRIMARY KEY (device_class, outcome)
+) STRICT, WITHOUT ROWID;
+INSERT INTO "counted_probations" VALUES('panel','passed',1);
 CREATE TABLE counted_seconds (
     device_class TEXT    NOT NULL,
     outcome      TEXT    NOT NULL,
@@ -89,11 +96,12 @@ CREATE TABLE devices (
     first_seen       REAL    NOT NULL,
     last_seen        REAL    NOT NULL,
     -- A forgotten unit keeps this row, because its flash keeps its wear and its latches still hold when it returns.
-    forgotten        INTEGER NOT NULL DEFAULT 0 CHECK (forgotten IN (0, 1)), vouched_after INTEGER NOT NULL DEFAULT 0, entered INTEGER NOT NULL DEFAULT 0 CHECK (entered IN (0, 1)), floor INTEGER, may_go_back_to TEXT, good_version TEXT, good_sequence INTEGER, good_image TEXT, good_size INTEGER CHECK ((good_size IS NULL) = (good_image IS NULL)),
+    forgotten        INTEGER NOT NULL DEFAULT 0 CHECK (forgotten IN (0, 1)), vouched_after INTEGER NOT NULL DEFAULT 0, entered INTEGER NOT NULL DEFAULT 0 CHECK (entered IN (0, 1)), floor INTEGER, may_go_back_to TEXT, good_version TEXT, good_sequence INTEGER, good_image TEXT, good_size INTEGER CHECK ((good_size IS NULL) = (good_image IS NULL)), good_before_version TEXT, good_before_sequence INTEGER, good_before_image TEXT, good_before_size INTEGER
+    CHECK ((good_before_size IS NULL) = (good_before_image IS NULL)),
     UNIQUE (device_class, key)
 ) STRICT;
-INSERT INTO "devices" VALUES('aaaaaa','panel','serial:A1','panel 1','/dev/ttyACM1','1','1.1.0',NULL,'0000000000000000000000000000000000000000000000000000000000000001','END acknowledged',1,NULL,1728043200.0,1728043204.0,0,0,1,7,NULL,'1.1.0',7,'0000000000000000000000000000000000000000000000000000000000000001',1001);
-INSERT INTO "devices" VALUES('bbbbbb','panel','port:1-1.4:0','panel 2','/dev/ttyACM2','2',NULL,NULL,NULL,'',0,'1.1.0',1728043200.0,1728043200.0,0,2,0,NULL,'1.0.0',NULL,NULL,NULL,NULL);
+INSERT INTO "devices" VALUES('aaaaaa','panel','serial:A1','panel 1','/dev/ttyACM1','1','1.1.0',NULL,'0000000000000000000000000000000000000000000000000000000000000001','END acknowledged',1,NULL,1728043200.0,1728043204.0,0,0,1,7,NULL,'1.1.0',7,'0000000000000000000000000000000000000000000000000000000000000001',1001,'1.0.0',NULL,'0000000000000000000000000000000000000000000000000000000000000000',1000);
+INSERT INTO "devices" VALUES('bbbbbb','panel','port:1-1.4:0','panel 2','/dev/ttyACM2','2',NULL,NULL,NULL,'',0,'1.1.0',1728043200.0,1728043200.0,0,2,0,NULL,'1.0.0',NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL);
 CREATE TABLE folded (
     device   TEXT    NOT NULL REFERENCES devices (id),
     outcome  TEXT    NOT NULL,
@@ -102,7 +110,7 @@ CREATE TABLE folded (
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "folded" VALUES('bbbbbb','failed',3);
 CREATE TABLE handed_over (
-    owner TEXT NOT NULL PRIMARY KEY,            -- the unit, or the command that starts it again, as JSON
+    owner TEXT NOT NULL PRIMARY KEY,            -- the unit, or the commands that stop and start it, as JSON
     since REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT INTO "handed_over" VALUES('modem.service',1728043200.0);
@@ -157,20 +165,9 @@ CREATE TABLE probations (
     sequence INTEGER,
     size     INTEGER NOT NULL,
     began_at REAL    NOT NULL,
-    soaked_s REAL    NOT NULL DEFAULT 0,        -- how long it has been here since, by a clock that does not jump
-    checks   INTEGER NOT NULL DEFAULT 0,
-    detail   TEXT    NOT NULL DEFAULT ''
+    soaked_s REAL    NOT NULL DEFAULT 0         -- how long it has been here since, by a clock that does not jump
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "probations" VALUES('bbbbbb',3,'0000000000000000000000000000000000000000000000000000000000000001','1.1.0',NULL,1001,1728043200.0,12.5,1,'');
-CREATE TABLE rollout_members (
-    device_class TEXT    NOT NULL,
-    image        TEXT    NOT NULL,
-    device       TEXT    NOT NULL REFERENCES devices (id),
-    wave         INTEGER NOT NULL,
-    PRIMARY KEY (device_class, image, device),
-    FOREIGN KEY (device_class, image) REFERENCES rollouts (device_class, image) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
-INSERT INTO "rollout_members" VALUES('panel','0000000000000000000000000000000000000000000000000000000000000001','aaaaaa',0);
+INSERT INTO "probations" VALUES('bbbbbb',3,'0000000000000000000000000000000000000000000000000000000000000001','1.1.0',NULL,1001,1728043200.0,12.5);
 CREATE TABLE rollouts (
     device_class TEXT    NOT NULL,
     image        TEXT    NOT NULL,
@@ -179,11 +176,13 @@ CREATE TABLE rollouts (
     wave         INTEGER NOT NULL DEFAULT 0,    -- 0: the canaries
     began_at     REAL    NOT NULL,
     wave_at      REAL    NOT NULL,
+    soaked_s     REAL,                          -- how long all of the wave have kept well, by a clock that does not jump
+    forgiven     INTEGER NOT NULL DEFAULT 0,    -- failures at which a person let it go on
     changed_by   TEXT    NOT NULL DEFAULT '',
     reason       TEXT    NOT NULL DEFAULT '',
     PRIMARY KEY (device_class, image)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "rollouts" VALUES('panel','0000000000000000000000000000000000000000000000000000000000000001','1.1.0','waves',1,1728043200.0,1728043300.0,'ann','');
+INSERT INTO "rollouts" VALUES('panel','0000000000000000000000000000000000000000000000000000000000000001','1.1.0','waves',1,1728043200.0,1728043300.0,12.5,1,'ann','looked at it');
 CREATE TABLE wear (
     device TEXT    NOT NULL REFERENCES devices (id),
     day    INTEGER NOT NULL,
@@ -201,6 +200,7 @@ CREATE UNIQUE INDEX one_open_job ON jobs (device, image) WHERE state IN ('queued
 CREATE INDEX open_attempts ON attempts (outcome) WHERE outcome IN ('running', 'unknown');
 CREATE INDEX active_latches ON latches (image) WHERE lifted_at IS NULL;
 CREATE UNIQUE INDEX one_hold_of_an_owner ON holds (coalesce(device, ''), owner);
+CREATE INDEX jobs_of_image ON jobs (image, device);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('jobs',3);
 INSERT INTO "sqlite_sequence" VALUES('attempts',3);

@@ -9,6 +9,17 @@ ALTER TABLE devices ADD COLUMN good_version TEXT;
 ALTER TABLE devices ADD COLUMN good_sequence INTEGER;
 ALTER TABLE devices ADD COLUMN good_image TEXT;
 ALTER TABLE devices ADD COLUMN good_size INTEGER CHECK ((good_size IS NULL) = (good_image IS NULL));
+-- And before that, should the last be called back.
+ALTER TABLE devices ADD COLUMN good_before_version TEXT;
+ALTER TABLE devices ADD COLUMN good_before_sequence INTEGER;
+ALTER TABLE devices ADD COLUMN good_before_image TEXT;
+ALTER TABLE devices ADD COLUMN good_before_size INTEGER
+    CHECK ((good_before_size IS NULL) = (good_before_image IS NULL));
+UPDATE devices SET (good_version, good_sequence, good_image, good_size) = (
+    SELECT version, sequence, image, size FROM jobs
+    WHERE jobs.device = devices.id AND jobs.image = devices.running_image AND jobs.state = 'succeeded'
+    ORDER BY jobs.id DESC LIMIT 1
+) WHERE complete = 1;
 
 -- Units that were updated and have yet to show that they keep well.
 CREATE TABLE probations (
@@ -19,9 +30,15 @@ CREATE TABLE probations (
     sequence INTEGER,
     size     INTEGER NOT NULL,
     began_at REAL    NOT NULL,
-    soaked_s REAL    NOT NULL DEFAULT 0,        -- how long it has been here since, by a clock that does not jump
-    checks   INTEGER NOT NULL DEFAULT 0,
-    detail   TEXT    NOT NULL DEFAULT ''
+    soaked_s REAL    NOT NULL DEFAULT 0         -- how long it has been here since, by a clock that does not jump
+) STRICT, WITHOUT ROWID;
+
+-- Probations that are over.
+CREATE TABLE counted_probations (
+    device_class TEXT    NOT NULL,
+    outcome      TEXT    NOT NULL,              -- passed, failed or overtaken
+    probations   INTEGER NOT NULL,
+    PRIMARY KEY (device_class, outcome)
 ) STRICT, WITHOUT ROWID;
 
 -- A hold may end by itself, and two who hold the same do not take each other's back.
@@ -46,21 +63,18 @@ CREATE TABLE rollouts (
     wave         INTEGER NOT NULL DEFAULT 0,    -- 0: the canaries
     began_at     REAL    NOT NULL,
     wave_at      REAL    NOT NULL,
+    soaked_s     REAL,                          -- how long all of the wave have kept well, by a clock that does not jump
+    forgiven     INTEGER NOT NULL DEFAULT 0,    -- failures at which a person let it go on
     changed_by   TEXT    NOT NULL DEFAULT '',
     reason       TEXT    NOT NULL DEFAULT '',
     PRIMARY KEY (device_class, image)
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE rollout_members (
-    device_class TEXT    NOT NULL,
-    image        TEXT    NOT NULL,
-    device       TEXT    NOT NULL REFERENCES devices (id),
-    wave         INTEGER NOT NULL,
-    PRIMARY KEY (device_class, image, device),
-    FOREIGN KEY (device_class, image) REFERENCES rollouts (device_class, image) ON DELETE CASCADE
-) STRICT, WITHOUT ROWID;
+
+-- By which it is told how the units of a class fared with an image.
+CREATE INDEX jobs_of_image ON jobs (image, device);
 
 -- Who was asked to leave a port and has yet to be started again.
 CREATE TABLE handed_over (
-    owner TEXT NOT NULL PRIMARY KEY,            -- the unit, or the command that starts it again, as JSON
+    owner TEXT NOT NULL PRIMARY KEY,            -- the unit, or the commands that stop and start it, as JSON
     since REAL NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,0 +1,71 @@
+"""How far a release has come, as it is stored, and how the units of a class fared with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from firmwarden.model import JobState, Outcome, Rollout, RolloutState
+from support.stored import CAUSE, NOON, PANEL, bare_ledger, enroll, image, release
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from firmwarden.store.ledger import Ledger
+
+BEGUN = Rollout(
+    device_class=PANEL,
+    image=image(1),
+    version="1.1.0",
+    state=RolloutState.CANARY,
+    began_at=NOON,
+    wave_at=NOON,
+)
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with bare_ledger() as bare:
+        yield bare
+
+
+def test_a_rollout_is_kept_and_read_back(ledger: Ledger) -> None:
+    later = replace(
+        BEGUN,
+        state=RolloutState.STOPPED,
+        wave=2,
+        wave_at=NOON + 60.0,
+        soaked_s=0.5,
+        forgiven=3,
+        changed_by="ann",
+        reason="too many",
+    )
+    for rollout in (BEGUN, later):
+        ledger.keep_rollout(rollout)
+        assert ledger.rollouts() == [rollout]
+
+
+def test_only_a_wave_that_soaks_is_given_time(ledger: Ledger) -> None:
+    soaking = replace(BEGUN, soaked_s=-2.0)
+    yet_to_show_it = replace(BEGUN, image=image(2))
+    stopped = replace(BEGUN, image=image(3), state=RolloutState.STOPPED, soaked_s=7.0)
+    for rollout in (soaking, yet_to_show_it, stopped):
+        ledger.keep_rollout(rollout)
+    ledger.soak_waves(10.0)
+    assert ledger.rollouts() == [replace(soaking, soaked_s=8.0), yet_to_show_it, stopped]
+
+
+def test_how_units_fared_with_an_image_is_told_by_their_jobs(ledger: Ledger) -> None:
+    tried, waiting, other = (enroll(ledger, number) for number in (1, 2, 3))
+    first = ledger.create_job(tried, release(1), NOON)
+    attempt = ledger.claim(first.id, NOON)
+    ledger.finish(attempt.id, Outcome.FAILED, now=NOON, cause=CAUSE)
+    ledger.move(first.id, JobState.FAILED, now=NOON, cause=CAUSE)
+    again = ledger.create_job(tried, release(1), NOON + 1.0)
+    waits = ledger.create_job(waiting, release(1), NOON)
+    ledger.create_job(other, release(2), NOON)
+    assert ledger.newest_jobs_of(image(1)) == {tried: again, waiting: waits}
+    assert ledger.tried(image(1)) == {tried}, "it was tried, whatever became of a later wish"
+    assert ledger.tried(image(2)) == set()
