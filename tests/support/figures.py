@@ -6,7 +6,15 @@ from typing import Final
 
 from firmwarden.model import CauseCode, ClassName, JobState, LatchScope, LinkStats, Outcome, WaitKind
 from firmwarden.service.figures import NO_CLASS, DeviceState, FiguresView, ReleaseState
-from firmwarden.store.figures import ClassWear, Counted, CountedAttempts, CountedJobs, CountedSeconds
+from firmwarden.store.figures import (
+    ClassWear,
+    Counted,
+    CountedAttempts,
+    CountedJobs,
+    CountedProbations,
+    CountedSeconds,
+)
+from firmwarden.store.probations import ProbationEnd
 
 PANEL: Final = ClassName("front-panel")
 STATS: Final = LinkStats(
@@ -60,6 +68,9 @@ def some_figures() -> FiguresView:
                     cause=CauseCode.TRANSPORT_EXHAUSTED.value,
                     jobs=1,
                 ),
+            ],
+            probations=[
+                CountedProbations(device_class=PANEL, outcome=ProbationEnd.PASSED.value, probations=3)
             ],
             seconds=[took(5.0, 9, 63.5), took(20.0, 2, 50.0), took(1800.0, 1, 2000.25)],
             wear=[ClassWear(device_class=PANEL, starts=19, most_today=3, most_life=10)],

@@ -13,14 +13,14 @@ from typing import Final
 
 from firmwarden.errors import Refused
 from firmwarden.model import ClassName, Device, DeviceId, ImageHash, JobState
-from firmwarden.store.figures import Counting
+from firmwarden.store.probations import ProbationEnd, Probations
 from firmwarden.store.rows import device_of
 
 _ID_LENGTH: Final = 6
 """30 bits: two of a thousand units would share an id in one fleet of two thousand; the later one's is then longer."""
 
 
-class Devices(Counting):
+class Devices(Probations):
     """The part of the ledger about devices."""
 
     def devices(self) -> list[Device]:
@@ -108,9 +108,12 @@ class Devices(Counting):
             )
         for id_ in (new, old):
             self._refuse_while_running(id_)
-        self._absorb(new, old, device.device_class)
         knows = replacement.running_version is not None or replacement.complete is not None
         running = replacement if knows else device
+        self.hand_on_probation(new, old, counts=knows)
+        if replacement.good is not None and (knows or device.good is None):
+            self.keeps_well(old, replacement.good)
+        self._absorb(new, old, device.device_class)
         return self._change(
             old,
             key=replacement.key,
@@ -124,6 +127,10 @@ class Devices(Counting):
             complete=running.complete,
             entered=replacement.entered or device.entered,
             pinned=device.pinned or replacement.pinned,
+            floor=max(
+                (floor for floor in (device.floor, replacement.floor) if floor is not None), default=None
+            ),
+            may_go_back_to=(device if device.pinned else replacement).may_go_back_to,
             first_seen=min(device.first_seen, replacement.first_seen),
             last_seen=replacement.last_seen,
         )
@@ -162,16 +169,33 @@ class Devices(Counting):
         """Record that a unit was seen running its application: it is not in the loader into which it was brought."""
         return self._change(id, entered=False)
 
-    def pin(self, id: DeviceId, version: str | None) -> Device:  # noqa: A002
-        """Keep a unit at a version, or with None let it follow the newest release."""
+    def pin(self, id: DeviceId, version: str | None, *, may_go_back: bool = False) -> Device:  # noqa: A002
+        """Keep a unit at a version, or with None let it follow the newest release.
+
+        Args:
+            id: of the unit.
+            version: that it is to run.
+            may_go_back: whether it may go back to that version, once; what was allowed before is taken back.
+        """
         self._present(id)
-        return self._change(id, pinned=version)
+        return self._change(id, pinned=version, may_go_back_to=version if may_go_back else None)
+
+    def raise_floor(self, id: DeviceId, sequence: int | None) -> None:  # noqa: A002
+        """Record that a unit was confirmed with what it is recorded to run.
+
+        Nothing below ``sequence`` is given to it any more, and leave to go back to that version is used up.
+        """
+        self._do(
+            "UPDATE devices SET floor = coalesce(max(floor, ?), ?, floor), "
+            "may_go_back_to = nullif(may_go_back_to, running_version) WHERE id = ?",
+            sequence, sequence, id,
+        )  # fmt: skip
 
     def forget(self, id: DeviceId) -> None:  # noqa: A002
         """Drop a unit with its jobs, attempts and hold.
 
-        Its wear and latches stay, for the silicon does not forget: a unit that comes back with the same key gets
-        its id, wear and latches again.
+        Its wear, latches and floor stay, for the silicon does not forget: a unit that comes back with the same key
+        gets its id, wear, latches and floor again.
 
         Raises:
             Refused: there is no such device, or it is being written to.
@@ -181,6 +205,8 @@ class Devices(Counting):
         self._do("DELETE FROM jobs WHERE device = ?", id)
         self._do("DELETE FROM folded WHERE device = ?", id)
         self._do("DELETE FROM holds WHERE device = ?", id)
+        self.end_probation(id, ProbationEnd.OVERTAKEN)
+        self.keeps_nothing(id)
         self._change(
             id,
             running_version=None,
@@ -190,6 +216,7 @@ class Devices(Counting):
             complete=None,
             entered=False,
             pinned=None,
+            may_go_back_to=None,
         )
         self._do("UPDATE devices SET forgotten = 1 WHERE id = ?", id)
 

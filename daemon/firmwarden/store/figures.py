@@ -52,6 +52,15 @@ class CountedJobs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedProbations:
+    """Probations of one class that are over."""
+
+    device_class: ClassName
+    outcome: str
+    probations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedSeconds:
     """Attempts of one class that took longer than so much, and no longer than the next of the bounds."""
 
@@ -81,6 +90,7 @@ class Counted:
 
     attempts: list[CountedAttempts]
     jobs: list[CountedJobs]
+    probations: list[CountedProbations]
     seconds: list[CountedSeconds]
     wear: list[ClassWear]
 
@@ -139,6 +149,7 @@ class Figures(Transaction):
                 for row in self._all("SELECT * FROM counted_attempts")
             ],
             jobs=[CountedJobs(**row) for row in self._all("SELECT * FROM counted_jobs")],
+            probations=[CountedProbations(**row) for row in self._all("SELECT * FROM counted_probations")],
             seconds=[CountedSeconds(**row) for row in self._all("SELECT * FROM counted_seconds")],
             wear=[
                 ClassWear(**row)

@@ -30,10 +30,12 @@ class History(Transaction):
         return [action_of(row) for row in rows]
 
     def needed_images(self) -> set[ImageHash]:
-        """Collect the images of open jobs and those that devices run."""
+        """Collect the images of open jobs, those that devices run and those to which they may go back."""
         rows = self._all(
             "SELECT image FROM jobs WHERE state IN ('queued', 'running', 'unknown') "
-            "UNION SELECT running_image FROM devices WHERE running_image IS NOT NULL"
+            "UNION SELECT running_image FROM devices WHERE running_image IS NOT NULL "
+            "UNION SELECT good_image FROM devices WHERE good_image IS NOT NULL "
+            "UNION SELECT good_before_image FROM devices WHERE good_before_image IS NOT NULL"
         )
         return {ImageHash(row["image"]) for row in rows}
 

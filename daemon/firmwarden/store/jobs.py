@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import TRANSITIONS, AttemptId, JobId, JobState, LinkStats, Outcome, Phase, Wear
-from firmwarden.store.figures import Counting
+from firmwarden.store.probations import ProbationEnd, Probations
 from firmwarden.store.rows import ATTEMPTS, CHANGED, WATCHED_S, attempt_of, cause_text, job_of, utc_day
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NO_STATS: Final = LinkStats()
 
 
-class Jobs(Counting):
+class Jobs(Probations):
     """The part of the ledger about jobs, attempts and wear."""
 
     # --- jobs
@@ -148,6 +148,7 @@ class Jobs(Counting):
             before.device, utc_day(now),
         )  # fmt: skip
         self._do("UPDATE devices SET complete = 0, entered = 0 WHERE id = ?", before.device)
+        self.end_probation(before.device, ProbationEnd.OVERTAKEN)
         self._do("UPDATE jobs SET updated_at = ? WHERE id = ?", now, before.job)
         return self.wear(before.device, now)
 

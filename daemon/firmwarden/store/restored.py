@@ -7,6 +7,7 @@ still counts, and each decision errs on the side of waiting.
   kept, and nothing that the copy has is lowered or lifted.
 * What a device runs is known from the present state, which is the later word on it; where that says nothing, it is
   not known any more.
+* No probation goes on: what it was about is not known to run any more.
 * No job goes on.  Its attempts are closed as what they were, but no device is asked about an attempt of that time: its
   answer would be about what it holds now.
 * A person's holds and pins since the copy stay: a stop that vanished would start updates.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import Cause, CauseCode, DeviceId, JobState, Outcome, Phase
 from firmwarden.store.ledger import Ledger
+from firmwarden.store.probations import ProbationEnd
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,6 +70,8 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             "running_version = NULL, running_sequence = NULL, running_image = NULL, complete = NULL, entered = 0",
             (f"the state was restored from {made}", f"the state was restored from {made}, and it ran "),
         )
+        for probation in ledger.probations():
+            ledger.end_probation(probation.device, ProbationEnd.OVERTAKEN)
         latches = erases = 0
         if later is not None:
             before = _erases(connection)

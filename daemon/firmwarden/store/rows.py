@@ -27,6 +27,7 @@ from firmwarden.model import (
     LinkStats,
     Outcome,
     Phase,
+    Probation,
 )
 
 if TYPE_CHECKING:
@@ -112,15 +113,29 @@ def cause_of(text: str) -> Cause:
     )
 
 
-def good_of(row: sqlite3.Row) -> GoodImage | None:
-    """Read what a row of ``devices`` says of the last good image."""
-    if row["good_image"] is None:
+def good_of(row: sqlite3.Row, which: str = "good") -> GoodImage | None:
+    """Read what a row of ``devices`` says of the last good image, or of the one before (``good_before``)."""
+    if row[f"{which}_image"] is None:
         return None
     return GoodImage(
-        version=row["good_version"],
-        sequence=row["good_sequence"],
-        image=ImageHash(row["good_image"]),
-        size=row["good_size"],
+        version=row[f"{which}_version"],
+        sequence=row[f"{which}_sequence"],
+        image=ImageHash(row[f"{which}_image"]),
+        size=row[f"{which}_size"],
+    )
+
+
+def probation_of(row: sqlite3.Row) -> Probation:
+    """Read a row of ``probations``."""
+    return Probation(
+        device=DeviceId(row["device"]),
+        job=JobId(row["job"]),
+        image=ImageHash(row["image"]),
+        version=row["version"],
+        sequence=row["sequence"],
+        size=row["size"],
+        began_at=row["began_at"],
+        soaked_s=row["soaked_s"],
     )
 
 
@@ -144,6 +159,7 @@ def device_of(row: sqlite3.Row) -> Device:
         floor=row["floor"],
         may_go_back_to=row["may_go_back_to"],
         good=good_of(row),
+        good_before=good_of(row, "good_before"),
         first_seen=row["first_seen"],
         last_seen=row["last_seen"],
     )
