@@ -13,7 +13,7 @@
 #   make deb        the Debian package, in dist
 #   make test-deb   that package in the virtual machine: installed, upgraded, removed, purged
 #   make bench      figures, as a table
-#   make campaign   the fault tests with many more samples
+#   make campaign   the fault tests with many more samples, then ten minutes of hostile bytes for every parser
 #   make lock       the lock files anew from pyproject.toml
 #   make clean
 
@@ -91,7 +91,8 @@ bench: $(DEV)
 
 # The time limits of single tests are for the samples of `make test`.
 campaign: $(DEV)
-	$(BIN)/python -m pytest tests/faults --samples=200 --timeout=1800 -o faulthandler_timeout=2000 $(ARGS)
+	$(BIN)/python -m pytest tests/faults tests/fuzz --samples=200 --fuzz-minutes=10 --timeout=1800 \
+	  -o faulthandler_timeout=2000 $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -150,6 +150,14 @@ def test_inv8_what_is_no_manifest(text: str | bytes) -> None:
     assert problem(text).startswith("m.toml:1")
 
 
+def test_inv8_a_reason_is_short_however_much_is_wrong() -> None:
+    many = problem(GOOD + "".join(f"key{number} = 1\n" for number in range(5000)))
+    assert "m.toml:7: release.key0: unknown key" in many
+    assert many.endswith("; and 4992 more")
+    assert len(many) < 2000
+    assert len(problem(GOOD + "k" * 60_000 + " = 1\n")) == 400
+
+
 def told(raw: bytes) -> str:
     try:
         parse_manifest(raw, "m.toml")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from firmwarden.errors import BadManifest
 from firmwarden.images.cas import LARGEST_IMAGE
@@ -17,12 +17,18 @@ from firmwarden.toml.keys import Table
 from firmwarden.toml.values import NameOfClass, text_that, whole
 from firmwarden.versions import is_semantic
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LARGEST_MANIFEST: Final = 64 << 10
 """Room for five lines and any amount of comment; whatever is larger is something else."""
 
 _VERSION_MAX: Final = 64
 _NAME_MAX: Final = 255
 """Bytes in a file name: NAME_MAX of Linux."""
+_PROBLEMS_TOLD: Final = 8
+_PROBLEM_TOLD: Final = 400
+"""Characters.  A reason is kept, logged and shown: ten thousand unknown keys must not make a megabyte of each."""
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -78,13 +84,13 @@ def parse_manifest(raw: bytes, name: str) -> Manifest:
     """Read a manifest that is called ``name`` in messages.
 
     Raises:
-        BadManifest: with every fault, each with line and key.
+        BadManifest: with the first faults, each with line and key, and how many more there are.
     """
     try:
         document = read_toml(raw, name)
         manifest = document.check(ManifestFile, document.data).release
     except BadToml as exc:
-        raise BadManifest("; ".join(exc.problems)) from exc
+        raise BadManifest("; ".join(_in_short(exc.problems))) from exc
     if manifest.sequence is None and not is_semantic(manifest.version):
         raise BadManifest(
             document.problem(
@@ -92,3 +98,10 @@ def parse_manifest(raw: bytes, name: str) -> Manifest:
             )
         )
     return manifest
+
+
+def _in_short(problems: tuple[str, ...]) -> Iterator[str]:
+    for problem in problems[:_PROBLEMS_TOLD]:
+        yield problem if len(problem) <= _PROBLEM_TOLD else f"{problem[: _PROBLEM_TOLD - 3]}..."
+    if len(problems) > _PROBLEMS_TOLD:
+        yield f"and {len(problems) - _PROBLEMS_TOLD} more"
