@@ -16,9 +16,11 @@ REFERENCE = ROOT / "docs" / "reference" / "configuration.md"
 EXAMPLE = ROOT / "config" / "devices.d" / "README"
 
 WITHOUT_DEFAULT = {
-    DriverName.MDFU: {"label", "parallel", "version_query", "on_outcome"},
+    DriverName.MDFU: {
+        "label", "parallel", "windows", "time_zone", "inhibit", "condition", "version_query", "on_outcome",
+    },
     DriverName.DFU: {"part", "failsafe", "image_address"},
-}
+}  # fmt: skip
 """Keys of a class that the sample shows by an example."""
 
 SETTINGS_WITHOUT_DEFAULT = {"read_group", "act_group", "listen", "token_file"}
@@ -100,6 +102,7 @@ SECTIONS = {
     "[[device]]": ("device",),
     "match": ("device", "match"),
     "enter": ("device", "enter"),
+    "condition": ("device", "condition"),
     "version_query": ("device", "version_query"),
     "mdfu": ("device", "mdfu"),
     "dfu": ("device", "dfu"),

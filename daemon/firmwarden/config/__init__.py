@@ -6,6 +6,7 @@ Only the composition root reads the tree; everything else gets plain arguments.
 from firmwarden.config.load import load, needs_restart
 from firmwarden.config.tree import (
     EVERY_CLASS,
+    Condition,
     Config,
     DeviceClass,
     DfuTuning,
@@ -18,6 +19,7 @@ from firmwarden.config.tree import (
     EnterPulse,
     EnterSend,
     EnterTouch1200,
+    HandOver,
     Identity,
     LogLevel,
     Match,
@@ -35,6 +37,7 @@ from firmwarden.drivers.boot.outlook import Failsafe
 
 __all__ = [
     "EVERY_CLASS",
+    "Condition",
     "Config",
     "DeviceClass",
     "DfuTuning",
@@ -48,6 +51,7 @@ __all__ = [
     "EnterSend",
     "EnterTouch1200",
     "Failsafe",
+    "HandOver",
     "Identity",
     "LogLevel",
     "Match",

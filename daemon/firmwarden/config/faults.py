@@ -14,6 +14,7 @@ from firmwarden.config.tree import (
     EnterPulse,
     EnterSend,
     EnterTouch1200,
+    HandOver,
     Identity,
     Match,
 )
@@ -91,8 +92,27 @@ def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterato
         yield ("enter", "steps"), "expected at least one step"
     if isinstance(device.enter, EnterCommand) and not device.enter.argv:
         yield ("enter", "argv"), "expected a program and its arguments"
+    if device.hand_over is not None:
+        yield from _faults_of_hand_over(device.hand_over)
     for place, text in faults_of_retry(device.retry):
         yield ("retry", *place), text
+
+
+def _faults_of_hand_over(owner: HandOver) -> Iterator[Fault]:
+    if owner.unit is None and not (owner.stop and owner.start):
+        yield ("hand_over",), "expected a unit, or the two commands stop and start"
+    elif owner.unit is not None and (owner.stop or owner.start):
+        yield ("hand_over",), "expected either a unit, or the two commands stop and start"
+    yield from _faults_of_times(device, given)
+
+
+def _faults_of_times(device: DeviceClass, given: Mapping[str, object]) -> Iterator[Fault]:
+    if "time_zone" in given and not device.windows:
+        yield ("time_zone",), "expected only with windows, which it is about"
+    if "inhibit_for" in given and device.inhibit is None:
+        yield ("inhibit_for",), "expected only with inhibit, which it is about"
+    if device.condition is not None and not device.condition.argv:
+        yield ("condition", "argv"), "expected a program and its arguments"
 
 
 def _faults_over_tcp(device: DeviceClass) -> Iterator[Fault]:

@@ -29,8 +29,11 @@ from firmwarden.config.values import (
     PulseStep,
     SocketPath,
     TcpText,
+    UnitName,
     UsbId,
     UsbIdText,
+    WindowText,
+    ZoneName,
 )
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.images.formats import ImageFormat
@@ -203,6 +206,17 @@ class MdfuTuning(Table):
     """Keep the inter-transaction delay also where the transport does not need it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandOver(Table):
+    """Who else has the ports of a class: a unit of systemd, or what two commands stop and start."""
+
+    unit: UnitName | None = None
+    stop: tuple[Text, ...] = ()
+    start: tuple[Text, ...] = ()
+    timeout: PositiveSeconds = 30.0
+    """How long each of the two may take."""
+
+
 @unique
 class VersionSource(StrEnum):
     """What of a USB device's own description tells the version of its application."""
@@ -244,6 +258,16 @@ class DfuTuning(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Condition(Table):
+    """A program that is asked before each start."""
+
+    argv: tuple[Text, ...]
+    timeout: PositiveSeconds = 10.0
+    again: PositiveSeconds = 60.0
+    """How long its no is taken for an answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass(Table):
     """A ``[[device]]`` table: how to recognise units of one product and how to talk to them."""
 
@@ -262,6 +286,15 @@ class DeviceClass(Table):
     """Whether a release needs a signature by one of the keys."""
     allow_downgrade: Flag = False
     unknown: Annotated[UnknownVersion, choice(UnknownVersion)] = UnknownVersion.UPDATE
+    windows: tuple[WindowText, ...] = ()
+    """When updates may start; none: at any time."""
+    time_zone: ZoneName | None = None
+    """By whose clocks; None: the machine's own."""
+    inhibit: AbsolutePath | None = None
+    """A file that keeps updates from starting while it is there."""
+    inhibit_for: PositiveSeconds = 3600.0
+    """How long it counts after it was touched: what touched it may have died."""
+    condition: Condition | None = None
     image_format: Annotated[ImageFormat, choice(ImageFormat)] = ImageFormat.RAW
     image_fill: Annotated[int, whole(0, 255)] = 0xFF
     """What the gaps of an Intel HEX file become."""
@@ -273,6 +306,8 @@ class DeviceClass(Table):
     boot_delay: Seconds = 2.0
     """How long the application takes to start, before it is asked anything."""
     version_query: VersionQuery | None = None
+    hand_over: HandOver | None = None
+    """Who is stopped while a unit is spoken to, and started again afterwards."""
     on_outcome: tuple[Text, ...] = ()
     on_outcome_timeout: PositiveSeconds = 30.0
     mdfu: MdfuTuning = field(default_factory=MdfuTuning)

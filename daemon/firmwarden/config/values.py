@@ -13,6 +13,8 @@ from typing import Annotated, AnyStr, Final
 
 from firmwarden.images.minisign import BadKey, PublicKey
 from firmwarden.model import TcpAddress, UnixGroup
+from firmwarden.service.windows import Window
+from firmwarden.service.zones import zone_named
 from firmwarden.toml.values import reader, seconds, text_that, whole
 
 LABEL_FIELDS: Final = ("class", "serial", "port", "place", "id")
@@ -24,6 +26,9 @@ _TCP: Final = re.compile(r"(?:\[([0-9a-zA-Z:.%]+)\]|([^\s:/\[\]@]+)):([0-9]{1,5}
 _TCP_PORTS: Final = range(1, 0x10000)
 _LISTEN_PORTS: Final = range(0x10000)
 """0 is any that is free."""
+_UNIT: Final = re.compile(r"(?!-)[0-9a-zA-Z:_.\\-]+(@[0-9a-zA-Z:_.\\-]+)?\.(service|socket|target)", re.ASCII)
+_UNIT_MAX: Final = 255
+"""systemd.unit(5); a template without its instance cannot be stopped."""
 _OCTETS: Final = range(0x100)
 _STEP: Final = re.compile(r"(dtr|rts)=([01])|wait=(.+)", re.ASCII)
 _LONGEST_PAUSE_S: Final = 60.0
@@ -134,6 +139,14 @@ def _public_key(value: str) -> PublicKey:
         raise ValueError(str(exc)) from None
 
 
+def _unit(value: str) -> str:
+    if _UNIT.fullmatch(value) is None or len(value) > _UNIT_MAX:
+        raise ValueError
+    if value.startswith("firmwarden."):
+        raise ValueError("that is Firmwarden itself")
+    return value
+
+
 def _octets(value: object) -> bytes:
     match value:
         case str() if value:
@@ -185,6 +198,11 @@ def _step(value: str) -> SetLine | Pause:
     return Pause(seconds=pause)
 
 
+def _zone_name(value: str) -> str:
+    zone_named(value)
+    return value
+
+
 def _label(value: str) -> str:
     parts = list(string.Formatter().parse(value))
     if not value or not value.isprintable() or any(part[2] or part[3] for part in parts):
@@ -214,6 +232,10 @@ Group = Annotated[UnixGroup, text_that("the name of a group that exists on this 
 PublicKeyText = Annotated[
     PublicKey, text_that('a public key of minisign, the line that begins with "RW"', _public_key)
 ]
+UnitName = Annotated[
+    str,
+    text_that('the name of a service, socket or target of systemd, such as "gpsd.service"', _unit),
+]
 Octets = Annotated[bytes, reader("text, or bytes as an array such as [0x55, 0xaa], not empty", _octets)]
 Pattern = Annotated[re.Pattern[bytes], text_that("a regular expression of Python", _pattern)]
 _CAPTURING: Final = "a regular expression of Python with one group, which holds the version"
@@ -224,4 +246,10 @@ MemoryAddress = Annotated[int, whole(0, 0xFFFF_FFFF)]
 PulseStep = Annotated[SetLine | Pause, text_that('"dtr=0", "dtr=1", "rts=0", "rts=1" or "wait=50ms"', _step)]
 Label = Annotated[
     str, text_that("a text with the fields {class}, {serial}, {port}, {place} and {id}", _label)
+]
+WindowText = Annotated[
+    Window, text_that('days and hours such as "Mon-Fri 22:00-04:00" or "Sat,Sun 00:00-24:00"', Window.parse)
+]
+ZoneName = Annotated[
+    str, text_that('the name of a time zone that this machine knows, such as "Europe/Berlin"', _zone_name)
 ]
