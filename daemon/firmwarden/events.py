@@ -57,6 +57,9 @@ class LogEvent(StrEnum):
     LATCH_SET = "latch-set"
     LATCH_LIFTED = "latch-lifted"
     HOOK_FAILED = "hook-failed"
+    PORT_LENT = "port-lent"
+    PORT_RETURNED = "port-returned"
+    PORT_NOT_RETURNED = "port-not-returned"
     ACTION_TAKEN = "action-taken"
     STORE_FAILED = "store-failed"
     STORE_WORKS = "store-works"
@@ -251,6 +254,18 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("device", "job", "attempt", "release", "hook", "detail"),
         "A hook of the operator failed or took too long.",
         "mend the hook",
+    ),
+    LogEvent.PORT_LENT: Entry(
+        "info", ("owner",), "Whoever has a port was stopped, so that devices can be reached there.", _NOBODY
+    ),
+    LogEvent.PORT_RETURNED: Entry(
+        "info", ("owner", "seconds"), "Whoever was stopped to leave a port was started again.", _NOBODY
+    ),
+    LogEvent.PORT_NOT_RETURNED: Entry(
+        "error",
+        ("owner", "detail", "retry_in_s"),
+        "Whoever was stopped to leave a port could not be started again; it is tried again by itself.",
+        "mend what the detail says, or start it by hand",
     ),
     LogEvent.ACTION_TAKEN: Entry(
         "info", ("who", "action", "target", "detail"), "A person asked for something.", _NOBODY

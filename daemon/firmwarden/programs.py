@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import anyio
 
@@ -22,10 +22,26 @@ LAST_WORDS_S: Final = 0.5
 """How long output is read on after the program has ended."""
 
 
+class Heard(NamedTuple):
+    """What became of a program."""
+
+    wrong: str
+    """Empty when it succeeded."""
+    said: str
+    """The end of it."""
+
+
 async def run_program(
     argv: Sequence[str], *, timeout_s: float, text: bytes = b"", extra_env: Mapping[str, str] | None = None
 ) -> str:
-    """Run a program and return what went wrong, nothing when it succeeded.
+    """Run a program and return what went wrong, nothing when it succeeded; see ``hear_program``."""
+    return (await hear_program(argv, timeout_s=timeout_s, text=text, extra_env=extra_env)).wrong
+
+
+async def hear_program(
+    argv: Sequence[str], *, timeout_s: float, text: bytes = b"", extra_env: Mapping[str, str] | None = None
+) -> Heard:
+    """Run a program and return what went wrong and what it said.
 
     One that outlives its time, or the caller's cancellation, is killed with all that it started.
 
@@ -45,7 +61,7 @@ async def run_program(
             start_new_session=True,
         )
     except OSError as exc:
-        return f"cannot be run: {exc.strerror}"
+        return Heard(f"cannot be run: {exc.strerror}", "")
     said = bytearray()
     try:
         with anyio.move_on_after(timeout_s) as limit:
@@ -60,12 +76,12 @@ async def run_program(
             with suppress(ProcessLookupError):  # it ended by itself just now
                 os.killpg(process.pid, signal.SIGKILL)  # its own session, so its own group
         await process.aclose()
-    if limit.cancelled_caught:
-        return f"took longer than {timeout_s:g} s and was ended"
-    if process.returncode == 0:
-        return ""
     last = said.decode(errors="replace").strip()
-    return f"exit status {process.returncode}" + (f": {last}" if last else "")
+    if limit.cancelled_caught:
+        return Heard(f"took longer than {timeout_s:g} s and was ended", last)
+    if process.returncode == 0:
+        return Heard("", last)
+    return Heard(f"exit status {process.returncode}" + (f": {last}" if last else ""), last)
 
 
 async def _write(process: Process, text: bytes) -> None:

@@ -14,7 +14,6 @@ from firmwarden.config.tree import (
     EnterPulse,
     EnterSend,
     EnterTouch1200,
-    HandOver,
     Identity,
     Match,
 )
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from firmwarden.config.tree import DeviceClass, Retry, Settings, SigningKey
+    from firmwarden.config.tree import DeviceClass, HandOver, Retry, Settings, SigningKey
 
 Fault = tuple[tuple[str | int, ...], str]
 """The key, within the table, and what is wrong with it."""
@@ -92,18 +91,19 @@ def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterato
         yield ("enter", "steps"), "expected at least one step"
     if isinstance(device.enter, EnterCommand) and not device.enter.argv:
         yield ("enter", "argv"), "expected a program and its arguments"
-    if device.hand_over is not None:
-        yield from _faults_of_hand_over(device.hand_over)
+    yield from _faults_of_owner(device.hand_over)
+    yield from _faults_of_times(device, given)
     for place, text in faults_of_retry(device.retry):
         yield ("retry", *place), text
 
 
-def _faults_of_hand_over(owner: HandOver) -> Iterator[Fault]:
+def _faults_of_owner(owner: HandOver | None) -> Iterator[Fault]:
+    if owner is None:
+        return
     if owner.unit is None and not (owner.stop and owner.start):
         yield ("hand_over",), "expected a unit, or the two commands stop and start"
-    elif owner.unit is not None and (owner.stop or owner.start):
+    if owner.unit is not None and (owner.stop or owner.start):
         yield ("hand_over",), "expected either a unit, or the two commands stop and start"
-    yield from _faults_of_times(device, given)
 
 
 def _faults_of_times(device: DeviceClass, given: Mapping[str, object]) -> Iterator[Fault]:

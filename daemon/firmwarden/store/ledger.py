@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from firmwarden.store.devices import Devices
 from firmwarden.store.figures import Figures
+from firmwarden.store.hand_overs import HandOvers
 from firmwarden.store.history import History
 from firmwarden.store.jobs import Jobs
 from firmwarden.store.rollouts import Rollouts
 from firmwarden.store.stops import Stops
 
 
-class Ledger(Devices, Jobs, Stops, History, Figures, Rollouts):
+class Ledger(Devices, Jobs, Stops, HandOvers, History, Figures, Rollouts):
     """Everything that is stored, as one transaction sees it."""
