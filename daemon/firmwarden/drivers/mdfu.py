@@ -17,9 +17,10 @@ import anyio
 
 from firmwarden.drivers.base import Landing, PlannedStep, Progress, Step
 from firmwarden.drivers.entry import Enter, EnterNone, describe, enter
+from firmwarden.drivers.question import TRIES, Question, ask_once
 from firmwarden.errors import AttemptFailed, BadImage, LinkError, LinkLost, OpenFailed, PortHeld
 from firmwarden.images.mdfu_image import check_fits
-from firmwarden.model import Cause, CauseCode, LinkStats, SerialAddress
+from firmwarden.model import Cause, CauseCode, LinkStats
 from firmwarden.protocol.machine import Milestone
 from firmwarden.protocol.mdfu.host import (
     Discovered,
@@ -36,7 +37,6 @@ from firmwarden.protocol.mdfu.host import (
 from firmwarden.transport.link import OPEN_PATIENCE_S
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import AsyncGenerator, Generator, Mapping
 
     from firmwarden.drivers.base import Journal
@@ -58,26 +58,10 @@ _STEPS: Final[Mapping[Phase, Step]] = {
 }
 """What a delivery is doing; in every other phase it is finding out whom it talks to."""
 
-_REPLY_LIMIT: Final = 16 * 1024
-"""Bytes among which the version is looked for."""
-
-_QUERY_TRIES: Final = 3
-"""One reply may be lost or damaged, and what another version is said to be is believed when it was told twice."""
-
-_REPLY_SETTLES_S: Final = 0.1
-"""A reply that matches may still go on: 2.4.1 may be the beginning of 2.4.10."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionQuery:
-    """How an application is asked what it runs."""
-
-    send: bytes
-    expect: re.Pattern[bytes]
-    """Its one group is the version."""
-    timeout_s: float = 2.0
-    baud: int | None = None
-    """The application's rate, where it differs from the loader's."""
+class VersionQuery(Question):
+    """How an application is asked what it runs; the one group of ``expect`` is the version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,14 +322,11 @@ class MdfuDriver:
         )
 
     async def _ask_version(self, query: VersionQuery) -> str | None:
-        address = self._address
-        if query.baud is not None and isinstance(address, SerialAddress):
-            address = replace(address, baud=query.baud)
         try:
-            async with self._port(address) as link:
+            async with self._port(query.at(self._address)) as link:
                 told: str | None = None
-                for _ in range(_QUERY_TRIES):
-                    version = await _query(link, query)
+                for _ in range(TRIES):
+                    version = await ask_once(link, query)
                     # A reply has no checksum, and a wrong version latches: noise must not pass for one.
                     if version is not None and version in {self._expected_version, told}:
                         return version
@@ -415,20 +396,3 @@ async def _reach(link: Link, talk: Talk, expected: type[M]) -> M:
     if not isinstance(milestone, expected):
         raise TypeError(f"{expected.__name__} was to come, not {milestone}")
     return milestone
-
-
-async def _query(link: Link, query: VersionQuery) -> str | None:
-    """Ask once; None when no version comes in time."""
-    link.discard_input()
-    await link.send(query.send)
-    heard = version = b""
-    with anyio.move_on_after(query.timeout_s) as scope:
-        latest = scope.deadline + _REPLY_SETTLES_S
-        while len(heard) < _REPLY_LIMIT:
-            heard += await link.receive()
-            found = query.expect.search(heard)
-            # Only what changes the version extends the wait: an application may go on with its log.
-            if found is not None and (found[1] or b"") != version:
-                version = found[1] or b""
-                scope.deadline = min(anyio.current_time() + _REPLY_SETTLES_S, latest)
-    return version.decode(errors="replace") or None
