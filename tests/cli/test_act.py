@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ("unhold", "unhold", "all", ""),
         ("unhold panel-1", "unhold", "panel-1", ""),
         ("pin panel-1 2.3.1", "pin", "panel-1", "2.3.1"),
+        ("pin panel-1 2.3.1 --allow-downgrade", "pin", "panel-1", "2.3.1 or older"),
         ("pin panel-1 none", "pin", "panel-1", "None"),
         ("adopt panel-1 lamp-2", "adopt", "panel-1", "old=lamp-2 running=None"),
         ("adopt panel-1 --running 2.4.0", "adopt", "panel-1", "old=None running=2.4.0"),

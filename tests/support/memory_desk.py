@@ -123,6 +123,8 @@ def a_device(**changes: object) -> DeviceView:
         "desired_reason": "it is the newest release of its class",
         "stopped_version": None,
         "pinned": None,
+        "floor": None,
+        "may_go_back_to": None,
         "held": None,
         "latched": False,
         "job": None,
@@ -366,9 +368,9 @@ class MemoryDesk:
             self.fleet[target]["held"] = None
         return f"Updates of {target} go on."
 
-    async def pin(self, device: str, version: str | None, *, who: str) -> str:
+    async def pin(self, device: str, version: str | None, *, may_go_back: bool = False, who: str) -> str:
         found = self._device(device)
-        await self._act(who, "pin", found["id"], str(version))
+        await self._act(who, "pin", found["id"], f"{version}{' or older' if may_go_back else ''}")
         found["pinned"] = version
         return f"{found['id']} is to run {version or 'the newest release'}."
 

@@ -103,19 +103,28 @@ def unhold(client: Client, output: Output, device: str) -> None:
 @click.command(
     epilog=examples(
         "firmwarden pin panel-7 2.3.1",
+        "firmwarden pin panel-7 2.3.1 --allow-downgrade",
         "firmwarden pin panel-7 none",
     )
 )
 @click.argument("device", shell_complete=completing.devices)
 @click.argument("version", metavar="VERSION|none", shell_complete=completing.versions_or_none)
+@click.option("--allow-downgrade", is_flag=True, help="Let it go back to this version, once.")
 @client_command
-def pin(client: Client, output: Output, device: str, version: str) -> None:
+def pin(client: Client, output: Output, device: str, version: str, *, allow_downgrade: bool) -> None:
     """Make a device run this version in place of the newest.
 
-    It is given the version as soon as a release of it is in the firmware directory. An older one than it runs needs
-    `allow_downgrade` in its class. With `none` it follows the newest again.
+    It is given the version as soon as a release of it is in the firmware directory. With `none` it follows the newest
+    again.
+
+    With --allow-downgrade the version may be older than what the device runs, and its sequence lower than the one
+    with which the device was confirmed. That is on record with who allowed it and when, counts for one update that
+    succeeds, and is withdrawn by the next `pin` of the device.
     """
-    output.done(client.post("devices", device, "pin", version=None if version == _NONE else version))
+    if allow_downgrade and version == _NONE:
+        raise click.UsageError("--allow-downgrade needs the VERSION to which the device may go back.")
+    more = {"allow_downgrade": True} if allow_downgrade else {}
+    output.done(client.post("devices", device, "pin", version=None if version == _NONE else version, **more))
 
 
 @click.command(

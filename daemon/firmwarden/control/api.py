@@ -13,7 +13,7 @@ from firmwarden.control import openapi
 from firmwarden.control.operations import LISTED, LISTED_AT_MOST, OPERATIONS
 from firmwarden.control.peer import who
 from firmwarden.control.problems import BadRequest
-from firmwarden.control.requests import LARGEST_ID, number, query, read_object, text
+from firmwarden.control.requests import LARGEST_ID, flag, number, query, read_object, text
 from firmwarden.control.stream import EventStream
 from firmwarden.control.upload import Uploads
 
@@ -152,11 +152,14 @@ class _Api:
     unhold_everything = unhold
 
     async def pin(self, request: Request) -> JSONResponse:
-        body = await read_object(request, "version")
+        body = await read_object(request, "version", "allow_downgrade")
         # Lifting a pin is said with null: an empty body would do it by mistake.
         version = None if body.get("version", "") is None else text(body, "version")
+        may_go_back = flag(body, "allow_downgrade")
+        if may_go_back and version is None:
+            raise BadRequest("`allow_downgrade` needs the version to which the device may go back.")
         device = request.path_params["device"]
-        return _done(await self._desk.pin(device, version, who=await who(request)))
+        return _done(await self._desk.pin(device, version, may_go_back=may_go_back, who=await who(request)))
 
     async def adopt(self, request: Request) -> JSONResponse:
         body = await read_object(request, "old", "running")

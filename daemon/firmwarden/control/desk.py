@@ -93,8 +93,8 @@ class Desk(Protocol):
     async def unhold(self, device: str | None, *, who: str) -> str:
         """Lift a hold."""
 
-    async def pin(self, device: str, version: str | None, *, who: str) -> str:
-        """Make this version the desired one; None: the newest again."""
+    async def pin(self, device: str, version: str | None, *, may_go_back: bool = False, who: str) -> str:
+        """Make this version the desired one; None: the newest again.  ``may_go_back``: also if it is older, once."""
 
     async def adopt(self, device: str, *, old: str | None, running: str | None, who: str) -> str:
         """Take a device for a known one (``old``), or record what it runs (``running``); exactly one is given."""

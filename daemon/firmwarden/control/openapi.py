@@ -162,7 +162,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _body(body: Object | Form) -> dict[str, Any]:
     match body:
-        case Object(keys=keys, example=example, one_of_them=one_of_them):
+        case Object(keys=keys, example=example, one_of_them=one_of_them, optional=optional):
             schema: Schema = {
                 "type": "object",
                 "properties": {key: dict(value) for key, value in keys.items()},
@@ -171,7 +171,7 @@ def _body(body: Object | Form) -> dict[str, Any]:
             if one_of_them:
                 schema["minProperties"] = schema["maxProperties"] = 1
             else:
-                schema["required"] = list(keys)
+                schema["required"] = [key for key in keys if key not in optional]
             content = {"application/json": {"schema": schema, "example": dict(example)}}
         case Form(files=files):
             schema = {

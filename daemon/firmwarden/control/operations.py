@@ -52,7 +52,8 @@ class Object:
     keys: Mapping[str, Mapping[str, Any]]
     example: Mapping[str, object]
     one_of_them: bool = False
-    """Exactly one key is given; else all are."""
+    """Exactly one key is given; else all are, but for those that are ``optional``."""
+    optional: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,9 +258,16 @@ OPERATIONS: Final = (
         name="pin",
         method="POST",
         path="/devices/{device}/pin",
-        text="Make a version the desired one, whatever is newer; null: the newest again.",
+        text=(
+            "Make a version the desired one, whatever is newer; null: the newest again. With `allow_downgrade` the "
+            "device may go back to it, once."
+        ),
         parameters=(_DEVICE,),
-        body=Object(keys={"version": {"anyOf": [_TEXT, {"type": "null"}]}}, example={"version": "2.3.1"}),
+        body=Object(
+            keys={"version": {"anyOf": [_TEXT, {"type": "null"}]}, "allow_downgrade": {"type": "boolean"}},
+            example={"version": "2.3.1"},
+            optional=frozenset({"allow_downgrade"}),
+        ),
         problems=_UNKNOWN,
     ),
     Operation(

@@ -75,6 +75,18 @@ def text(body: dict[str, object], key: str) -> str:
     return value.strip()
 
 
+def flag(body: dict[str, object], key: str) -> bool:
+    """Return a value that is true or false; what is not there is false.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    value = body.get(key, False)
+    if not isinstance(value, bool):
+        raise BadRequest(f"`{key}` must be true or false.")
+    return value
+
+
 def query(request: Request, *names: str) -> dict[str, str]:
     """Return the query's parameters: no other than these, each at most once.
 

@@ -7,6 +7,7 @@ from functools import cmp_to_key
 from typing import TYPE_CHECKING, Literal
 
 from firmwarden.model import LatchScope
+from firmwarden.service.floor import below_in_words, may_be_given, may_go_back
 from firmwarden.service.policy import Budgets
 from firmwarden.versions import VersionTag, compare
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import PlannedStep
     from firmwarden.model import Device, Latch, Release
+    from firmwarden.service.rollout import Rule
+    from firmwarden.service.health import HealthRule
+    from firmwarden.service.port_owner import Owner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +27,14 @@ class ClassPolicy:
 
     name: str
     parallel: int | None = None
+    rollout: Rule | None = None
+    """To how many at once a release goes; None: to all."""
     allow_downgrade: bool = False
     unknown: Literal["update", "hold"] = "update"
+    health: HealthRule | None = None
+    """What its units have to show after an update; None: the confirmation is enough."""
+    roll_back: bool = False
+    """Whether a unit that does not keep well goes back by itself."""
     budgets: Budgets = field(default_factory=Budgets)
     settles_s: float = 0.0
     """How long after an attempt a unit may still come and go of itself, back from its loader.  That is no plug of a
@@ -39,6 +49,8 @@ class ClassPolicy:
     """What a power cut would leave, phase by phase; empty where its driver has no table of that."""
     unprotected: tuple[PlannedStep, ...] = ()
     """The same of a unit that does not have what the class relies on."""
+    hand_over: Owner | None = None
+    """Who is stopped while a unit is spoken to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,8 @@ class Desired:
     """True when the device waits in its loader, and there is nothing to be given to it that would start it."""
     stopped: Release | None = None
     """What it would be given, were it not for a latch."""
+    older: Release | None = None
+    """What it would be given, were it not older than what it has been."""
 
 
 def tag(release: Release) -> VersionTag:
@@ -114,6 +128,8 @@ def _desired(
     release, why = _pick(device, releases, latches)
     if release is None:
         return Desired(None, why)
+    if not may_be_given(device, release):
+        return Desired(None, f"{why}, {below_in_words(device, release)}", older=release)
     if may_be_erased and device.running_image == release.image:
         return Desired(release, f"{why}, and a refused update may have erased it")
     return _against_running(device, release, why, policy)
@@ -131,7 +147,9 @@ def waiting_in_loader(
         latches: every active latch.
     """
     for release in releases:
-        if release.image == device.running_image and not _is_latched(device, release, latches):
+        if release.image != device.running_image or not may_be_given(device, release):
+            continue
+        if not _is_latched(device, release, latches):
             return Desired(release, f"{release.version} is what it holds, and it waits in its loader")
     if wanted.release is not None:
         return wanted
@@ -141,7 +159,7 @@ def waiting_in_loader(
 def _pick(
     device: Device, releases: Sequence[Release], latches: Sequence[Latch]
 ) -> tuple[Release | None, str]:
-    """The release that is wanted, before looking at what the device runs."""
+    """The release that is wanted, before looking at what the device runs; the newest where none may be given."""
     if device.pinned is not None:
         pinned = [release for release in releases if release.version == device.pinned]
         if not pinned:
@@ -152,9 +170,12 @@ def _pick(
     free = [release for release in newest_first(releases) if not _is_latched(device, release, latches)]
     if not free:
         return None, "every release of its class is latched for it"
-    if len(free) < len(releases) and tag(free[0]) != tag(newest_first(releases)[0]):
-        return free[0], f"{free[0].version} is the newest release that is not latched for it"
-    return free[0], f"{free[0].version} is the newest release of its class"
+    first = next((release for release in free if may_be_given(device, release)), free[0])
+    if first is not free[0]:
+        return first, f"{first.version} is the newest release that may be given to it"
+    if len(free) < len(releases) and tag(first) != tag(newest_first(releases)[0]):
+        return first, f"{first.version} is the newest release that is not latched for it"
+    return first, f"{first.version} is the newest release of its class"
 
 
 def _is_latched(device: Device, release: Release, latches: Sequence[Latch]) -> bool:
@@ -182,9 +203,10 @@ def _against_running(device: Device, release: Release, why: str, policy: ClassPo
         return Desired(None, f"{release.version} and the running {device.running_version} cannot be compared")
     if order == 0:
         return Desired(None, f"{why}, and the device runs that version", settled=True)
-    if order < 0 and not policy.allow_downgrade:
+    if order < 0 and not (policy.allow_downgrade or may_go_back(device, release)):
         return Desired(
             None,
             f"{release.version} is older than the running {device.running_version}, and its class allows no downgrade",
+            older=release,
         )
     return Desired(release, why)

@@ -14,10 +14,12 @@ from firmwarden.errors import NotFound, Refused, Unavailable
 from firmwarden.model import JobState, LatchScope, UsbAddress, Wait, WaitKind
 from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
+from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.naming import find_device
 from firmwarden.service.telling import (
     action_view,
     attempt_view,
+    hold_view,
     instant,
     job_view,
     latch_view,
@@ -116,9 +118,8 @@ class Questions:
             "latches": len(facts.latches),
             "failed": sum(self._is_given_up(device, facts) for device in facts.devices),
             "waiting_for_you": sum(self._waits_for_a_person(job) for job in open_jobs),
-            "held": next(
-                (f"{hold.owner}: {hold.reason}" for hold in facts.holds if hold.device is None), None
-            ),
+            "held": in_words([hold for hold in facts.holds if hold.device is None]),
+            "holds": [hold_view(hold) for hold in facts.holds if hold.device is None],
             "releases": len(shelf.releases),
             "refused_releases": len(shelf.refused),
             "problems": self._to_be_mended(),
@@ -269,7 +270,7 @@ class Questions:
                     wait,
                     wanted,
                     latches,
-                    holds=[hold for hold in facts.holds if hold.device in (None, found.id)],
+                    holds=concerning(facts.holds, found.id),
                     paused=found.id in paused,
                     riddles=riddles,
                     provision=self._provision(found),
@@ -381,7 +382,7 @@ class Questions:
         registry = self._warden.registry
         wanted = self._warden.agenda.desired.get(device.id)
         job = facts.jobs.get(device.id)
-        hold = next((hold for hold in facts.holds if hold.device in (None, device.id)), None)
+        holds = concerning(facts.holds, device.id)
         release = None if wanted is None else wanted.release
         keeps = device.running_version if wanted is None or wanted.settled else None
         desired_version = release.version if release is not None else keeps
@@ -402,7 +403,10 @@ class Questions:
             "desired_reason": "not decided yet" if wanted is None else wanted.reason,
             "stopped_version": None if wanted is None or wanted.stopped is None else wanted.stopped.version,
             "pinned": device.pinned,
-            "held": None if hold is None else f"{hold.owner}: {hold.reason}",
+            "floor": device.floor,
+            "may_go_back_to": device.may_go_back_to,
+            "held": in_words(holds),
+            "holds": [hold_view(hold) for hold in holds],
             "latched": bool(self._latches(device, facts)),
             "job": None if job is None else self._job_view(job),
             "wear": self._wear_view(ledger, device),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import CauseCode, JobState, LatchScope, Outcome, WaitKind
+from firmwarden.service.floor import allowing
 from firmwarden.service.telling import instant
 
 if TYPE_CHECKING:
@@ -239,7 +242,7 @@ def commands(
     for latch in latches:
         target = latch.image[:12] if latch.scope is LatchScope.IMAGE and latch.image else device.id
         found.append(f"firmwarden clear {target}")
-    found += [f"firmwarden unhold {hold.device or 'all'}" for hold in holds]
+    found += _commands_of_holds(holds)
     if wait is not None:
         found += _commands_of_wait(device, wait, provision, paused=paused)
     if job is not None and job.state is JobState.QUEUED:
@@ -251,11 +254,22 @@ def commands(
     unknown = device.running_version is None and not busy
     if unknown and wanted is not None and wanted.release is None and not latches:
         found.append(f"firmwarden adopt {device.id} --running VERSION")
+    if wanted is not None and wanted.older is not None:
+        found.append(allowing(device, wanted.older))
     if device.pinned is not None:
         found.append(f"firmwarden pin {device.id} none")
     if wait is not None and wait.kind is WaitKind.FAILSAFE:
         found.append("systemctl reload firmwarden")
     return list(dict.fromkeys(found))
+
+
+def _commands_of_holds(holds: Sequence[Hold]) -> list[str]:
+    counts = Counter(hold.device for hold in holds)
+    return [
+        f"firmwarden unhold {hold.device or 'all'}"
+        + (f" --owner {shlex.quote(hold.owner)}" if counts[hold.device] > 1 else "")
+        for hold in holds
+    ]
 
 
 def _commands_of_wait(device: Device, wait: Wait, provision: str, *, paused: bool) -> list[str]:

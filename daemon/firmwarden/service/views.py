@@ -78,6 +78,18 @@ class LatchView(TypedDict):
     """The exact command that lifts it."""
 
 
+class HoldView(TypedDict):
+    """A wish that nothing be started."""
+
+    device: str | None
+    """Null: everything."""
+    owner: str
+    reason: str
+    at: Instant
+    until: Instant | None
+    """When it ends by itself."""
+
+
 class JobView(TypedDict):
     """One release for one device."""
 
@@ -155,8 +167,14 @@ class DeviceView(TypedDict):
     """What it should run, were it not for a latch; null where no latch makes a difference."""
     pinned: str | None
     """The version that a person keeps it at."""
+    floor: int | None
+    """The greatest sequence with which it was confirmed: nothing below that is given to it; null: there is none."""
+    may_go_back_to: str | None
+    """The version to which a person allowed it to go back all the same, once."""
     held: str | None
-    """The reason of the hold that concerns it, if any."""
+    """By whom it is held and why, if it is."""
+    holds: list[HoldView]
+    """Those that concern it, also those on everything."""
     latched: bool
     """Whether a latch stops it."""
     job: JobView | None
@@ -230,7 +248,9 @@ class StatusView(TypedDict):
     waiting_for_you: int
     """Jobs that wait for what only a person can do, and that neither a conflict nor a hold tells of."""
     held: str | None
-    """The reason of the hold on everything, if any."""
+    """By whom everything is held and why, if it is."""
+    holds: list[HoldView]
+    """Those on everything."""
     releases: int
     refused_releases: int
     problems: list[str]
