@@ -28,6 +28,7 @@ from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.hooks import Hook
 from firmwarden.service.identity import ClassRule
 from firmwarden.service.policy import Budgets
+from firmwarden.service.port_owner import CommandOwner, UnitOwner
 from firmwarden.service.trust import Trust, TrustedKey
 from firmwarden.transport.opening import open_link
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from firmwarden.drivers.base import Driver, Journal, PlannedStep
     from firmwarden.drivers.boot.facts import Family
     from firmwarden.model import Address, Device, Job
+    from firmwarden.service.port_owner import Owner
     from firmwarden.service.worker import MakeDriver
     from firmwarden.transport.usb_link import UsbPorts
 
@@ -63,9 +65,18 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
             provision=_provision(device_class),
             power_cuts=_power_cuts(device_class, _relied_on(device_class)[0]),
             unprotected=_power_cuts(device_class, cfg.Failsafe.NONE),
+            hand_over=_owner(device_class.hand_over),
         )
         for device_class in config.devices
     }
+
+
+def _owner(owner: cfg.HandOver | None) -> Owner | None:
+    if owner is None:
+        return None
+    if owner.unit is not None:
+        return UnitOwner(owner.unit, owner.timeout)
+    return CommandOwner(owner.stop, owner.start, owner.timeout)
 
 
 def _settles_s(device_class: cfg.DeviceClass) -> float:
