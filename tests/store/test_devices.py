@@ -197,6 +197,54 @@ def test_inv5_adopting_joins_all_that_is_recorded(ledger: Ledger) -> None:
     assert enroll(ledger, 1).startswith(old)
 
 
+def test_inv3_the_floor_rises_with_what_is_confirmed_and_never_falls(ledger: Ledger) -> None:
+    id_ = enroll(ledger, 1)
+    floors = []
+    for sequence in (None, 3, None, 2, 7, 3):
+        ledger.raise_floor(id_, sequence)
+        floors.append(get(ledger, id_).floor)
+    assert floors == [None, 3, 3, 3, 7, 7]
+    ledger.forget(id_)
+    assert enroll(ledger, 1) == id_
+    assert get(ledger, id_).floor == 7
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "then"), [(3, 7, 7), (7, 3, 7), (None, 3, 3), (3, None, 3), (None, None, None)]
+)
+def test_inv3_a_unit_that_was_adopted_has_the_greater_floor(
+    ledger: Ledger, old: int | None, new: int | None, then: int | None
+) -> None:
+    one, two = enroll(ledger, 1), enroll(ledger, 2)
+    ledger.raise_floor(one, old)
+    ledger.raise_floor(two, new)
+    assert ledger.adopt(two, one).floor == then
+
+
+def test_inv3_leave_to_go_back_is_used_up_by_that_version_and_goes_with_its_pin(ledger: Ledger) -> None:
+    def confirm(version: str) -> None:
+        ledger.set_running(id_, version=version, sequence=None, image=image(1), evidence="seen", now=NOON)
+        ledger.raise_floor(id_, None)
+
+    id_, other = enroll(ledger, 1), enroll(ledger, 2)
+    assert ledger.pin(id_, "1.0.0", may_go_back=True).may_go_back_to == "1.0.0"
+    confirm("2.0.0")
+    assert get(ledger, id_).may_go_back_to == "1.0.0", "an update that was under way uses nothing up"
+    confirm("1.0.0")
+    assert get(ledger, id_).may_go_back_to is None
+    assert get(ledger, id_).pinned == "1.0.0"
+    for again in (lambda: ledger.pin(id_, "1.0.0"), lambda: ledger.pin(id_, None)):
+        ledger.pin(id_, "1.0.0", may_go_back=True)
+        assert again().may_go_back_to is None
+    ledger.pin(other, "1.0.0", may_go_back=True)
+    ledger.pin(id_, "2.0.0")
+    assert ledger.adopt(other, id_).may_go_back_to is None, "it was said of another pin"
+    ledger.pin(id_, "1.0.0", may_go_back=True)
+    ledger.forget(id_)
+    enroll(ledger, 2)
+    assert get(ledger, id_).may_go_back_to is None
+
+
 def test_folded_attempts_are_adopted_and_forgotten_too(ledger: Ledger) -> None:
     old, new = enroll(ledger, 1), enroll(ledger, 2)
     for unit in (old, new):
@@ -218,11 +266,15 @@ def test_a_new_record_about_which_nothing_is_known_takes_over_what_the_old_one_r
     )
     ledger.hold(old, "mine", "bob", NOON)
     ledger.hold(new, "fair", "ann", NOON)
+    ledger.hold(new, "newer", "bob", NOON)
     before = get(ledger, old)
     assert ledger.adopt(new, old) == replace(
         before, key="serial:2", label="panel 2", port="/dev/ttyACM2", serial="2", last_seen=NOON + 50
     )
-    assert [(hold.device, hold.owner) for hold in ledger.holds()] == [(old, "bob")]
+    assert [(hold.device, hold.owner, hold.reason) for hold in ledger.holds()] == [
+        (old, "ann", "fair"),
+        (old, "bob", "mine"),
+    ]
 
 
 def test_what_hangs_on_a_unit_cannot_lose_it(ledger: Ledger) -> None:

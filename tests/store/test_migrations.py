@@ -50,7 +50,7 @@ ROLLOUT: Final = Rollout(
     wave=1,
     began_at=NOON,
     wave_at=NOON + 100.0,
-    soaked_s=12.5,
+    soaks_since=NOON + 200.0,
     forgiven=1,
     changed_by="ann",
     reason="looked at it",
@@ -119,6 +119,9 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert unknown.cause is not None
         assert unknown.cause.code is CauseCode.END_UNANSWERED
         assert (one.entered, two.entered) == (version >= 2, False)
+        # What a unit runs by a success of before is what it was confirmed with.
+        assert (one.floor, two.floor) == (7 if version >= 5 else 42, None)
+        assert (one.may_go_back_to, two.may_go_back_to) == (None, "1.0.0" if version >= 5 else None)
         # Version 1 knew no marks.
         assert unknown.mark == (None if version < 2 else CommitMark(b"\x00\xff", b"new"))
         assert (good.mark, erased.mark) == (None, None)

@@ -15,6 +15,7 @@ from firmwarden.model import (
     CauseCode,
     Device,
     DeviceId,
+    GoodImage,
     JobState,
     LatchScope,
     Outcome,
@@ -328,19 +329,66 @@ def test_inv3_a_device_that_came_since_keeps_its_wear_and_latches(gateway: Gatew
 # --- what people did
 
 
+def confirmed(number: int, sequence: int | None) -> Callable[[Ledger], object]:
+    def work(ledger: Ledger) -> None:
+        device = id_of(ledger, number)
+        ledger.keeps_well(
+            device, GoodImage(version=f"{sequence}", sequence=sequence, image=image(sequence or 99), size=7)
+        )
+        ledger.raise_floor(device, sequence)
+
+    return work
+
+
+def test_inv3_a_backup_brings_no_old_release_back(gateway: Gateway) -> None:
+    gateway.do(new(1), confirmed(1, 3), new(2), confirmed(2, 5), new(3))
+    gateway.back_up()
+    gateway.do(confirmed(1, 6), confirmed(2, 4), confirmed(3, None), new(4), confirmed(4, 2))
+    gateway.restore()
+    devices = [gateway.device(number) for number in (1, 2, 3, 4)]
+    assert [device.floor for device in devices] == [6, 5, None, 2]
+    assert [device.good and device.good.sequence for device in devices] == [6, 4, None, 2]
+    assert [device.good_before and device.good_before.sequence for device in devices] == [3, 5, None, None]
+    gateway.lose()
+    gateway.restore()
+    assert gateway.device(1).floor == 6, "what the copy says counts, where nothing else is known"
+
+
+def test_inv3_leave_to_go_back_counts_no_more_than_once_after_a_restore_either(gateway: Gateway) -> None:
+    def let(number: int) -> Callable[[Ledger], object]:
+        return lambda ledger: ledger.pin(id_of(ledger, number), "1.0.0", may_go_back=True)
+
+    gateway.do(new(1), let(1), new(2), let(2), new(3))
+    gateway.back_up()
+    gateway.do(runs(1, "1.0.0"), lambda ledger: ledger.raise_floor(id_of(ledger, 1), None), let(3))
+    gateway.restore()
+    assert [gateway.device(number).may_go_back_to for number in (1, 2, 3)] == [None, "1.0.0", "1.0.0"]
+    assert [gateway.device(number).pinned for number in (1, 2, 3)] == ["1.0.0"] * 3
+    gateway.lose()
+    gateway.restore()
+    assert [gateway.device(number).may_go_back_to for number in (1, 2, 3)] == [None] * 3
+
+
 def test_holds_and_pins_since_are_kept(gateway: Gateway) -> None:
-    gateway.do(new(1), new(2), lambda ledger: ledger.pin(id_of(ledger, 2), "1.0.0"))
+    gateway.do(
+        new(1),
+        new(2),
+        lambda ledger: ledger.pin(id_of(ledger, 2), "1.0.0"),
+        lambda ledger: ledger.hold(None, "fair", "bob", NOON),
+        lambda ledger: ledger.hold(None, "about to move", "ann", NOON),
+    )
     gateway.back_up()
     gateway.do(
-        lambda ledger: ledger.hold(None, "moving house", "ann", NOON),
+        lambda ledger: ledger.hold(None, "moving house", "ann", NOON, NOON + 60),
         lambda ledger: ledger.hold(id_of(ledger, 1), "bench", "bob", NOON),
         lambda ledger: ledger.pin(id_of(ledger, 1), "1.2.0"),
         lambda ledger: ledger.pin(id_of(ledger, 2), None),
     )
     gateway.restore()
-    assert [(hold.device, hold.reason) for hold in gateway.ledger().holds()] == [
-        (None, "moving house"),
-        (gateway.device(1).id, "bench"),
+    assert [(hold.device, hold.reason, hold.expires_at) for hold in gateway.ledger().holds()] == [
+        (None, "moving house", NOON + 60),
+        (None, "fair", None),
+        (gateway.device(1).id, "bench", None),
     ]
     assert (gateway.device(1).pinned, gateway.device(2).pinned) == ("1.2.0", "1.0.0")
 

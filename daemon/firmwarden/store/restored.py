@@ -10,7 +10,10 @@ still counts, and each decision errs on the side of waiting.
 * No probation goes on: what it was about is not known to run any more.
 * No job goes on.  Its attempts are closed as what they were, but no device is asked about an attempt of that time: its
   answer would be about what it holds now.
-* A person's holds and pins since the copy stay: a stop that vanished would start updates.
+* The sequence below which nothing is given to a unit is the greater of both, and what it kept well with is what is
+  known later: an old backup brings no old release back.
+* A person's holds and pins since the copy stay: a stop that vanished would start updates.  Leave to go back that was
+  given before the copy counts no more: it may have been used.
 """
 
 from __future__ import annotations
@@ -32,6 +35,11 @@ if TYPE_CHECKING:
 _RUNNING: Final = (
     "running_version", "running_sequence", "running_image", "running_evidence", "complete", "entered",
 )  # fmt: skip
+_GOOD: Final = tuple(
+    f"{which}_{column}"
+    for which in ("good", "good_before")
+    for column in ("version", "sequence", "image", "size")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +75,8 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
         connection.execute(
             "UPDATE devices SET running_evidence = CASE WHEN running_version IS NULL "
             "THEN ? ELSE ? || running_version || ' then' END, "
-            "running_version = NULL, running_sequence = NULL, running_image = NULL, complete = NULL, entered = 0",
+            "running_version = NULL, running_sequence = NULL, running_image = NULL, complete = NULL, entered = 0, "
+            "may_go_back_to = NULL",
             (f"the state was restored from {made}", f"the state was restored from {made}, and it ran "),
         )
         for probation in ledger.probations():
@@ -77,6 +86,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             before = _erases(connection)
             ours = _match(connection)
             _take_running(connection, ours)
+            _take_floors(connection, ours)
             _take_wear(connection, ours)
             latches = _take_latches(connection, ours)
             _take_wishes(connection, ours)
@@ -165,6 +175,22 @@ def _take_running(connection: sqlite3.Connection, ours: Mapping[DeviceId, Device
             )
 
 
+def _take_floors(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]) -> None:
+    columns = ", ".join(_GOOD)
+    for theirs, id_ in ours.items():
+        row = connection.execute(
+            f"SELECT floor, {columns} FROM later.devices WHERE id = ?",  # noqa: S608  our own names
+            (theirs,),
+        ).fetchone()
+        if row["floor"] is None and row["good_image"] is None:
+            continue
+        connection.execute(
+            f"UPDATE devices SET floor = coalesce(max(floor, ?1), ?1, floor), ({columns}) = "  # noqa: S608
+            f"({', '.join(f'?{number}' for number in range(2, len(row) + 1))}) WHERE id = ?{len(row) + 1}",
+            (*tuple(row), id_),
+        )
+
+
 def _take_wear(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]) -> None:
     """Raise what is counted to what is known by now.
 
@@ -214,14 +240,19 @@ def _take_wishes(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceI
     for row in connection.execute("SELECT * FROM later.holds").fetchall():
         device = None if row["device"] is None else ours[row["device"]]
         connection.execute(
-            "INSERT INTO holds (device, reason, owner, at) SELECT ?, ?, ?, ? "
-            "WHERE NOT EXISTS (SELECT 1 FROM main.holds WHERE device IS ?)",
-            (device, row["reason"], row["owner"], row["at"], device),
+            # In the place of what the same owner said before the copy was made.
+            "INSERT OR REPLACE INTO holds (device, reason, owner, at, expires_at) VALUES (?, ?, ?, ?, ?)",
+            (device, row["reason"], row["owner"], row["at"], row["expires_at"]),
         )
     for theirs, id_ in ours.items():
         connection.execute(
             "UPDATE devices SET pinned = coalesce(pinned, (SELECT pinned FROM later.devices WHERE id = ?)) "
             "WHERE id = ?",
+            (theirs, id_),
+        )
+        connection.execute(
+            "UPDATE devices SET may_go_back_to = (SELECT may_go_back_to FROM later.devices AS other "
+            "WHERE other.id = ? AND other.pinned IS main.devices.pinned) WHERE id = ?",
             (theirs, id_),
         )
     # Who did what stays known, whatever becomes of what it did.

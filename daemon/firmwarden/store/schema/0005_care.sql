@@ -20,6 +20,7 @@ UPDATE devices SET (good_version, good_sequence, good_image, good_size) = (
     WHERE jobs.device = devices.id AND jobs.image = devices.running_image AND jobs.state = 'succeeded'
     ORDER BY jobs.id DESC LIMIT 1
 ) WHERE complete = 1;
+UPDATE devices SET floor = good_sequence;
 
 -- Units that were updated and have yet to show that they keep well.
 CREATE TABLE probations (
@@ -63,7 +64,7 @@ CREATE TABLE rollouts (
     wave         INTEGER NOT NULL DEFAULT 0,    -- 0: the canaries
     began_at     REAL    NOT NULL,
     wave_at      REAL    NOT NULL,
-    soaked_s     REAL,                          -- how long all of the wave have kept well, by a clock that does not jump
+    soaks_since  REAL,                          -- when all of the wave had it in good health
     forgiven     INTEGER NOT NULL DEFAULT 0,    -- failures at which a person let it go on
     changed_by   TEXT    NOT NULL DEFAULT '',
     reason       TEXT    NOT NULL DEFAULT '',
