@@ -64,6 +64,8 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     yield from _section("It runs", with_local_times(view["runs"], now))
     if device["held"] is not None:
         yield from _section("It is held", f"By {device['held']}.")
+    if device["port_lent"] is not None:
+        yield from _section("Its port is lent", f"{with_local_times(device['port_lent'], now)}.")
     if device["conflict"] is not None:
         yield from _section("It is not clear which unit this is", f"{device['conflict']}.")
     if view["latches"]:

@@ -331,7 +331,11 @@ class Questions:
         ]
 
     def _to_be_mended(self) -> list[str]:
-        return [*self._problems(), *filter(None, [self._warden.store_problem])]
+        return [
+            *self._problems(),
+            *self._warden.hand_over.problems,
+            *filter(None, [self._warden.store_problem]),
+        ]
 
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
@@ -407,6 +411,7 @@ class Questions:
             "may_go_back_to": device.may_go_back_to,
             "held": in_words(holds),
             "holds": [hold_view(hold) for hold in holds],
+            "port_lent": self._warden.hand_over.stopped_for(self._warden.owner(device.device_class)) or None,
             "latched": bool(self._latches(device, facts)),
             "job": None if job is None else self._job_view(job),
             "wear": self._wear_view(ledger, device),

@@ -175,6 +175,8 @@ class DeviceView(TypedDict):
     """By whom it is held and why, if it is."""
     holds: list[HoldView]
     """Those that concern it, also those on everything."""
+    port_lent: str | None
+    """Who was stopped to leave the ports of its class, and since when."""
     latched: bool
     """Whether a latch stops it."""
     job: JobView | None
