@@ -13,11 +13,11 @@ import pytest
     [
         (
             "firmwarden.cli",
-            {"anyio", "asyncio", "http", "pydantic", "rich", "sqlite3", "structlog", "tomllib"},
+            {"anyio", "asyncio", "cryptography", "http", "pydantic", "rich", "sqlite3", "structlog", "tomllib"},
         ),
-        ("firmwarden.app.once", {"pydantic", "pyudev", "rich", "starlette", "tomli", "usb", "uvicorn"}),
+        ("firmwarden.app.once", {"cryptography", "pydantic", "pyudev", "rich", "starlette", "tomli", "usb", "uvicorn"}),
         ("firmwarden.app.named_usb", {"pydantic", "pyudev", "rich", "starlette", "tomli", "uvicorn"}),
-        ("firmwarden.app.daemon", {"rich"}),
+        ("firmwarden.app.daemon", {"cryptography", "rich"}),
     ],
 )
 def test_a_start_leaves_out_what_it_does_not_use(module: str, unwanted: set[str]) -> None:

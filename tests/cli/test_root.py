@@ -34,6 +34,9 @@ COMMANDS = [
     "info",
     "plan",
     "provision",
+    "keygen",
+    "sign",
+    "verify",
     "status",
     "devices",
     "releases",
@@ -63,6 +66,7 @@ HEAVY = {
     "sqlite3",
     "rich",
     "pyudev",
+    "cryptography",
 }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from firmwarden import __version__
-from firmwarden.cli import act, ask, daemon, once, provision, state, watch, why
+from firmwarden.cli import act, ask, daemon, once, provision, sign, state, watch, why
 from firmwarden.cli.screen import speak_to_nobody
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "The daemon": (daemon.run, daemon.check, state.backup, state.restore),
     "One device, without the daemon": (once.update, once.info, once.plan, provision.provision),
+    "Releases": (sign.keygen, sign.sign, sign.verify),
     "Ask the running daemon": (
         ask.status,
         ask.devices,

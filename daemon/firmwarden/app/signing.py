@@ -1,0 +1,131 @@
+"""Keys and signatures for those who make releases, and what a daemon would say of a release; none is needed here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from firmwarden.app import wiring
+from firmwarden.errors import BadManifest, Refused
+from firmwarden.files import Unusable, read_file, written_whole
+from firmwarden.images.cas import LARGEST_IMAGE, ImageStore
+from firmwarden.images.manifest import LARGEST_MANIFEST, parse_manifest
+from firmwarden.images.minisign import LARGEST_SIGNATURE, SUFFIX, BadKey, BadSignature
+from firmwarden.images.secret_key import LARGEST_KEY, KeyFile, SecretKey
+from firmwarden.service.clock import SystemClock
+from firmwarden.service.intake import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from firmwarden.config import Config
+    from firmwarden.images.manifest import Manifest
+    from firmwarden.images.minisign import PublicKey
+
+KEY_SUFFIX: Final = ".key"
+PUBLIC_SUFFIX: Final = ".pub"
+
+
+def make_key(name: Path, password: bytes | None) -> PublicKey:
+    """Make a key, in the files NAME.key and NAME.pub.
+
+    Raises:
+        Refused: one of them is there already.
+        BadKey: this machine has not the memory to lock it.
+        OSError: they cannot be written.
+    """
+    secret, public = (name.with_name(name.name + suffix) for suffix in (KEY_SUFFIX, PUBLIC_SUFFIX))
+    for file in (secret, public):
+        if file.exists():
+            raise Refused(f"{file} is there already, and a key is never written over")
+    made = SecretKey.generate()
+    _create(secret, made.file(password), 0o600)
+    _create(public, made.public.file(), 0o644)
+    return made.public
+
+
+def read_key(file: Path, password: Callable[[], bytes]) -> SecretKey:
+    """Read a secret key, asking for its password where it has one.
+
+    Raises:
+        BadKey: it is none, or the password is wrong.
+        OSError: it cannot be read.
+    """
+    try:
+        content, _ = read_file(file, LARGEST_KEY, follow=True)
+        found = KeyFile.decode(content)
+        return found.unlock(b"" if found.effort is None else password())
+    except (BadKey, Unusable) as exc:
+        raise BadKey(f"{file} is refused: {exc}") from exc
+
+
+def sign(file: Path, key: SecretKey) -> Path:
+    """Sign a manifest; returns the signature's file, which appears whole beside it.
+
+    Raises:
+        BadManifest: it is none, and a signature would not help it.
+        OSError: it cannot be read, or the signature not be written.
+    """
+    content, mode = _read(file, LARGEST_MANIFEST)
+    manifest = parse_manifest(content, file.name)
+    try:
+        signature = key.sign(content, _comment(manifest, file.name)).encode()
+    except BadSignature as exc:
+        raise BadManifest(f"{file.name} cannot be signed: {exc}") from exc
+    beside = file.with_name(file.name + SUFFIX)
+    with written_whole(beside) as unfinished:
+        unfinished.write(signature)
+        os.fchmod(unfinished.fileno(), mode)  # who may read the manifest may read it
+    return beside
+
+
+def judge(file: Path, config: Config) -> tuple[Manifest, str]:
+    """Judge a release as a daemon with that configuration would; returns the name of the key that signed it.
+
+    Raises:
+        BadManifest: it would be refused.
+        OSError: the manifest cannot be read.
+    """
+    content, _ = _read(file, LARGEST_MANIFEST)
+    manifest = parse_manifest(content, file.name)
+    beside = file.parent
+    try:
+        image, _ = _read(beside / manifest.image, LARGEST_IMAGE)
+    except FileNotFoundError:
+        raise BadManifest(f"it waits for {manifest.image}, which is not there") from None
+    intake = Intake(beside, ImageStore(beside), wiring.image_rules(config), SystemClock())
+    intake.judge(manifest, image, file.name)
+    try:
+        signature, _ = _read(file.with_name(file.name + SUFFIX), LARGEST_SIGNATURE)
+    except FileNotFoundError:
+        return manifest, wiring.trust(config).judge(manifest.device, content, None)
+    return manifest, wiring.trust(config).judge(manifest.device, content, signature)
+
+
+def _comment(manifest: Manifest, name: str) -> str:
+    """Say what is signed, as minisign's own comments do: people and other tools see it when they verify."""
+    said = {
+        "file": name,
+        "device": manifest.device,
+        "version": manifest.version,
+        "sequence": manifest.sequence,
+    }
+    return "\t".join(f"{key}:{value}" for key, value in said.items() if value is not None)
+
+
+def _read(file: Path, limit: int) -> tuple[bytes, int]:
+    """Read a file, and its mode with it."""
+    try:
+        content, _ = read_file(file, limit)
+    except Unusable as exc:
+        raise BadManifest(f"{file.name} {exc}") from exc
+    return content, file.stat().st_mode & 0o777
+
+
+def _create(file: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as made:
+        made.write(content)
+        made.flush()
+        os.fsync(descriptor)
