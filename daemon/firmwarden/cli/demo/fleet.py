@@ -8,25 +8,24 @@ device itself runs.
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.cli.demo.fleet_cast import (
     CAST,
     MODULES,
-    NEW,
     PANELS,
     configuration,
     meter_ports,
     releases,
     simulated_usb,
 )
-from firmwarden.cli.demo.role import OLD
+from firmwarden.cli.demo.judging import differences, differences_on_devices
+from firmwarden.cli.demo.role import NEW, OLD
 from firmwarden.cli.demo.telling import Telling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from firmwarden.cli.demo.role import Role
     from firmwarden.cli.demo.stage import Stage
@@ -56,57 +55,23 @@ class Fleet:
             panels = stack.enter_context(
                 stage.simulator(PANELS, "generic", "--dir", str(place / "ports"), report="panels")
             )
-            stage.configure(configuration(place, modules, stage.port), simulated_usb(place / "usb.json"))
+            stage.configure(
+                configuration(place, modules, stage.port, stage.public_key), simulated_usb(place / "usb.json")
+            )
             stack.enter_context(stage.daemon(len(CAST)))
             by_port = {f"tcp-{address}": name for address, name in modules.items()}
             telling = Telling(stage, CAST, by_port | panels | meter_ports())
             telling.introduce(f"Each runs {OLD}. Release {NEW} is dropped into {stage.firmware} now.")
             for device_class, image in releases().items():
                 stage.drop(device_class, NEW, image)
-            telling.watch(_is_settled, PATIENCE_S)
+            telling.watch(until=lambda: _is_settled(telling.devices()), patience_s=PATIENCE_S)
             devices = telling.devices()
             telling.conclude(devices)
             if linger:
                 telling.linger()
-                return list(self._judge(devices))
-        return [*self._judge(devices), *self._judge_devices()]
-
-    @staticmethod
-    def _judge(devices: Mapping[str, DeviceView]) -> Iterator[str]:
-        """Compare what the daemon says with what should be."""
-        for role in CAST:
-            job = devices[role.name]["job"] if role.name in devices else None
-            if job is None:
-                yield f"{role.name} got no job"
-                continue
-            if job["state"] != role.ends:
-                yield f"{role.name} ended {job['state']}, not {role.ends}"
-            wait = job["wait"]["kind"] if job["wait"] is not None else None
-            if wait != role.waits:
-                yield f"{role.name} waits for {wait}, not for {role.waits}"
-            if job["attempts"] < role.attempts:
-                yield f"{role.name} took {job['attempts']} attempt(s), not {role.attempts}"
-            if devices[role.name]["latched"] is not (role.cause is not None):
-                yield f"{role.name} is {'' if role.cause is None else 'not '}latched"
-            code = job["cause"]["code"] if job["cause"] is not None else None
-            if role.cause not in {None, code}:
-                yield f"{role.name} ended for {code}, not for {role.cause}"
-
-    def _judge_devices(self) -> Iterator[str]:
-        """Compare what the devices themselves say with what should be."""
-        roles = {role.name: role for role in CAST}
-        for report in ("panels", "modules", "usb"):
-            for device in json.loads((self._stage.place / f"{report}.json").read_text())["devices"]:
-                role, running = roles[device["name"]], device["running"]
-                version = None if running is None else running["version"]
-                if device["started_partial"]:
-                    yield f"{role.name} started a partial image"
-                if role.fault and not any(device["faults"].values()):
-                    yield f"{role.name} met no fault"
-                if role.ends == "succeeded" and version != NEW:
-                    yield f"{role.name} runs {version}, not {NEW}"
-                if role.waits is not None and (version != OLD or device["erase_starts"]):
-                    yield f"{role.name} runs {version} after {device['erase_starts']} erases, though it waits"
+                return list(differences(CAST, devices))
+        reports = [place / f"{report}.json" for report in ("panels", "modules", "usb")]
+        return [*differences(CAST, devices), *differences_on_devices(CAST, reports)]
 
 
 def _is_settled(devices: Mapping[str, DeviceView]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.cli.demo.role import BAUD, OLD, Role
+from firmwarden.cli.demo.role import BAUD, NEW, OLD, Role
 from firmwarden.simulate.dfu.kinds import Kind, make_update
 from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.firmware import make_update_file
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-NEW: Final = "2.0.0"
 IMAGE_SIZE: Final = 64 * 1024
 
 _PART: Final = "stm32l476"
@@ -35,6 +34,7 @@ PANELS: Final = (
         story="its flash is worn out: it refuses a page and says so",
         fault="abort@chunk=90,cause=write-error,times=always",
         ends="failed",
+        runs=None,
         cause="write-error",
     ),
     Role(name="panel-0004", story="healthy, on a noisy line", fault="corrupt@p=0.02"),
@@ -57,6 +57,7 @@ METERS: Final = (
         name="meter-0002",
         story="the same without BFB2: a power cut would brick it",
         ends="queued",
+        runs=OLD,
         waits="failsafe",
         attempts=0,
     ),
@@ -86,13 +87,14 @@ def meter_ports() -> dict[str, str]:
     return {f"usb-sim-{number}": role.name for number, role in enumerate(METERS, 1)}
 
 
-def configuration(place: Path, endpoints: Iterable[str], port: int) -> str:
+def configuration(place: Path, endpoints: Iterable[str], port: int, key: str) -> str:
     """Write the configuration, for modules at these addresses and everything else in a directory.
 
     Args:
         place: the directory.
         endpoints: HOST:PORT of each module.
         port: where the status page is served.
+        key: the public half of that with which releases are signed.
     """
     tcp = ", ".join(f'"{address}"' for address in endpoints)
     common = """\
@@ -110,6 +112,11 @@ socket = "{place / "control.sock"}"
 listen = "127.0.0.1:{port}"
 grace = 0
 scan_interval = "500ms"
+
+[[key]]
+name = "demo"
+public = "{key}"
+classes = ["*"]
 
 [[device]]
 name = "front-panel"

@@ -7,6 +7,7 @@ from typing import Final
 
 OLD: Final = "1.4.0"
 """What every device comes with."""
+NEW: Final = "2.0.0"
 BAUD: Final = 230_400
 
 
@@ -19,7 +20,10 @@ class Role:
     fault: str = ""
     options: str = ""
     """Option bytes that are not as delivered, for one on the USB."""
-    ends: str = "succeeded"
+    ends: str | None = "succeeded"
+    """The state of its last job; None where it gets none."""
+    runs: str | None = NEW
+    """What runs on it in the end; None where nothing can."""
     waits: str | None = None
     """For what its job waits in the end, if it does not end."""
     attempts: int = 1

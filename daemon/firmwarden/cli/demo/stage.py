@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from firmwarden.app.signing import make_key, read_key, sign
 from firmwarden.cli.client import Client, Unreachable
 from firmwarden.cli.demo.role import BAUD, OLD
 
@@ -42,12 +43,19 @@ class Stage:
         self.usb = place / "usb.toml"
         self.client = Client(place / "control.sock")
         self.port = _free_port()
+        self.public_key = make_key(place / "demo", None).encode()
+        """Of who signs the releases."""
+        self._key = read_key(place / "demo.key", lambda: b"")
 
     def configure(self, configuration: str, usb: str) -> None:
         """Write what the daemon reads; neither exists before."""
         self.config.write_text(configuration, encoding="utf-8")
         self.usb.write_text(usb, encoding="utf-8")
         self.firmware.mkdir()
+
+    def reconfigure(self, configuration: str) -> None:
+        """Write another configuration, for the next start."""
+        self.config.write_text(configuration, encoding="utf-8")
 
     @contextmanager
     def process(self, *arguments: str, log: str) -> Iterator[subprocess.Popen[str]]:
@@ -130,9 +138,8 @@ class Stage:
             return False
 
     def drop(self, device_class: str, version: str, image: bytes) -> None:
-        """Drop a release as one should: the image, then its manifest, each renamed into place."""
+        """Drop a release as one should: the image, the signature, then the manifest, each renamed into place."""
         name = f"{device_class}-{version}"
-        _put(self.firmware / f"{name}.img", image)
         manifest = f"""\
 [release]
 device = "{device_class}"
@@ -141,7 +148,11 @@ image = "{name}.img"
 sha256 = "{hashlib.sha256(image).hexdigest()}"
 size = {len(image)}
 """
-        _put(self.firmware / f"{name}.toml", manifest.encode())
+        made = self.place / f"{name}.toml"
+        made.write_text(manifest, encoding="utf-8")
+        _put(self.firmware / f"{name}.img", image)
+        for each in (sign(made, self._key), made):
+            _put(self.firmware / each.name, each.read_bytes())
 
 
 def _free_port() -> int:

@@ -42,6 +42,7 @@ class Telling:
         self._names = {view["id"]: by_port[view["port"]] for view in self._client.get("devices")["devices"]}
         # Whose last attempt failed: that others go and come, into their loaders and back, is no news.
         self._failed: set[str] = set()
+        self._seen = 0  # the last event that was told
         self._sizes: dict[str, int] = {}  # of the images that are under way
 
     def introduce(self, then: str) -> None:
@@ -63,16 +64,22 @@ class Telling:
         click.echo(f"The status page: http://127.0.0.1:{self._stage.port}/")
         click.echo()
 
-    def watch(self, settled: Callable[[Mapping[str, DeviceView]], bool], patience_s: float) -> None:
-        """Show what happens until everything is settled, for so long at most."""
+    def say(self, text: str) -> None:
+        """Say what is done to everybody."""
+        click.echo()
+        for line in paragraph(text):
+            click.echo(line)
+        click.echo()
+
+    def watch(self, *, until: Callable[[], bool], patience_s: float) -> None:
+        """Show what happens until something is so, for so long at most."""
         deadline = time.monotonic() + patience_s
         with open_screen() as screen:
-            for item in self._client.events(0):
+            for item in self._client.events(self._seen):
                 if item is not None and item["kind"] != "gap":
+                    self._seen = item["id"]
                     self._show(screen, item["data"])
-                if time.monotonic() > deadline:
-                    return
-                if (item is None or item["kind"] == "log") and settled(self.devices()):
+                if time.monotonic() > deadline or until():
                     return
 
     def devices(self) -> dict[str, DeviceView]:
