@@ -28,6 +28,7 @@ class LogEvent(StrEnum):
     LISTENING = "listening"
     LISTENING_EXPOSED = "listening-exposed"
     ACCESS_IMPAIRED = "access-impaired"
+    SIGNATURE_NOT_REQUIRED = "signature-not-required"
     CONFIG_RELOADED = "config-reloaded"
     CONFIG_REFUSED = "config-refused"
     HINTS_UNAVAILABLE = "hints-unavailable"
@@ -54,8 +55,20 @@ class LogEvent(StrEnum):
     UPDATE_FAILED = "update-failed"
     UPDATE_UNKNOWN = "update-unknown"
     UPDATE_SETTLED = "update-settled"
+    PROBATION_STARTED = "probation-started"
+    PROBATION_PASSED = "probation-passed"
+    PROBATION_FAILED = "probation-failed"
+    PROBATION_OVERTAKEN = "probation-overtaken"
     LATCH_SET = "latch-set"
     LATCH_LIFTED = "latch-lifted"
+    HOLD_ENDED = "hold-ended"
+    CONDITION_UNMET = "condition-unmet"
+    CONDITION_FAILED = "condition-failed"
+    ROLLOUT_STARTED = "rollout-started"
+    WAVE_STARTED = "wave-started"
+    ROLLOUT_STOPPED = "rollout-stopped"
+    ROLLOUT_DONE = "rollout-done"
+    RELEASE_RECALLED = "release-recalled"
     HOOK_FAILED = "hook-failed"
     PORT_LENT = "port-lent"
     PORT_RETURNED = "port-returned"
@@ -112,6 +125,13 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("detail",),
         "Some may not do what the configuration means them to: the token or a socket's mode is in the way.",
         "do what the detail says, reload",
+    ),
+    LogEvent.SIGNATURE_NOT_REQUIRED: Entry(
+        "warning",
+        ("device_class",),
+        "This class takes releases without a signature: whoever can write to the firmware directory decides what its "
+        "devices run. Told at each start and reload.",
+        "sign its releases and leave `require_signature` out, unless this is a bench",
     ),
     LogEvent.CONFIG_RELOADED: Entry(
         "info", ("config", "classes"), "A new configuration is in force.", _NOBODY
@@ -240,6 +260,31 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         "An unknown outcome became known.",
         _NOBODY,
     ),
+    LogEvent.PROBATION_STARTED: Entry(
+        "info",
+        ("device", "job", "release", "soaked_s"),
+        "A device that was updated has yet to show that it keeps well; told again when the daemon starts meanwhile.",
+        _NOBODY,
+    ),
+    LogEvent.PROBATION_PASSED: Entry(
+        "info",
+        ("device", "job", "release", "detail"),
+        "The device kept well; this is what it would go back to from now on.",
+        _NOBODY,
+    ),
+    LogEvent.PROBATION_FAILED: Entry(
+        "error",
+        ("device", "job", "release", "image", "cause", "detail"),
+        "The device did not keep well with what it was given, which is latched for it. "
+        "Where its class says `roll_back`, it goes back.",
+        "find out what is wrong with the release, or with this device: `firmwarden why DEVICE`",
+    ),
+    LogEvent.PROBATION_OVERTAKEN: Entry(
+        "info",
+        ("device", "job", "release", "detail"),
+        "The device no longer runs what it was to show that it keeps well with.",
+        _NOBODY,
+    ),
     LogEvent.LATCH_SET: Entry(
         "error",
         ("device", "job", "attempt", "release", "image", "scope", "cause", "detail", "offset"),
@@ -248,6 +293,54 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     ),
     LogEvent.LATCH_LIFTED: Entry(
         "info", ("device", "image", "scope", "who"), "A person lifted a latch.", _NOBODY
+    ),
+    LogEvent.HOLD_ENDED: Entry(
+        "info",
+        ("device", "owner", "reason"),
+        "The time of a hold is over; without a device it was one on everything.",
+        _NOBODY,
+    ),
+    LogEvent.CONDITION_UNMET: Entry(
+        "info",
+        ("device", "job", "release", "detail", "again_in_s"),
+        "The condition of the class said no, for another reason than the last time.",
+        _NOBODY,
+    ),
+    LogEvent.CONDITION_FAILED: Entry(
+        "warning",
+        ("device", "job", "release", "detail", "again_in_s"),
+        "The condition of the class cannot be run or took too long, which counts as no.",
+        "mend the program that `condition` names",
+    ),
+    LogEvent.ROLLOUT_STARTED: Entry(
+        "info",
+        ("device_class", "release", "image", "places", "devices", "waves"),
+        "A release goes to the canaries of its class, so many of its devices.",
+        _NOBODY,
+    ),
+    LogEvent.WAVE_STARTED: Entry(
+        "info",
+        ("device_class", "release", "image", "wave", "waves", "places", "devices"),
+        "Those who had a release kept well with it, and it may go to more: by now to so many of the devices.",
+        _NOBODY,
+    ),
+    LogEvent.ROLLOUT_STOPPED: Entry(
+        "error",
+        ("device_class", "release", "image", "detail"),
+        "Too many devices failed with a release, or its image was latched; it goes to no other.",
+        "`firmwarden rollout CLASS` shows which failed; then `firmwarden resume CLASS` or `firmwarden recall CLASS`",
+    ),
+    LogEvent.ROLLOUT_DONE: Entry(
+        "info",
+        ("device_class", "release", "image", "devices", "failed"),
+        "A release went to every device of its class that is here.",
+        _NOBODY,
+    ),
+    LogEvent.RELEASE_RECALLED: Entry(
+        "info",
+        ("device_class", "release", "image", "who", "detail"),
+        "A person called a release back: no device is given it any more.",
+        _NOBODY,
     ),
     LogEvent.HOOK_FAILED: Entry(
         "warning",

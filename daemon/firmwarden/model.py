@@ -515,8 +515,8 @@ class Rollout:
     began_at: float
     wave_at: float
     """When the wave began."""
-    soaked_s: float | None = None
-    """How long all of the wave have kept well, by a clock that does not jump; None: some are yet to show it."""
+    soaks_since: float | None = None
+    """Since when all of the wave have kept well; None: some are yet to show it."""
     forgiven: int = 0
     """Failures at which a person let it go on; they count no more."""
     changed_by: str = ""

@@ -37,7 +37,7 @@ def test_a_rollout_is_kept_and_read_back(ledger: Ledger) -> None:
         state=RolloutState.STOPPED,
         wave=2,
         wave_at=NOON + 60.0,
-        soaked_s=0.5,
+        soaks_since=NOON + 90.0,
         forgiven=3,
         changed_by="ann",
         reason="too many",
@@ -47,14 +47,13 @@ def test_a_rollout_is_kept_and_read_back(ledger: Ledger) -> None:
         assert ledger.rollouts() == [rollout]
 
 
-def test_only_a_wave_that_soaks_is_given_time(ledger: Ledger) -> None:
-    soaking = replace(BEGUN, soaked_s=-2.0)
+def test_what_soaks_follows_a_clock_that_was_set(ledger: Ledger) -> None:
+    soaking = replace(BEGUN, soaks_since=NOON)
     yet_to_show_it = replace(BEGUN, image=image(2))
-    stopped = replace(BEGUN, image=image(3), state=RolloutState.STOPPED, soaked_s=7.0)
-    for rollout in (soaking, yet_to_show_it, stopped):
+    for rollout in (soaking, yet_to_show_it):
         ledger.keep_rollout(rollout)
-    ledger.soak_waves(10.0)
-    assert ledger.rollouts() == [replace(soaking, soaked_s=8.0), yet_to_show_it, stopped]
+    ledger.move_soaks(-3600.0)
+    assert ledger.rollouts() == [replace(soaking, soaks_since=NOON - 3600.0), yet_to_show_it]
 
 
 def test_how_units_fared_with_an_image_is_told_by_their_jobs(ledger: Ledger) -> None:

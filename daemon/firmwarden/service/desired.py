@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import PlannedStep
     from firmwarden.model import Device, Latch, Release
-    from firmwarden.service.rollout import Rule
     from firmwarden.service.health import HealthRule
     from firmwarden.service.port_owner import Owner
+    from firmwarden.service.rollout import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,8 @@ class ClassPolicy:
 
     name: str
     parallel: int | None = None
+    require_signature: bool = True
+    """Whether its releases have to be signed; those who ask are told where they have not."""
     rollout: Rule | None = None
     """To how many at once a release goes; None: to all."""
     allow_downgrade: bool = False

@@ -29,18 +29,15 @@ class Rollouts(Transaction):
     def keep_rollout(self, rollout: Rollout) -> None:
         """Record how far one has come, the first time or again."""
         self._do(
-            "INSERT OR REPLACE INTO rollouts (device_class, image, version, state, wave, began_at, wave_at, soaked_s, "
-            "forgiven, changed_by, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO rollouts (device_class, image, version, state, wave, began_at, wave_at, "
+            "soaks_since, forgiven, changed_by, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             rollout.device_class, rollout.image, rollout.version, rollout.state, rollout.wave, rollout.began_at,
-            rollout.wave_at, rollout.soaked_s, rollout.forgiven, rollout.changed_by, rollout.reason,
+            rollout.wave_at, rollout.soaks_since, rollout.forgiven, rollout.changed_by, rollout.reason,
         )  # fmt: skip
 
-    def soak_waves(self, seconds: float) -> None:
-        """Count time in which the waves that are soaking did so."""
-        self._do(
-            "UPDATE rollouts SET soaked_s = soaked_s + ? WHERE soaked_s IS NOT NULL AND state IN ('canary', 'waves')",
-            seconds,
-        )
+    def move_soaks(self, seconds: float) -> None:
+        """Let what soaks follow a clock that was set by so much: it soaks for its time all the same."""
+        self._do("UPDATE rollouts SET soaks_since = soaks_since + ? WHERE soaks_since IS NOT NULL", seconds)
 
     def newest_jobs_of(self, image: ImageHash) -> dict[DeviceId, Job]:
         """Look up the newest job of each device that ever had one for an image."""
@@ -64,7 +61,7 @@ def _rollout_of(row: sqlite3.Row) -> Rollout:
         wave=row["wave"],
         began_at=row["began_at"],
         wave_at=row["wave_at"],
-        soaked_s=row["soaked_s"],
+        soaks_since=row["soaks_since"],
         forgiven=row["forgiven"],
         changed_by=row["changed_by"],
         reason=row["reason"],

@@ -176,13 +176,13 @@ CREATE TABLE rollouts (
     wave         INTEGER NOT NULL DEFAULT 0,    -- 0: the canaries
     began_at     REAL    NOT NULL,
     wave_at      REAL    NOT NULL,
-    soaked_s     REAL,                          -- how long all of the wave have kept well, by a clock that does not jump
+    soaks_since  REAL,                          -- when all of the wave had it in good health
     forgiven     INTEGER NOT NULL DEFAULT 0,    -- failures at which a person let it go on
     changed_by   TEXT    NOT NULL DEFAULT '',
     reason       TEXT    NOT NULL DEFAULT '',
     PRIMARY KEY (device_class, image)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "rollouts" VALUES('panel','0000000000000000000000000000000000000000000000000000000000000001','1.1.0','waves',1,1728043200.0,1728043300.0,12.5,1,'ann','looked at it');
+INSERT INTO "rollouts" VALUES('panel','0000000000000000000000000000000000000000000000000000000000000001','1.1.0','waves',1,1728043200.0,1728043300.0,1728043400.0,1,'ann','looked at it');
 CREATE TABLE wear (
     device TEXT    NOT NULL REFERENCES devices (id),
     day    INTEGER NOT NULL,
