@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         ("hold --reason fair", "hold", "all", "fair"),
         ("hold all --reason fair", "hold", "all", "fair"),
         ("hold panel-1 --reason fair", "hold", "panel-1", "fair"),
+        ("hold --reason fair --for 2h --owner bench", "hold", "all", "fair for 7200 s by bench"),
         ("unhold", "unhold", "all", ""),
+        ("unhold panel-1 --owner bench", "unhold", "panel-1", "bench"),
         ("unhold panel-1", "unhold", "panel-1", ""),
         ("pin panel-1 2.3.1", "pin", "panel-1", "2.3.1"),
         ("pin panel-1 2.3.1 --allow-downgrade", "pin", "panel-1", "2.3.1 or older"),
@@ -81,6 +83,7 @@ def test_a_refusal_is_told_in_the_daemons_words(run: Run, desk: MemoryDesk) -> N
     ("command", "says"),
     [
         ("hold panel-1", "--reason"),
+        ("hold panel-1 --reason fair --for ever", "'ever' is no duration, such as 30min, 2h or 3d."),
         ("adopt panel-1", "Give either OLD"),
         ("adopt panel-1 lamp-2 --running 2.4.0", "Give either OLD"),
         ("cancel first", "'first' is not a valid integer"),

@@ -90,6 +90,7 @@ async def test_status_counts_everything() -> None:
                 "held": "ann: fair",
                 "releases": 1,
                 "refused_releases": 1,
+                "unsigned_classes": [],
                 "problems": [],
                 "conflicts": [],
                 "started_at": "2024-10-04T12:00:00.000Z",
@@ -560,7 +561,7 @@ async def test_holds_are_told_and_taken_back() -> None:
         with pytest.raises(Refused, match=f"there is no hold on everything, only on {device}"):
             await house.desk.unhold(None, who="ann")
         await house.desk.hold(None, reason="fair", who="bob")
-        assert (await house.desk.devices())[0]["held"] == "bob: fair"
+        assert (await house.desk.devices())[0]["held"] == "bob: fair; ann: on loan"
         assert "everything is still held: `firmwarden unhold all`" in await house.desk.unhold(
             device, who="ann"
         )
@@ -569,7 +570,7 @@ async def test_holds_are_told_and_taken_back() -> None:
             with pytest.raises(Refused, match=says):
                 await house.desk.unhold(name, who="ann")
         assert [(action["what"], action["target"], action["detail"]) for action in await actions(house)] == [
-            ("unhold", "all", ""),
+            ("unhold", "all", "that of bob"),
             ("unhold", device, ""),
             ("hold", "all", "fair"),
             ("hold", device, "on loan"),

@@ -108,12 +108,59 @@ def test_holds_are_for_one_device_or_for_all(ledger: Ledger, device: DeviceId) -
     one = ledger.hold(device, "fair", "ann", NOON)
     everything = ledger.hold(None, "storm", "bob", NOON + 1)
     assert ledger.holds() == [everything, one]
-    again = ledger.hold(device, "longer fair", "bob", NOON + 2)
-    assert again == Hold(device=device, reason="longer fair", owner="bob", at=NOON + 2)
+    again = ledger.hold(device, "longer fair", "ann", NOON + 2, NOON + 60)
+    assert again == Hold(device=device, reason="longer fair", owner="ann", at=NOON + 2, expires_at=NOON + 60)
     assert ledger.hold(None, "storm", "bob", NOON + 1) == everything
     assert ledger.holds() == [everything, again]
-    assert ledger.unhold(None)
-    assert not ledger.unhold(None)
+    assert ledger.unhold(None, "bob")
+    assert not ledger.unhold(None, "bob")
     assert ledger.holds() == [again]
-    assert ledger.unhold(device)
+    assert ledger.unhold(device, "ann")
     assert ledger.holds() == []
+
+
+def test_several_may_hold_the_same_and_none_takes_back_what_is_anothers(
+    ledger: Ledger, device: DeviceId
+) -> None:
+    anns = ledger.hold(device, "fair", "ann", NOON)
+    bobs = ledger.hold(device, "on the bench", "bob", NOON + 1)
+    assert ledger.holds() == [anns, bobs]
+    assert not ledger.unhold(device, "eve")
+    assert not ledger.unhold(None, "ann")
+    assert ledger.unhold(device, "ann")
+    assert ledger.holds() == [bobs]
+
+
+def test_a_hold_ends_at_the_instant_that_was_said(ledger: Ledger, device: DeviceId) -> None:
+    for_ever = ledger.hold(device, "fair", "ann", NOON)
+    ledger.hold(device, "lunch", "bob", NOON, NOON + 60)
+    everything = ledger.hold(None, "storm", "bob", NOON, NOON + 61)
+    assert ledger.end_holds(NOON + 59.9) == []
+    assert [hold.reason for hold in ledger.end_holds(NOON + 60)] == ["lunch"]
+    assert ledger.end_holds(NOON + 60) == []
+    assert ledger.holds() == [everything, for_ever]
+    assert ledger.end_holds(NOON + 1e9) == [everything]
+    assert ledger.holds() == [for_ever]
+
+
+def test_a_hold_that_a_clock_ahead_dated_lasts_its_time_from_now_on(ledger: Ledger, device: DeviceId) -> None:
+    ahead = NOON + 3.0e9
+    for_ever = ledger.hold(None, "fair", "ann", ahead)
+    ledger.hold(device, "lunch", "bob", ahead, ahead + 60)
+    assert ledger.end_holds(NOON) == []
+    assert ledger.holds() == [
+        for_ever,
+        Hold(device=device, reason="lunch", owner="bob", at=NOON, expires_at=NOON + 60),
+    ]
+    assert ledger.end_holds(NOON + 30) == [], "it is not lengthened each time"
+    assert len(ledger.end_holds(NOON + 60)) == 1
+
+
+def test_holds_follow_a_clock_that_is_set(ledger: Ledger, device: DeviceId) -> None:
+    ledger.hold(None, "fair", "ann", NOON)
+    ledger.hold(device, "lunch", "bob", NOON, NOON + 60)
+    ledger.move_holds(1e6)
+    assert [(hold.at, hold.expires_at) for hold in ledger.holds()] == [
+        (NOON + 1e6, None),
+        (NOON + 1e6, NOON + 1e6 + 60),
+    ]

@@ -126,6 +126,8 @@ def a_device(**changes: object) -> DeviceView:
         "floor": None,
         "may_go_back_to": None,
         "held": None,
+        "holds": [],
+        "port_lent": None,
         "latched": False,
         "job": None,
         "wear": {"today": 1, "today_budget": 10, "life": 12, "life_budget": 1000},
@@ -172,6 +174,7 @@ class MemoryDesk:
         self.doubted = False
         self.latched: list[LatchView] = []
         self.held: str | None = None
+        self.unsigned_classes: list[str] = []
         self.problems: list[str] = []
         self.store_problem = ""
         self.numbers = some_figures()
@@ -212,8 +215,10 @@ class MemoryDesk:
                 job["wait"] is not None and job["wait"]["kind"] == "failsafe" for job in jobs
             ),
             "held": self.held,
+            "holds": [],
             "releases": sum(each["state"] == "accepted" for each in self.shelf),
             "refused_releases": sum(each["state"] == "refused" for each in self.shelf),
+            "unsigned_classes": self.unsigned_classes,
             "problems": self.problems,
         }
 
@@ -350,18 +355,27 @@ class MemoryDesk:
                 return f"Job {job} is cancelled."
         raise NotFound(f"There is no job {job}.")
 
-    async def hold(self, device: str | None, *, reason: str, who: str) -> str:
+    async def hold(
+        self,
+        device: str | None,
+        *,
+        reason: str,
+        for_s: float | None = None,
+        owner: str | None = None,
+        who: str,
+    ) -> str:
         target = "all" if device is None else self._device(device)["id"]
-        await self._act(who, "hold", target, reason)
+        for_time = "" if for_s is None else f" for {for_s:g} s"
+        await self._act(who, "hold", target, reason + for_time + (f" by {owner}" if owner else ""))
         if device is None:
             self.held = reason
         else:
             self.fleet[target]["held"] = reason
         return f"Nothing more is started on {target}."
 
-    async def unhold(self, device: str | None, *, who: str) -> str:
+    async def unhold(self, device: str | None, *, owner: str | None = None, who: str) -> str:
         target = "all" if device is None else self._device(device)["id"]
-        await self._act(who, "unhold", target)
+        await self._act(who, "unhold", target, owner or "")
         if device is None:
             self.held = None
         else:

@@ -17,6 +17,17 @@ _ALL = "all"
 _NONE = "none"
 
 
+def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    from firmwarden.toml.values import seconds  # else every command starts slower
+
+    try:
+        return seconds(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no duration, such as 30min, 2h or 3d.") from None
+
+
 @click.command(
     epilog=examples(
         "firmwarden retry k3f9q2",
@@ -74,30 +85,44 @@ def cancel(client: Client, output: Output, job: int) -> None:
 @click.command(
     epilog=examples(
         'firmwarden hold panel-7 --reason "on loan until Friday"',
-        'firmwarden hold all --reason "trade fair"',
+        'firmwarden hold all --reason "trade fair" --for 8h',
     )
 )
 @click.argument("device", metavar="[DEVICE|all]", default=_ALL, shell_complete=completing.devices_or_all)
 @click.option("--reason", required=True, help="One line, for whoever wonders why nothing happens.")
+@click.option(
+    "--for",
+    "for_s",
+    metavar="DURATION",
+    callback=_seconds,
+    help="End it by itself, e.g. after 30min, 2h or 3d.",
+)
+@click.option("--owner", metavar="NAME", help="In whose name it is held.  [default: you]")
 @client_command
-def hold(client: Client, output: Output, device: str, reason: str) -> None:
+def hold(
+    client: Client, output: Output, device: str, *, reason: str, for_s: float | None, owner: str | None
+) -> None:
     """Start nothing more on a device, or on any.
 
     What runs goes on to its end. Without DEVICE everything is held. A hold survives restarts, until
-    `firmwarden unhold` lifts it.
+    `firmwarden unhold` lifts it or its time is over. Several owners may hold the same; who holds it again replaces the
+    own hold.
     """
-    output.done(client.post(*_device(device), "hold", reason=reason))
+    more = {key: value for key, value in (("for_s", for_s), ("owner", owner)) if value is not None}
+    output.done(client.post(*_device(device), "hold", reason=reason, **more))
 
 
 @click.command()
 @click.argument("device", metavar="[DEVICE|all]", default=_ALL, shell_complete=completing.devices_or_all)
+@click.option("--owner", metavar="NAME", help="Whose hold it is.  [default: yours, or the only one]")
 @client_command
-def unhold(client: Client, output: Output, device: str) -> None:
+def unhold(client: Client, output: Output, device: str, owner: str | None) -> None:
     """Lift the hold of a device, or the one on all.
 
-    The two are lifted apart: a device that is held itself stays so when the hold on all is lifted.
+    The two are lifted apart: a device that is held itself stays so when the hold on all is lifted. Where several hold
+    the same, your own hold is lifted, or that of the owner whom you name.
     """
-    output.done(client.post(*_device(device), "unhold"))
+    output.done(client.post(*_device(device), "unhold", **({} if owner is None else {"owner": owner})))
 
 
 @click.command(

@@ -13,7 +13,7 @@ from firmwarden.control import openapi
 from firmwarden.control.operations import LISTED, LISTED_AT_MOST, OPERATIONS
 from firmwarden.control.peer import who
 from firmwarden.control.problems import BadRequest
-from firmwarden.control.requests import LARGEST_ID, flag, number, query, read_object, text
+from firmwarden.control.requests import LARGEST_ID, flag, number, query, read_object, seconds, text
 from firmwarden.control.stream import EventStream
 from firmwarden.control.upload import Uploads
 
@@ -140,13 +140,17 @@ class _Api:
         return _done(await self._desk.cancel(job, who=await who(request)))
 
     async def hold(self, request: Request) -> JSONResponse:
-        reason = text(await read_object(request, "reason"), "reason")
+        body = await read_object(request, "reason", "for_s", "owner")
+        reason, for_s, owner = text(body, "reason"), seconds(body, "for_s"), _owner(body)
         device = request.path_params.get("device")
-        return _done(await self._desk.hold(device, reason=reason, who=await who(request)))
+        return _done(
+            await self._desk.hold(device, reason=reason, for_s=for_s, owner=owner, who=await who(request))
+        )
 
     async def unhold(self, request: Request) -> JSONResponse:
-        await read_object(request)
-        return _done(await self._desk.unhold(request.path_params.get("device"), who=await who(request)))
+        owner = _owner(await read_object(request, "owner"))
+        device = request.path_params.get("device")
+        return _done(await self._desk.unhold(device, owner=owner, who=await who(request)))
 
     hold_everything = hold
     unhold_everything = unhold
@@ -195,6 +199,10 @@ def _limit(request: Request) -> int:
 
 def _id(asked: str | None, name: str) -> int | None:
     return None if asked is None else number(asked, name, lowest=0, highest=LARGEST_ID)
+
+
+def _owner(body: dict[str, object]) -> str | None:
+    return text(body, "owner") if "owner" in body else None
 
 
 def _done(sentence: str) -> JSONResponse:

@@ -87,11 +87,19 @@ class Desk(Protocol):
     async def cancel(self, job: int, *, who: str) -> str:
         """Cancel a job, unless an erase has begun."""
 
-    async def hold(self, device: str | None, *, reason: str, who: str) -> str:
-        """Start nothing more on one device, or on any."""
+    async def hold(
+        self,
+        device: str | None,
+        *,
+        reason: str,
+        for_s: float | None = None,
+        owner: str | None = None,
+        who: str,
+    ) -> str:
+        """Start nothing more on one device, or on any, for a time or until ``unhold``, in an owner's name."""
 
-    async def unhold(self, device: str | None, *, who: str) -> str:
-        """Lift a hold."""
+    async def unhold(self, device: str | None, *, owner: str | None = None, who: str) -> str:
+        """Lift a hold: an owner's, one's own, or the only one."""
 
     async def pin(self, device: str, version: str | None, *, may_go_back: bool = False, who: str) -> str:
         """Make this version the desired one; None: the newest again.  ``may_go_back``: also if it is older, once."""

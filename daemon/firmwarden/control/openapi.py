@@ -186,4 +186,5 @@ def _body(body: Object | Form) -> dict[str, Any]:
             content = {"multipart/form-data": {"schema": schema}}
         case _:
             assert_never(body)
-    return {"required": True, "content": content}
+    needed = bool(schema.get("required") or schema.get("minProperties"))
+    return {"required": needed, "content": content}

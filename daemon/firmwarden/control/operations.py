@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from firmwarden.control.requests import LARGEST_ID
 from firmwarden.control.schemas import COMPONENTS
 from firmwarden.service import views
+from firmwarden.toml.values import LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,7 +113,16 @@ _LIMIT: Final = Parameter(
 )
 _ID: Final[Mapping[str, Any]] = {"type": "integer", "minimum": 0, "maximum": LARGEST_ID}
 
-_REASON: Final = Object(keys={"reason": _TEXT}, example={"reason": "being painted"})
+_HOLD: Final = Object(
+    keys={
+        "reason": _TEXT,
+        "for_s": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_S},
+        "owner": _TEXT,
+    },
+    example={"reason": "being painted", "for_s": 7200},
+    optional=frozenset({"for_s", "owner"}),
+)
+_UNHOLD: Final = Object(keys={"owner": _TEXT}, example={}, optional=frozenset({"owner"}))
 _UNKNOWN: Final = frozenset({404, 409})
 """Nothing has the name, or several have it."""
 
@@ -241,17 +251,21 @@ OPERATIONS: Final = (
         name="hold",
         method="POST",
         path="/devices/{device}/hold",
-        text="Start nothing more on one device.",
+        text=(
+            "Start nothing more on one device, until it is lifted or for so many seconds. The owner is who asks, or "
+            "whoever is named."
+        ),
         parameters=(_DEVICE,),
-        body=_REASON,
+        body=_HOLD,
         problems=_UNKNOWN,
     ),
     Operation(
         name="unhold",
         method="POST",
         path="/devices/{device}/unhold",
-        text="Lift the hold on one device.",
+        text="Lift the hold of an owner on one device; without one, the own hold or the only one.",
         parameters=(_DEVICE,),
+        body=_UNHOLD,
         problems=_UNKNOWN,
     ),
     Operation(
@@ -310,14 +324,15 @@ OPERATIONS: Final = (
         name="hold_everything",
         method="POST",
         path="/hold",
-        text="Start nothing more on any device.",
-        body=_REASON,
+        text="Start nothing more on any device, until it is lifted or for so many seconds.",
+        body=_HOLD,
     ),
     Operation(
         name="unhold_everything",
         method="POST",
         path="/unhold",
-        text="Lift the hold on everything.",
+        text="Lift the hold of an owner on everything; without one, the own hold or the only one.",
+        body=_UNHOLD,
         problems=frozenset({409}),
     ),
     Operation(

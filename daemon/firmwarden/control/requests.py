@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.control.problems import BadRequest
 from firmwarden.service.measures import printable
+from firmwarden.toml.values import LONGEST_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -85,6 +86,20 @@ def flag(body: dict[str, object], key: str) -> bool:
     if not isinstance(value, bool):
         raise BadRequest(f"`{key}` must be true or false.")
     return value
+
+
+def seconds(body: dict[str, object], key: str) -> float | None:
+    """Return a duration, or None where there is none.
+
+    Raises:
+        BadRequest: it is something else.
+    """
+    if key not in body:
+        return None
+    value = body[key]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LONGEST_S:
+        raise BadRequest(f"`{key}` must be a number of seconds, more than 0 and at most {LONGEST_S:.0f}.")
+    return float(value)
 
 
 def query(request: Request, *names: str) -> dict[str, str]:

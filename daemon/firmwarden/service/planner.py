@@ -12,16 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.events import LogEvent
-from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Outcome, Phase, Wait, WaitKind
+from firmwarden.model import Action, Cause, CauseCode, JobState, LatchScope, Outcome, Phase, Wait, WaitKind
 from firmwarden.service.desired import ClassPolicy, Desired, desired, waiting_in_loader
+from firmwarden.service.going_back import going_back
+from firmwarden.service.holding import concerning, wait_for
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 from firmwarden.service.running import take_word
+from firmwarden.service.staging import Situation, stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from firmwarden.model import Attempt, ClassName, Device, DeviceId, Hold, Job, JobId, Latch, Release
+    from firmwarden.service.rollout import Progress
     from firmwarden.service.running import OwnWord
     from firmwarden.store.ledger import Ledger
 
@@ -60,13 +64,18 @@ class Agenda:
     owners: dict[JobId, DeviceId] = field(default_factory=dict)
     """The device of each job that waits."""
     desired: dict[DeviceId, Desired] = field(default_factory=dict)
+    rollouts: list[Progress] = field(default_factory=list)
+    """Of what some device is meant to have now, or was called back."""
     notes: list[tuple[LogEvent, dict[str, object]]] = field(default_factory=list)
     """To be logged once the transaction is on disk."""
+    ends: list[float] = field(default_factory=list)
+    """When something ends by itself, whether or not a job waits for it."""
 
     @property
     def wake_at(self) -> float | None:
-        """The first instant at which a wait ends by itself."""
-        return min((wait.until for wait in self.waits.values() if wait.until is not None), default=None)
+        """The first instant at which something ends by itself."""
+        waits = [wait.until for wait in self.waits.values() if wait.until is not None]
+        return min([*waits, *self.ends], default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +99,10 @@ class Planner:
             may_start: False while the service stops: jobs are kept in line, none is started.
         """
         planning = _Planning(rules=self, ledger=ledger, here=here, now=now)
+        planning.end_holds()
         jobs = planning.line_up(releases)
         if may_start:
-            planning.start(jobs)
+            planning.start(jobs, releases)
         return planning.agenda
 
 
@@ -105,6 +115,17 @@ class _Planning:
     here: Here
     now: float
     agenda: Agenda = field(default_factory=Agenda)
+
+    def end_holds(self) -> None:
+        """End what was held for a time that is over, and see to it that the next end is not missed."""
+        for hold in self.ledger.end_holds(self.now):
+            target = hold.device or "all"
+            self.ledger.record(
+                Action(at=self.now, who=hold.owner, what="hold-ended", target=target, detail=hold.reason)
+            )
+            keys: dict[str, object] = {"device": hold.device, "owner": hold.owner, "reason": hold.reason}
+            self.agenda.notes.append((LogEvent.HOLD_ENDED, keys))
+        self.agenda.ends += [hold.expires_at for hold in self.ledger.holds() if hold.expires_at is not None]
 
     # --- which jobs there should be
 
@@ -126,6 +147,7 @@ class _Planning:
             kept = self._one_of(open_jobs.get(device.id, []))
             known = self._as_seen(device, kept, shelf)
             wanted = desired(known, shelf, latches, policy, may_be_erased=may_be_erased(self.ledger, known))
+            wanted = self._or_back(known, wanted, latches, policy)
             wanted = self._or_what_it_holds(known, wanted, kept, shelf, latches)
             self.agenda.desired[device.id] = wanted
             planned = self._job_for(known, wanted, kept)
@@ -148,6 +170,15 @@ class _Planning:
             keys = {"device": device.id, "release": word.version, "before": device.running_version}
             self.agenda.notes.append((LogEvent.VERSION_TOLD, {**keys, "evidence": known.running_evidence}))
         return known
+
+    def _or_back(
+        self, device: Device, wanted: Desired, latches: Sequence[Latch], policy: ClassPolicy
+    ) -> Desired:
+        """Let a unit go back from what was called off; where that failed and there is something newer, to that."""
+        back = going_back(device, wanted, latches, policy)
+        if wanted.release is None or back.release is None or self._again(device, back.release):
+            return back
+        return wanted
 
     def _or_what_it_holds(
         self,
@@ -245,17 +276,23 @@ class _Planning:
 
     # --- which of them may run
 
-    def start(self, jobs: Sequence[Job]) -> None:
+    def start(self, jobs: Sequence[Job], releases: Sequence[Release]) -> None:
         """Sort the open jobs into those that run, those that ask and those that wait."""
         under_way = [job for job in jobs if self._under_way(job)]
         slots = Counter(job.device_class for job in under_way)
         on_trial = {job.image for job in under_way}
         suspects = _suspect_images(self.ledger.latches())
         holds = self.ledger.holds()
+        outside = {
+            job.id: self._outside_wait(job, holds) or self._time_wait(job)
+            for job in jobs
+            if not self._under_way(job)
+        }
+        kept_back = self._stage(jobs, releases, outside)
         for job in sorted(jobs, key=lambda job: job.id):
             if self._under_way(job):
                 continue
-            wait = self._outside_wait(job, holds) or self._time_wait(job)
+            wait = outside[job.id] or kept_back.get(job.id)
             if wait is None and job.state is JobState.QUEUED and job.image in suspects & on_trial:
                 wait = Wait(
                     kind=WaitKind.CANARY,
@@ -270,6 +307,29 @@ class _Planning:
             on_trial.add(job.image)
             (self.agenda.run if job.state is JobState.QUEUED else self.agenda.ask).append(job)
 
+    def _stage(
+        self, jobs: Sequence[Job], releases: Sequence[Release], waits: Mapping[JobId, Wait | None]
+    ) -> Mapping[JobId, Wait]:
+        """Bring the rollouts forward; return what those jobs wait for whose turn it is not."""
+        situation = Situation(
+            rules={
+                name: policy.rollout
+                for name, policy in self.rules.classes.items()
+                if policy.rollout is not None
+            },
+            releases=releases,
+            latches=self.ledger.latches(),
+            desired=self.agenda.desired,
+            jobs=jobs,
+            waits=waits,
+            here=self.here,
+            now=self.now,
+        )
+        staged = stage(self.ledger, situation)
+        self.agenda.rollouts.extend(staged.progress)
+        self.agenda.notes.extend(staged.notes)
+        return staged.waits
+
     def _under_way(self, job: Job) -> bool:
         return job.state is JobState.RUNNING or job.device in self.here.busy
 
@@ -283,11 +343,7 @@ class _Planning:
             return Wait(kind=WaitKind.FAILSAFE, detail=doubt)
         if job.device not in self.here.present:
             return Wait(kind=WaitKind.ABSENT, detail="the device is not here")
-        for hold in holds:
-            if hold.device in {None, job.device}:
-                what = "everything is" if hold.device is None else "the device is"
-                return Wait(kind=WaitKind.HOLD, detail=f"{what} held by {hold.owner}: {hold.reason}")
-        return self.here.paused.get(job.device)
+        return wait_for(concerning(holds, job.device)) or self.here.paused.get(job.device)
 
     def _may_be_put_back(self, job: Job) -> bool:
         """Whether its driver would find a unit that was left in its loader, and start it again for want of more."""

@@ -122,6 +122,9 @@ class Questions:
             "holds": [hold_view(hold) for hold in facts.holds if hold.device is None],
             "releases": len(shelf.releases),
             "refused_releases": len(shelf.refused),
+            "unsigned_classes": sorted(
+                name for name, policy in warden.planner.classes.items() if not policy.require_signature
+            ),
             "problems": self._to_be_mended(),
         }
 

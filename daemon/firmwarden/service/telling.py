@@ -11,12 +11,13 @@ from firmwarden.service.policy import MEANINGS
 
 if TYPE_CHECKING:
     from firmwarden.drivers.base import PlannedStep, Progress
-    from firmwarden.model import Action, Attempt, Cause, Device, Job, Latch, Release, Wait, Wear
+    from firmwarden.model import Action, Attempt, Cause, Device, Hold, Job, Latch, Release, Wait, Wear
     from firmwarden.service.policy import Budgets
     from firmwarden.service.views import (
         ActionView,
         AttemptView,
         CauseView,
+        HoldView,
         JobView,
         LatchView,
         PowerCutView,
@@ -129,6 +130,17 @@ def latch_view(latch: Latch) -> LatchView:
         "cause": cause_view(latch.cause),
         "set_at": instant(latch.set_at),
         "clear": f"firmwarden clear {target}",
+    }
+
+
+def hold_view(hold: Hold) -> HoldView:
+    """Tell a hold."""
+    return {
+        "device": hold.device,
+        "owner": hold.owner,
+        "reason": hold.reason,
+        "at": instant(hold.at),
+        "until": instant_or_none(hold.expires_at),
     }
 
 

@@ -255,6 +255,8 @@ class StatusView(TypedDict):
     """Those on everything."""
     releases: int
     refused_releases: int
+    unsigned_classes: list[str]
+    """Classes that take releases without a signature."""
     problems: list[str]
     """What the operator should mend: a refused configuration, an unreadable directory, a full disk."""
 

@@ -7,7 +7,7 @@ else (invariant 6).
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf, isinf
 from typing import TYPE_CHECKING, Final
@@ -18,24 +18,31 @@ import structlog
 from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
+from firmwarden.service.aftercare import Aftercare
+from firmwarden.service.clock import Reckoning
+from firmwarden.service.hand_over import HandOver
 from firmwarden.service.planner import Agenda, Here, Planner
 from firmwarden.service.policy import Budgets, back_off_s
+from firmwarden.service.port_owner import owner_of
 from firmwarden.service.recovery import close
 from firmwarden.service.telling import instant_or_none
 from firmwarden.service.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from anyio.abc import TaskGroup
 
     from firmwarden.model import Address, ClassName, DeviceId, Job, JobId, Release
+    from firmwarden.service.aftercare import Examine
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
     from firmwarden.service.desired import ClassPolicy
     from firmwarden.service.feed import Feed
+    from firmwarden.service.health import HealthRule
     from firmwarden.service.hooks import Hook
+    from firmwarden.service.port_owner import Owner
     from firmwarden.service.registry import Registry
     from firmwarden.service.worker import Images, MakeDriver
     from firmwarden.store.ledger import Ledger
@@ -99,6 +106,7 @@ class Warden:
         parallel: int,
         hooks: Mapping[ClassName, Hook] | None = None,
         on_conclusion: Callable[[Conclusion, Hook | None], None] | None = None,
+        examine: Examine | None = None,
     ) -> None:
         """Take what the service is made of.
 
@@ -114,11 +122,14 @@ class Warden:
             parallel: updates at once.
             hooks: commands that get the outcomes, by class.
             on_conclusion: told of every conclusion.
+            examine: finds out more of a unit that was updated than can be seen.
         """
         self._store = store
         self.registry = registry
         self.feed = feed
         self.clock = clock
+        self.reckoning = Reckoning(clock)
+        """By which holds last for their time."""
         self._dice = dice
         self._held: dict[DeviceId, _Pause] = {}
         self.configure(classes, parallel, hooks or {})
@@ -131,13 +142,19 @@ class Warden:
             clock=clock,
             dice=dice,
             concluded=self._concluded,
+            soaks=lambda job: self.health_rule(job.device_class) is not None,
         )
+        self.hand_over = HandOver(store, clock, self._owner_by_name)
+        """Who has to leave a port before a device there is spoken to."""
+        self.aftercare = Aftercare(store=store, clock=clock, warden=self, examine=examine)
+        """Who looks after the units that were updated."""
         self.releases: Sequence[Release] | None = None
         """The accepted releases; None until the first scan of the directory is done."""
         self.agenda = Agenda()
         """Of the latest planning."""
         self.stopping = False
         self._busy: set[DeviceId] = set()
+        self._looked_at: set[DeviceId] = set()
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
         self._rests: dict[DeviceId, _Pause] = {}
@@ -204,14 +221,19 @@ class Warden:
 
     async def run(self) -> None:
         """Plan and run until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            while True:
-                self._poked = anyio.Event()
-                await self._plan(tasks)
-                self.planned.set()
-                self.planned = anyio.Event()
-                with anyio.move_on_after(self._pause_s()):
-                    await self._poked.wait()
+        try:
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(self.hand_over.run)
+                tasks.start_soon(self.aftercare.run)
+                while True:
+                    self._poked = anyio.Event()
+                    await self._plan(tasks)
+                    self.planned.set()
+                    self.planned = anyio.Event()
+                    with anyio.move_on_after(self._pause_s()):
+                        await self._poked.wait()
+        finally:
+            await self.hand_over.close()
 
     async def stop(self, grace_s: float) -> bool:
         """Start nothing new, let what is running finish within ``grace_s``, then stop between commands.
@@ -262,17 +284,17 @@ class Warden:
             return
         now = self.clock.wall()
         self._count_back_off()
-        here = self._here()
+        here = self.here()
         releases = self.releases
         planner = self.planner
         may_start = not self.stopping
         trouble = self.store_problem
 
         watched_s = self.clock.boot() - self._watched_at
+        set_by_s = self.reckoning.set_by()
 
         def work(ledger: Ledger) -> Agenda:
-            if watched_s >= WATCH_EVERY_S:
-                ledger.watch_wear(now, watched_s)
+            _keep_time(ledger, now, watched_s, set_by_s)
             if trouble:
                 ledger.try_writing()  # a planning that changes nothing would not find out
             return planner.plan(ledger, releases=releases, here=here, now=now, may_start=may_start)
@@ -283,6 +305,7 @@ class Warden:
             self.worker.trouble.failed(str(exc))
             return
         self.worker.trouble.worked()
+        self.reckoning.follow(set_by_s)
         if watched_s >= WATCH_EVERY_S:
             self._watched_at += watched_s
         self._log_plan(agenda)
@@ -299,7 +322,8 @@ class Warden:
                 )
         self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
 
-    def _here(self) -> Here:
+    def here(self) -> Here:
+        """Who is here, as of now."""
         registry = self.registry
 
         def is_fresh(device: DeviceId) -> bool:
@@ -309,7 +333,7 @@ class Warden:
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
             paused=self.paused,
-            busy=frozenset(self._busy),
+            busy=self._busy | self._looked_at,
             asking_rests=self._waits(self._rests),
             running={device: word for device, word in registry.running.items() if is_fresh(device)},
             in_loader=frozenset(filter(is_fresh, registry.in_loader)),
@@ -352,7 +376,12 @@ class Warden:
 
     async def _one(self, job: Job, address: Address, tried_s: float) -> None:
         try:
-            async with anyio.create_task_group() as tasks:
+            async with (
+                self.hand_over.lent(self.owner(job.device_class)),
+                anyio.create_task_group() as tasks,
+            ):
+                if self.stopping:
+                    return  # since its port was asked for
                 tasks.start_soon(self._sample, job)
                 if job.state is JobState.UNKNOWN:
                     await self.worker.ask(job, address)
@@ -477,7 +506,11 @@ class Warden:
     def under_way(self) -> AbstractSet[DeviceId]:
         """Devices that may be on the way into their loader or back: those with an attempt, or just sent back by one."""
         now = self.clock.boot()
-        return self._busy | {device for device, pause in self._held.items() if now < pause.settled_at}
+        return (
+            self._busy
+            | self._looked_at
+            | {device for device, pause in self._held.items() if now < pause.settled_at}
+        )
 
     @property
     def paused(self) -> dict[DeviceId, Wait]:
@@ -489,6 +522,38 @@ class Warden:
         policy = self.planner.classes.get(device_class)
         return Budgets() if policy is None else policy.budgets
 
+    def owner(self, device_class: ClassName) -> Owner | None:
+        """Who else uses the ports of a class, and can be asked to leave them."""
+        policy = self.planner.classes.get(device_class)
+        return None if policy is None else policy.hand_over
+
+    def _owner_by_name(self, key: str) -> Owner:
+        return owner_of(key, filter(None, map(self.owner, self.planner.classes)))
+
+    @contextmanager
+    def looking_at(self, device: DeviceId) -> Generator[None]:
+        """Start nothing on a device while somebody looks after it."""
+        self._looked_at.add(device)
+        try:
+            yield
+        finally:
+            self._looked_at.discard(device)
+            self.poke()
+
+    def health_rule(self, device_class: ClassName) -> HealthRule | None:
+        """What the units of a class have to show after an update."""
+        policy = self.planner.classes.get(device_class)
+        return None if policy is None else policy.health
+
     def releases_of(self, device_class: ClassName) -> list[Release]:
         """The accepted releases of a class."""
         return [release for release in self.releases or () if release.device_class == device_class]
+
+
+def _keep_time(ledger: Ledger, now: float, watched_s: float, set_by_s: float) -> None:
+    """Let what is stored with an instant age while the service watches, and follow a wall clock that was set."""
+    if watched_s >= WATCH_EVERY_S:
+        ledger.watch_wear(now, watched_s)
+    if set_by_s:
+        ledger.move_holds(set_by_s)
+        ledger.move_soaks(set_by_s)

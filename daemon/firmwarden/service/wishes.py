@@ -12,13 +12,18 @@ import structlog
 
 from firmwarden.errors import NotFound, Refused
 from firmwarden.events import LogEvent
-from firmwarden.model import Action, Cause, CauseCode, JobId, JobState, LatchScope
+from firmwarden.model import Action, Cause, CauseCode, ClassName, JobId, JobState, LatchScope
 from firmwarden.service.desired import desired, waiting_in_loader
+from firmwarden.service.drops import content_of
 from firmwarden.service.facts import gather
+from firmwarden.service.floor import allowing, below_in_words, may_be_given
+from firmwarden.service.going_back import going_back
+from firmwarden.service.holding import in_words, to_take_back
 from firmwarden.service.naming import find_device, find_latches
 from firmwarden.service.planner import may_be_erased, was_left_whole
+from firmwarden.service.recall import recall, resume
 from firmwarden.service.running import has_rank, named, record
-from firmwarden.service.telling import latch_view, release_view
+from firmwarden.service.telling import instant, latch_view, release_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,48 +156,70 @@ class Wishes:
             )
         run.stop(cause)
 
-    async def hold(self, device: str | None, *, reason: str, who: str) -> str:
-        """Start nothing on a device, or with None on any, until ``unhold``."""
+    async def hold(
+        self,
+        device: str | None,
+        *,
+        reason: str,
+        for_s: float | None = None,
+        owner: str | None = None,
+        who: str,
+    ) -> str:
+        """Start nothing on a device, or with None on any, until ``unhold`` or for some time, in an owner's name."""
+        # By the reckoning that holds are moved with: the clock may have been set a moment ago.
+        now = self._warden.reckoning.now()
+        expires_at = None if for_s is None else now + for_s
+        until = "" if expires_at is None else f" until {instant(expires_at)}"
+        whose = "" if owner in {None, who} else f" for {owner}"
 
         def work(ledger: Ledger) -> str:
             found = None if device is None else find_device(ledger, device).id
-            ledger.hold(found, reason, who, self._now())
-            self._record(ledger, who, "hold", found or "all", reason)
-            return f"{found or 'everything'} is held; what runs now goes on to its end"
+            ledger.hold(found, reason, owner or who, now, expires_at)
+            self._record(ledger, who, "hold", found or "all", f"{reason}{whose}{until}")
+            return f"{found or 'everything'} is held{whose}{until}; what runs now goes on to its end"
 
         return await self._wish(work, "hold", device or "all", who)
 
-    async def unhold(self, device: str | None, *, who: str) -> str:
-        """End a hold."""
+    async def unhold(self, device: str | None, *, owner: str | None = None, who: str) -> str:
+        """End a hold: one's own, an owner's, or the only one."""
 
         def work(ledger: Ledger) -> str:
             found = None if device is None else find_device(ledger, device).id
-            if not ledger.unhold(found):
-                if found is not None:
-                    raise Refused(f"{found} is not held")
-                alone = ", ".join(hold.device for hold in ledger.holds() if hold.device is not None)
-                raise Refused(f"there is no hold on everything{f', only on {alone}' if alone else ''}")
-            self._record(ledger, who, "unhold", found or "all")
-            left = [hold for hold in ledger.holds() if hold.device is None]
-            more = "; everything is still held: `firmwarden unhold all`" if left and found else ""
+            ended = to_take_back(ledger.holds(), found, owner=owner, who=who)
+            ledger.unhold(found, ended.owner)
+            self._record(
+                ledger, who, "unhold", found or "all", "" if ended.owner == who else f"that of {ended.owner}"
+            )
+            left = ledger.holds()
+            if others := in_words([hold for hold in left if hold.device == found]):
+                return f"{found or 'everything'} is no longer held by {ended.owner}, but still by {others}"
+            everything = found is not None and any(hold.device is None for hold in left)
+            more = "; everything is still held: `firmwarden unhold all`" if everything else ""
             return f"{found or 'everything'} is no longer held{more}"
 
         return await self._wish(work, "unhold", device or "all", who)
 
-    async def pin(self, device: str, version: str | None, *, who: str) -> str:
-        """Keep a device at a version whatever is newer; None lets it follow the newest again."""
+    async def pin(self, device: str, version: str | None, *, may_go_back: bool = False, who: str) -> str:
+        """Keep a device at a version whatever is newer; None lets it follow the newest again.
+
+        With ``may_go_back`` it may go back to that version, once.
+        """
 
         def work(ledger: Ledger) -> str:
-            found = find_device(ledger, device)
-            ledger.pin(found.id, version)
-            self._record(ledger, who, "pin", found.id, version or "none")
+            found = ledger.pin(find_device(ledger, device).id, version, may_go_back=may_go_back)
+            once = ", and may go back to it once" if may_go_back else ""
+            self._record(ledger, who, "pin", found.id, f"{version or 'none'}{once}")
             if version is None:
                 return f"{found.id} follows the newest release of its class again"
-            there = any(
-                release.version == version for release in self._warden.releases_of(found.device_class)
-            )
-            more = "" if there else f"; {version} is not in the firmware directory yet"
-            return f"{found.id} is pinned to {version}{more}"
+            of_class = self._warden.releases_of(found.device_class)
+            release = next((release for release in of_class if release.version == version), None)
+            if release is None:
+                more = f"; {version} is not in the firmware directory yet"
+            elif not may_be_given(found, release):
+                more = f", {below_in_words(found, release)}: `{allowing(found, release)}`"
+            else:
+                more = ""
+            return f"{found.id} is pinned to {version}{once}{more}"
 
         return await self._wish(work, "pin", device, who)
 
@@ -296,12 +323,51 @@ class Wishes:
         self._warden.registry.look_again()
         return text
 
+    async def resume(self, device_class: str, *, who: str) -> str:
+        """Let the rollout of a class go on that has stopped."""
+        meant = self._class(device_class)
+
+        def work(ledger: Ledger) -> str:
+            versions = ", ".join(
+                resume(ledger, meant, self._warden.agenda.rollouts, who=who, now=self._now())
+            )
+            self._record(ledger, who, "resume", meant, versions)
+            return f"the rollout of {meant} {versions} goes on where it stopped"
+
+        return await self._wish(work, "resume", meant, who)
+
+    async def recall(self, device_class: str, *, reason: str, who: str) -> str:
+        """Call the newest release of a class back."""
+        meant = self._class(device_class)
+
+        def work(ledger: Ledger) -> tuple[list[Release], int]:
+            shelf = self._warden.releases_of(meant)
+            releases = recall(ledger, meant, shelf, reason=reason, who=who, now=self._now())
+            images = {release.image for release in releases}
+            self._record(ledger, who, "recall", meant, f"{releases[0].version}: {reason}")
+            return releases, sum(device.running_image in images for device in ledger.devices())
+
+        releases, running = await self._store.run(work)
+        for release in releases:
+            log.info(
+                LogEvent.RELEASE_RECALLED,
+                device_class=meant,
+                release=release.version,
+                image=release.image,
+                who=who,
+                detail=reason,
+            )
+        text = f"{releases[0].version} of {meant} is called back: no device is given it any more"
+        if running:
+            text += f"; {running} {'runs' if running == 1 else 'run'} it, and what kept well before goes back to that"
+        self._note("recall", meant, who, text)
+        return text
+
     async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
         """Put a release into the firmware directory; other than the rest, it returns what it took."""
 
         def work(ledger: Ledger, release: Release) -> bool:
-            what = f"{release.device_class} {release.version}"
-            self._record(ledger, who, "upload", release.manifest, what)
+            self._record(ledger, who, "upload", release.manifest, content_of(release))
             return any(
                 latch.image == release.image and latch.scope is LatchScope.IMAGE for latch in ledger.latches()
             )
@@ -318,6 +384,12 @@ class Wishes:
         return release_view(release, latched=latched)
 
     # --- inside
+
+    def _class(self, name: str) -> ClassName:
+        if name not in self._warden.planner.classes:
+            known = ", ".join(sorted(self._warden.planner.classes))
+            raise NotFound(f"there is no class {name!r}{f', only {known}' if known else ''}")
+        return ClassName(name)
 
     async def _wish(self, work: Callable[[Ledger], str], what: str, target: str, who: str) -> str:
         text = await self._store.run(work)
@@ -342,6 +414,7 @@ class Wishes:
         wanted = desired(
             device, releases, ledger.latches(), policy, may_be_erased=may_be_erased(ledger, device)
         )
+        wanted = going_back(device, wanted, ledger.latches(), policy)
         if wanted.release is None and was_left_whole(ledger, device):
             wanted = waiting_in_loader(device, wanted, releases, ledger.latches())
         if wanted.release is None:

@@ -14,6 +14,7 @@ still counts, and each decision errs on the side of waiting.
   known later: an old backup brings no old release back.
 * A person's holds and pins since the copy stay: a stop that vanished would start updates.  Leave to go back that was
   given before the copy counts no more: it may have been used.
+* Who was stopped to leave a port is who is noted now: the copy's were started long since.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             "may_go_back_to = NULL",
             (f"the state was restored from {made}", f"the state was restored from {made}, and it ran "),
         )
+        connection.execute("DELETE FROM handed_over")
         for probation in ledger.probations():
             ledger.end_probation(probation.device, ProbationEnd.OVERTAKEN)
         latches = erases = 0
@@ -90,6 +92,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             _take_wear(connection, ours)
             latches = _take_latches(connection, ours)
             _take_wishes(connection, ours)
+            connection.execute("INSERT INTO handed_over SELECT * FROM later.handed_over")
             erases = _erases(connection) - before
         ledger.record(act)
         devices = ledger.devices()
@@ -262,3 +265,5 @@ def _take_wishes(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceI
         "WHERE NOT EXISTS (SELECT 1 FROM main.actions AS mine WHERE (mine.at, mine.who, mine.what, mine.target, "
         "mine.detail) IS (other.at, other.who, other.what, other.target, other.detail)) ORDER BY other.id"
     )
+    connection.execute("DELETE FROM main.dropped")
+    connection.execute("INSERT INTO main.dropped SELECT * FROM later.dropped")

@@ -77,21 +77,51 @@ class Stops(Transaction):
         )  # fmt: skip
         return self._latch(latch_id)
 
-    def hold(self, device: DeviceId | None, reason: str, owner: str, now: float) -> Hold:
-        """Start nothing on a device, or with None on any, until it is taken back; the newest reason counts."""
-        self.unhold(device)
-        self._do(
-            "INSERT INTO holds (device, reason, owner, at) VALUES (?, ?, ?, ?)", device, reason, owner, now
-        )
-        return Hold(device=device, reason=reason, owner=owner, at=now)
+    def hold(
+        self,
+        device: DeviceId | None,
+        reason: str,
+        owner: str,
+        now: float,
+        expires_at: float | None = None,
+    ) -> Hold:
+        """Start nothing on a device, or with None on any, until its owner takes it back or it expires.
 
-    def unhold(self, device: DeviceId | None) -> bool:
-        """Take a hold back, and tell whether there was one; None takes back the one on everything only."""
-        return self._do("DELETE FROM holds WHERE device IS ?", device) > 0
+        It takes the place of what the same owner said before, and of nobody else's.
+        """
+        self.unhold(device, owner)
+        self._do(
+            "INSERT INTO holds (device, reason, owner, at, expires_at) VALUES (?, ?, ?, ?, ?)",
+            device, reason, owner, now, expires_at,
+        )  # fmt: skip
+        return Hold(device=device, reason=reason, owner=owner, at=now, expires_at=expires_at)
+
+    def unhold(self, device: DeviceId | None, owner: str) -> bool:
+        """Take an owner's hold back, and tell whether there was one; None takes back the one on everything only."""
+        return self._do("DELETE FROM holds WHERE device IS ? AND owner = ?", device, owner) > 0
 
     def holds(self) -> list[Hold]:
-        """List the holds; the one on everything comes first."""
-        return [hold_of(row) for row in self._all("SELECT * FROM holds ORDER BY device")]
+        """List the holds, those on everything first, and of each device the oldest first."""
+        return [hold_of(row) for row in self._all("SELECT * FROM holds ORDER BY device, at, owner")]
+
+    def move_holds(self, seconds: float) -> None:
+        """Follow the wall clock, which was set by so much: a hold was set for a time, not until a date."""
+        self._do("UPDATE holds SET at = at + ?, expires_at = expires_at + ?", seconds, seconds)
+
+    def end_holds(self, now: float) -> list[Hold]:
+        """End the holds whose time is over, and return them.
+
+        One that was set by a clock which was ahead lasts for its whole time from now on: nobody knows how much of it is
+        over, and it must not last until that clock's date comes.
+        """
+        self._do(
+            "UPDATE holds SET at = ?, expires_at = ? + (expires_at - at) WHERE at > ? AND expires_at IS NOT NULL",
+            now, now, now,
+        )  # fmt: skip
+        over = [hold for hold in self.holds() if hold.expires_at is not None and hold.expires_at <= now]
+        for hold in over:
+            self.unhold(hold.device, hold.owner)
+        return over
 
     def try_writing(self) -> None:
         """Write something, and take it back within the transaction: whether that can be committed tells of the disk."""
