@@ -145,12 +145,14 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "latches": 2,
         "failed": 3,
         "waiting_for_you": 4,
+        "unsigned_classes": ["lab", "pump"],
         "problems": ["the firmware directory cannot be read: permission denied"],
     }
     text = "\n".join(status_lines(unwell, NOON))
     assert "own verdict: 2" in text
     assert "Ended without success: 3." in text
     assert "Waiting for what only you can do: 4." in text
+    assert "Classes that take releases without a signature: lab, pump." in text
     assert "- the firmware directory cannot be read: permission denied" in text
 
 

@@ -238,6 +238,7 @@ def test_devices_that_need_somebody_come_first_and_others_can_be_left_out(
 
 def test_what_concerns_everything_is_told_above_the_devices(api: Served, desk: MemoryDesk) -> None:
     desk.held = "alice: moving house"
+    desk.unsigned_classes = ["lab", "pump"]
     desk.problems = ["the configuration is refused:\nfirmwarden.toml:3: `listen` must be an address"]
     desk.fleet = {"panel-1": a_device(conflict="two units have the serial number 7")}
     page = get(api, "/")
@@ -246,6 +247,7 @@ def test_what_concerns_everything_is_told_above_the_devices(api: Served, desk: M
     assert "The configuration is refused:firmwarden.toml:3: listen must be an address." in text
     assert "Everything is held by alice: moving house. firmwarden unhold all lifts it." in text
     assert "usb-Acme_Panel_1-if00: two units have the serial number 7" in text
+    assert "Classes that take releases without a signature: lab, pump." in text
 
 
 def test_releases_are_told_with_the_reasons_for_refusals_first(api: Served, desk: MemoryDesk) -> None:

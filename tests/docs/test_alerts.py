@@ -176,6 +176,14 @@ CASES: Final = {
         told_at=10,
         summary="3 release(s) in the firmware directory of gw are refused.",
     ),
+    "FirmwardenUnsigned": Case(
+        series={'firmwarden_signature_required{device_class="panel"}': "0x120"},
+        quiet_at=59,
+        told_at=60,
+        labels=PANEL,
+        summary="Class panel on gw takes releases without a signature: whoever can write to the firmware directory "
+        "decides what its devices run.",
+    ),
     "FirmwardenHeldLong": Case(
         series={"firmwarden_held{}": "0x1500", 'firmwarden_devices_held{device_class="panel"}': "1x1500"},
         quiet_at=1439,

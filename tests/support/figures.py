@@ -75,6 +75,7 @@ def some_figures() -> FiguresView:
             seconds=[took(5.0, 9, 63.5), took(20.0, 2, 50.0), took(1800.0, 1, 2000.25)],
             wear=[ClassWear(device_class=PANEL, starts=19, most_today=3, most_life=10)],
         ),
+        signature_required={PANEL: True, ClassName("lab"): False},
         devices={(PANEL, DeviceState.UP_TO_DATE): 20, (PANEL, DeviceState.LATCHED): 1},
         present={PANEL: 19},
         held={PANEL: 2},

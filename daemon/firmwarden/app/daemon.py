@@ -128,6 +128,7 @@ class Daemon:
         """
         settings = self._config.settings
         logger.info(LogEvent.DAEMON_STARTING, version=__version__, config=str(self._config_path))
+        _tell_unsigned(self._config)
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             images = ImageStore(settings.state_dir / IMAGES_DIR)
             await to_thread.run_sync(_prepare, settings, images)
@@ -259,6 +260,7 @@ class Daemon:
         self._watching.configure(new)
         await self._admission.configure(new.settings)
         logger.info(LogEvent.CONFIG_RELOADED, config=str(self._config_path), classes=len(new.devices))
+        _tell_unsigned(new)
 
     async def _stop(self, number: signal.Signals, tasks: TaskGroup, signals: object) -> None:
         """Stop in order; a second signal shortens the grace to nothing."""
@@ -284,6 +286,13 @@ class Daemon:
         async for number in signals:  # type: ignore[attr-defined]  # anyio's receiver has no public name
             if number != signal.SIGHUP:
                 self._warden.hurry_stop()
+
+
+def _tell_unsigned(settings: config.Config) -> None:
+    """Warn of what may be given to devices unsigned."""
+    for device_class in settings.devices:
+        if not device_class.require_signature:
+            logger.warning(LogEvent.SIGNATURE_NOT_REQUIRED, device_class=device_class.name)
 
 
 def _prepare(settings: config.Settings, images: ImageStore) -> None:

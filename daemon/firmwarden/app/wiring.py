@@ -49,6 +49,7 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
         device_class.name: ClassPolicy(
             name=device_class.name,
             parallel=device_class.parallel,
+            require_signature=device_class.require_signature,
             allow_downgrade=device_class.allow_downgrade,
             unknown=device_class.unknown.value,
             budgets=Budgets(

@@ -130,6 +130,11 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
         )
     if view["refused_releases"]:
         needs.append("`firmwarden releases` says why a release is refused.")
+    if view["unsigned_classes"]:
+        needs.append(
+            f"Classes that take releases without a signature: {', '.join(view['unsigned_classes'])}. Whoever can write "
+            "to the firmware directory decides what their devices run."
+        )
     for conflict in view["conflicts"]:
         named = any(port in conflict["detail"] for port in conflict["ports"])
         needs.append(("" if named else f"{', '.join(conflict['ports'])}: ") + conflict["detail"])

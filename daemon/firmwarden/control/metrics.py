@@ -234,6 +234,12 @@ METRICS: Final = (
         read=_by_class_and(ReleaseState, lambda view: view.releases),
     ),
     Metric(
+        name="firmwarden_signature_required",
+        help="1 where a class takes signed releases only, 0 where it says `require_signature = false`.",
+        labels=_CLASS,
+        read=lambda view: [((name,), flag) for name, flag in sorted(view.signature_required.items())],
+    ),
+    Metric(
         name="firmwarden_attempts_total",
         kind="counter",
         help="Attempts that are over, by how they ended first: an outcome that was unknown is not counted again.",

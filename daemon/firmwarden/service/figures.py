@@ -67,6 +67,8 @@ class FiguresView:
     """Those of the configuration, and others of which devices are known."""
     ready: bool
     counted: Counted
+    signature_required: Mapping[ClassName, bool]
+    """Of the classes of the configuration."""
     devices: Mapping[tuple[ClassName, DeviceState], int]
     present: Mapping[ClassName, int]
     held: Mapping[ClassName, int]
@@ -127,6 +129,9 @@ class Figures(Questions):
             classes=sorted({*warden.planner.classes, *classes.values()}),
             ready=self._state() == "ready",
             counted=counted,
+            signature_required={
+                name: policy.require_signature for name, policy in warden.planner.classes.items()
+            },
             devices=Counter(
                 (
                     device.device_class,
