@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COMMANDS = [
     "run",
     "check",
+    "hand-back",
     "backup",
     "restore",
     "update",

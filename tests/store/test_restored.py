@@ -429,3 +429,25 @@ def test_another_id_for_the_same_identity_is_the_same_device(gateway: Gateway) -
     assert (device.device_class, device.key) == (PANEL, "serial:1")
     assert ledger.wear(device.id, NOON).life == 2
     assert [latch.device for latch in ledger.latches()] == [device.id]
+
+
+# --- ports
+
+
+def test_inv5_who_was_stopped_to_leave_a_port_is_who_is_noted_now(gateway: Gateway) -> None:
+    gateway.do(lambda ledger: ledger.hand_over("long-started.service", NOON))
+    gateway.back_up()
+    gateway.do(
+        lambda ledger: ledger.handed_back("long-started.service"),
+        lambda ledger: ledger.hand_over("gpsd.service", NOON + DAY_S),
+    )
+    gateway.restore()
+    assert gateway.ledger().handed_over() == {"gpsd.service": NOON + DAY_S}
+
+
+def test_nobody_is_started_for_what_another_machine_had_stopped(gateway: Gateway) -> None:
+    gateway.do(lambda ledger: ledger.hand_over("gpsd.service", NOON))
+    gateway.back_up()
+    gateway.lose()
+    gateway.restore()
+    assert gateway.ledger().handed_over() == {}

@@ -41,7 +41,7 @@ def units(tmp_path: Path) -> list[Path]:
     made = []
     for unit in (*SYSTEMD.glob("*.service"), *SYSTEMD.glob("*.socket")):
         copy = tmp_path / unit.name
-        copy.write_text(unit.read_text().replace("ExecStart=firmwarden", f"ExecStart={sys.executable}"))
+        copy.write_text(re.sub(r"(?m)^(Exec\w+=-?)firmwarden\b", rf"\1{sys.executable}", unit.read_text()))
         made.append(copy)
     return made
 

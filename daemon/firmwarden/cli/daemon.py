@@ -11,7 +11,7 @@ import click
 
 from firmwarden.cli.client import DEFAULT_CONFIG
 from firmwarden.cli.text import paragraph, table, width
-from firmwarden.errors import BadConfig
+from firmwarden.errors import BadConfig, FirmwardenError
 from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
@@ -90,6 +90,27 @@ def check(config: Path) -> None:
         sys.exit(1)
     for line in _summary(found):
         click.echo(line)
+
+
+@click.command()
+@config_option
+def hand_back(config: Path) -> None:
+    """Start again whoever was stopped to leave a port, after a daemon that died.
+
+    The daemon does that itself when it starts; this is for one that does not come back. It must not run.
+    """
+    from firmwarden import log
+    from firmwarden.app.hand_back import hand_back as app
+    from firmwarden.config import load
+
+    try:
+        found = load(config)
+        log.configure(found.settings.log_level.value)
+        all_back = app(found)
+    except FirmwardenError as exc:
+        click.echo("\n".join(paragraph(str(exc), first="firmwarden: ")), err=True)
+        sys.exit(1)
+    sys.exit(0 if all_back else 1)
 
 
 def _summary(config: Config) -> Iterator[str]:

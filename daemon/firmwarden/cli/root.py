@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
-    "The daemon": (daemon.run, daemon.check, state.backup, state.restore),
+    "The daemon": (daemon.run, daemon.check, daemon.hand_back, state.backup, state.restore),
     "One device, without the daemon": (once.update, once.info, once.plan, provision.provision),
     "Releases": (sign.keygen, sign.sign, sign.verify),
     "Ask the running daemon": (

@@ -10,7 +10,7 @@ from firmwarden.errors import FirmwardenError
 from firmwarden.programs import Heard, hear_program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 PATIENCE_S: Final = 30.0
 """How long each command may take, unless the configuration says otherwise."""
@@ -30,7 +30,7 @@ class Owner(Protocol):
 
     @property
     def key(self) -> str:
-        """The name in the store, from which ``remembered`` makes it again."""
+        """The name in the store, from which ``owner_of`` makes it again."""
 
     @property
     def title(self) -> str:
@@ -138,8 +138,11 @@ class CommandOwner:
             raise OwnerStays(f"{argv[0]}: {wrong}")
 
 
-def remembered(key: str) -> Owner:
-    """Make an owner again from its name in the store."""
+def owner_of(key: str, configured: Iterable[Owner]) -> Owner:
+    """Make an owner again from its name in the store, as the configuration knows it, if it still does."""
+    for owner in configured:
+        if owner.key == key:
+            return owner
     if not key.startswith("["):
         return UnitOwner(key)
     stop, start = json.loads(key)
