@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from firmwarden import __version__
 from firmwarden.cli import main
+from support import signing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,12 +136,31 @@ match = { tcp = ["10.0.0.1:5559", "[::1]:5559"] }
     assert result.exit_code == 0
     assert "The configuration is good." in result.stdout
     assert "/run/firmwarden/lab.sock" in result.stdout
-    panel, lamp = result.stdout.splitlines()[-2:]
+    panel, lamp = result.stdout.partition("\n\n")[2].splitlines()[1:3]
     assert panel.split() == ["front-panel", "mdfu", "port", "usb", "04d8:000a,", "serial", "P*"]
     assert lamp.split() == ["lamp", "mdfu", "port", "tcp", "10.0.0.1:5559,", "[::1]:5559"]
 
     config.write_text("[firmwarden]\n")
     assert "no device would ever be updated" in run_alone("check", "--config", str(config)).stdout
+
+
+def test_check_says_who_may_sign(run_alone: Run, tmp_path: Path) -> None:
+    config = tmp_path / "firmwarden.toml"
+
+    def key(number: int, classes: str, more: str = "") -> str:
+        public = signing.key(number).public.encode()
+        return f'[[key]]\nname = "key-{number}"\npublic = "{public}"\nclasses = {classes}\n{more}\n'
+
+    classes = (
+        f'[[device]]\nname = "{name}"\ndriver = "mdfu"\nmatch = {{ path = "/dev/{name}" }}\n{more}\n'
+        for name, more in (("panel", ""), ("pump", ""), ("lab", "require_signature = false"))
+    )
+    keys = (key(1, '["panel"]'), key(2, '["panel", "lab"]'), key(3, '["*"]', "revoked = true"))
+    config.write_text("".join((*keys, *classes)))
+    told = " ".join(run_alone("check", "--config", str(config)).stdout.split())
+    assert "- panel: signed with key-1 or key-2." in told
+    assert "- pump: none, because they have to be signed and no [[key]] may do it." in told
+    assert "- lab: signed or not, so whoever can write to the firmware directory decides" in told
 
 
 def test_check_says_what_a_power_cut_would_do_to_a_dfu_device(run_alone: Run, tmp_path: Path) -> None:

@@ -128,6 +128,10 @@ def _summary(config: Config) -> Iterator[str]:
         [(each.name, each.driver.value, each.identity.value, _matches(each)) for each in config.devices],
         fit=width(),
     )
+    yield ""
+    yield "Releases are taken:"
+    for device in config.devices:
+        yield from paragraph(_signers(device, config), first=f"- {device.name}: ", indent="  ")
     protected = [device for device in config.devices if device.driver == "dfu"]
     if protected:
         yield ""
@@ -148,6 +152,21 @@ def _doors(settings: Settings) -> Iterator[str]:
             f"It also listens at http://{settings.listen}, where whoever reaches it may ask, and orders need the token "
             f"in {settings.token_file or 'the credential of its unit, where it has one'}."
         )
+
+
+def _signers(device: DeviceClass, config: Config) -> str:
+    from firmwarden.config import EVERY_CLASS
+
+    if not device.require_signature:
+        return "signed or not, so whoever can write to the firmware directory decides what its devices run."
+    named = [
+        key.name
+        for key in config.keys
+        if not key.revoked and not {EVERY_CLASS, device.name}.isdisjoint(key.classes)
+    ]
+    if not named:
+        return "none, because they have to be signed and no [[key]] may do it."
+    return f"signed with {' or '.join(named)}."
 
 
 def _protection(device: DeviceClass) -> str:
