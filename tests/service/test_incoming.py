@@ -12,7 +12,7 @@ import pytest
 from anyio import to_thread, wait_all_tasks_blocked
 
 from firmwarden.errors import BadManifest, FirmwardenError, NoRoom, Refused, StoreError, Unavailable
-from firmwarden.images.cas import ImageStore
+from firmwarden.images.cas import ImageStore, hash_of
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import ClassName
 from firmwarden.service.incoming import Incoming
@@ -305,5 +305,5 @@ async def test_an_upload_is_a_wish_that_is_recorded(drop: Drop, counter: Counter
         assert (view["manifest"], view["state"], view["latched"]) == ("panel.toml", "accepted", False)
         (action,) = (await house.desk.history(None, 10))["actions"]
     assert (action["who"], action["what"], action["target"]) == ("ann", "upload", "panel.toml")
-    assert action["detail"] == "panel 1.0.0"
+    assert action["detail"] == f"panel 1.0.0, image {hash_of(CONTENT)[:12]}"
     assert set(content_of(drop.directory)) == {"panel.img", "panel.toml"}

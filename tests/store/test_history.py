@@ -47,6 +47,34 @@ def test_actions_are_told_newest_first(ledger: Ledger) -> None:
     assert ledger.actions(2, device) == [actions[2], actions[1]]
 
 
+def test_acts_are_kept_for_long_and_of_what_is_dropped_the_newest(ledger: Ledger) -> None:
+    def act(number: int, at: float, what: str = "retry") -> Action:
+        action = Action(at=at, who="ann", what=what, target=f"{number}")
+        ledger.record(action)
+        return action
+
+    acts = [act(number, OLD) for number in range(4)]
+    drops = [act(number, NOON, ("drop", "withdraw")[number % 2]) for number in range(4)]
+    new = [act(number, NOON) for number in range(2)]
+    ledger.fold(NOON, keep_acts=3)
+    assert ledger.actions(99) == [*reversed(new), *reversed(drops), acts[3]]
+    ledger.fold(NOON, keep_acts=0)
+    assert ledger.actions(99) == [*reversed(new), *reversed(drops)], "what is not old stays"
+    ledger.fold_drops(keep=1)
+    assert ledger.actions(99) == [*reversed(new), drops[3]]
+    ledger.fold_drops()
+    assert len(ledger.actions(99)) == 3
+
+
+def test_what_lies_in_the_directory_is_on_record_until_it_is_gone(ledger: Ledger) -> None:
+    ledger.note_dropped("a.toml", "one")
+    ledger.note_dropped("b.toml", "two")
+    ledger.note_dropped("a.toml", "another")
+    assert ledger.dropped() == {"a.toml": "another", "b.toml": "two"}
+    ledger.note_dropped("a.toml", None)
+    assert ledger.dropped() == {"b.toml": "two"}
+
+
 def test_images_are_needed_by_open_jobs_and_by_what_runs(ledger: Ledger) -> None:
     states = ((), (JobState.RUNNING,), (JobState.RUNNING, JobState.UNKNOWN), (JobState.CANCELLED,))
     for number, way in enumerate(states, 1):

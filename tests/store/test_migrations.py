@@ -137,6 +137,9 @@ async def test_data_of_every_version_is_read(path: Path, version: int) -> None:
         assert [hold.expires_at for hold in others] == ([] if version < 5 else [NOON + 7200.0])
         assert ledger.actions(5) == [Action(at=NOON, who="ann", what="hold", target="all", detail="fair")]
         assert ledger.rollouts() == ([] if version < 5 else [ROLLOUT])
+        assert ledger.dropped() == (
+            {} if version < 5 else {"panel-1.toml": "panel 1.1.0, image 000000000000"}
+        )
         assert ledger.totals(DeviceId("bbbbbb")) == {Outcome.FAILED: 4, Outcome.UNKNOWN: 1}
         # Versions 1 and 2 counted nothing; what they had kept was counted when they were migrated.
         counted = ledger.counted(NOON)

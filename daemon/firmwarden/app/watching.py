@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from firmwarden.app import wiring
 from firmwarden.errors import StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Sighting, UsbAddress
+from firmwarden.service.drops import Drops
 from firmwarden.service.shelf import Shelf
 from firmwarden.watch.directory import DirectoryWatch, WatchUnavailable
 from firmwarden.watch.hotplug import HotplugUnavailable, HotplugWatch, UdevEvents
@@ -74,6 +76,7 @@ class Watching:
         self._limiter = anyio.CapacityLimiter(1)
         self._configure_scanner(settings)
         self._firmware_dir = settings.settings.firmware_dir
+        self._drops = Drops(self._firmware_dir, store, warden.clock)
 
     def start(self, tasks: TaskGroup) -> None:
         """Start watching."""
@@ -192,6 +195,8 @@ class Watching:
             return
         self._warden.shelve(self.shelf.releases)
         self._note_first_scans()
+        with suppress(StoreError):  # the planner tells of it; the next scan finds what is not on record
+            await self._drops.note(self.shelf)
         await self._discard_images()
 
     async def _discard_images(self) -> None:

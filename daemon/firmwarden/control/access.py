@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from firmwarden.control.peer import Remote, User, completed, name_of
+from firmwarden.control.peer import Remote, User, completed
 from firmwarden.control.problems import problem
+from firmwarden.service.people import name_of
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -125,7 +126,7 @@ async def _refusal_of_user(user: User, rules: Rules, *, acts: bool) -> Response 
     if standing is Standing.ACTS or (standing is Standing.READS and not acts):
         return None
     group = rules.act_group if acts or rules.read_group is None else rules.read_group
-    name = await name_of(user)
+    name = await name_of(user.uid)
     what = "give orders to the service" if acts else "ask the service"
     if group.gid == 0:
         return problem(403, f"{name} may not {what}: that is for root alone. Use sudo.")

@@ -6,19 +6,15 @@ import os
 import pwd
 import socket
 import struct
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeVar, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
-import anyio
+from firmwarden.service.people import looked_up, name_of
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
     from starlette.requests import Request
-
-T = TypeVar("T")
 
 _UCRED: Final = struct.Struct("=iII")
 """struct ucred of Linux: pid, uid, gid."""
@@ -29,12 +25,6 @@ _SO_PEERGROUPS: Final = 59
 _GID: Final = struct.Struct("=I")
 _LARGEST_ANSWER: Final = 1024
 """Bytes, the most that Python's ``getsockopt`` gives: 256 groups."""
-
-_LOOKUP_S: Final = 2.0
-"""Names and groups may come from a directory server; nobody waits for it longer than this."""
-
-_LOOKUPS: Final = anyio.CapacityLimiter(4)
-"""Threads that hang in a lookup, at most: the others of this process are for its work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +64,7 @@ async def completed(user: User) -> User:
     """Return the user with all groups: those in which the user database has it, where the kernel could not tell."""
     if user.complete:
         return user
-    return await _looked_up(lambda: replace(user, gids=user.gids | _groups(user.uid), complete=True), user)
-
-
-async def name_of(user: User) -> str:
-    """Return the name of a user, or the number where it has none."""
-    return await _looked_up(lambda: pwd.getpwuid(user.uid).pw_name, f"uid {user.uid}")
+    return await looked_up(lambda: replace(user, gids=user.gids | _groups(user.uid), complete=True), user)
 
 
 async def who(request: Request) -> str:
@@ -87,7 +72,7 @@ async def who(request: Request) -> str:
     peer: Peer = request.state.peer
     match peer:
         case User():
-            return await name_of(peer)
+            return await name_of(peer.uid)
         case Remote():
             return f"token from {peer.host}"
         case _:
@@ -97,9 +82,3 @@ async def who(request: Request) -> str:
 def _groups(uid: int) -> frozenset[int]:
     entry = pwd.getpwuid(uid)
     return frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
-
-
-async def _looked_up(look: Callable[[], T], otherwise: T) -> T:
-    with anyio.move_on_after(_LOOKUP_S), suppress(KeyError):  # e.g. a user of a container
-        return await anyio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=_LOOKUPS)
-    return otherwise

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import ImageHash, Outcome
 from firmwarden.store.rows import CHANGED, Transaction, action_of
 
 if TYPE_CHECKING:
     from firmwarden.model import Action, DeviceId
+
+_FROM_DIRECTORY: Final = "('drop', 'withdraw')"
+"""Acts that whoever may write to the firmware directory can do as often as that is looked at."""
 
 
 class History(Transaction):
@@ -21,13 +24,24 @@ class History(Transaction):
             action.at, action.who, action.what, action.target, action.detail,
         )  # fmt: skip
 
-    def actions(self, limit: int, device: DeviceId | None = None) -> list[Action]:
-        """List what people did, newest first, to one device or to anything."""
-        if device is None:
+    def actions(self, limit: int, target: str | None = None) -> list[Action]:
+        """List what people did, newest first, to one device or release, or to anything."""
+        if target is None:
             rows = self._all("SELECT * FROM actions ORDER BY id DESC LIMIT ?", limit)
         else:
-            rows = self._all("SELECT * FROM actions WHERE target = ? ORDER BY id DESC LIMIT ?", device, limit)
+            rows = self._all("SELECT * FROM actions WHERE target = ? ORDER BY id DESC LIMIT ?", target, limit)
         return [action_of(row) for row in rows]
+
+    def dropped(self) -> dict[str, str]:
+        """Tell what is on record of each manifest in the firmware directory."""
+        return {row["manifest"]: row["what"] for row in self._all("SELECT * FROM dropped")}
+
+    def note_dropped(self, manifest: str, what: str | None) -> None:
+        """Put on record what a manifest is, or with None that it is there no more."""
+        if what is None:
+            self._do("DELETE FROM dropped WHERE manifest = ?", manifest)
+        else:
+            self._do("INSERT OR REPLACE INTO dropped (manifest, what) VALUES (?, ?)", manifest, what)
 
     def needed_images(self) -> set[ImageHash]:
         """Collect the images of open jobs, those that devices run and those to which they may go back."""
@@ -50,8 +64,18 @@ class History(Transaction):
         )  # fmt: skip
         return {Outcome(row["outcome"]): row["attempts"] for row in rows}
 
-    def fold(self, now: float, keep_days: int = 90, keep_per_device: int = 1000) -> None:
-        """Turn attempts that are old *and* beyond the newest of their device into counters.
+    def fold_drops(self, keep: int = 10_000) -> None:
+        """Keep of what was dropped and taken away the newest only, however new the rest is."""
+        self._do(
+            f"DELETE FROM actions WHERE what IN {_FROM_DIRECTORY} AND id <= (SELECT id FROM actions "  # noqa: S608
+            f"WHERE what IN {_FROM_DIRECTORY} ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            keep,
+        )
+
+    def fold(
+        self, now: float, keep_days: int = 90, keep_per_device: int = 1000, keep_acts: int = 10_000
+    ) -> None:
+        """Turn attempts that are old *and* beyond the newest of their device into counters, and drop acts that are so.
 
         Attempts of open jobs stay, as do wear, latches and the newest job of each pair: the planner goes by it.
         So does the last attempt that began to change a unit and did not succeed: what it left may still be there.
@@ -80,3 +104,8 @@ class History(Transaction):
             "AND id NOT IN (SELECT job FROM attempts) AND id NOT IN (SELECT max(id) FROM jobs GROUP BY device, image)",
             horizon,
         )
+        self._do(
+            f"DELETE FROM actions WHERE what NOT IN {_FROM_DIRECTORY} AND at < ? AND id <= (SELECT id FROM "  # noqa: S608
+            f"actions WHERE what NOT IN {_FROM_DIRECTORY} ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            horizon, keep_acts,
+        )  # fmt: skip

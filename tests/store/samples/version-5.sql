@@ -199,6 +199,7 @@ CREATE UNIQUE INDEX one_running_job ON jobs (device) WHERE state = 'running';
 CREATE UNIQUE INDEX one_open_job ON jobs (device, image) WHERE state IN ('queued', 'running', 'unknown');
 CREATE INDEX open_attempts ON attempts (outcome) WHERE outcome IN ('running', 'unknown');
 CREATE INDEX active_latches ON latches (image) WHERE lifted_at IS NULL;
+CREATE INDEX acts_on ON actions (target);
 CREATE UNIQUE INDEX one_hold_of_an_owner ON holds (coalesce(device, ''), owner);
 CREATE INDEX jobs_of_image ON jobs (image, device);
 DELETE FROM "sqlite_sequence";
@@ -206,4 +207,9 @@ INSERT INTO "sqlite_sequence" VALUES('jobs',3);
 INSERT INTO "sqlite_sequence" VALUES('attempts',3);
 INSERT INTO "sqlite_sequence" VALUES('latches',2);
 INSERT INTO "sqlite_sequence" VALUES('actions',1);
+CREATE TABLE dropped (
+    manifest TEXT NOT NULL PRIMARY KEY,
+    what     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO "dropped" VALUES('panel-1.toml','panel 1.1.0, image 000000000000');
 COMMIT;

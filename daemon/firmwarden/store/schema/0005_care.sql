@@ -79,3 +79,10 @@ CREATE TABLE handed_over (
     owner TEXT NOT NULL PRIMARY KEY,            -- the unit, or the commands that stop and start it, as JSON
     since REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What is on record of each manifest that lies in the firmware directory.
+CREATE TABLE dropped (
+    manifest TEXT NOT NULL PRIMARY KEY,
+    what     TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX acts_on ON actions (target);
