@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from firmwarden.model import Cause, CauseCode, JobState, Latch, LatchScope, LinkStats, Outcome, Phase
+from firmwarden.model import (
+    Cause,
+    CauseCode,
+    GoodImage,
+    JobState,
+    Latch,
+    LatchScope,
+    LinkStats,
+    Outcome,
+    Phase,
+)
 from firmwarden.service.policy import (
     DISPOSITIONS,
     AskAgain,
@@ -59,6 +69,7 @@ class Concluding:
         now: float,
         seconds: float,
         complete_before: bool | None = None,
+        soaks: bool = False,
     ) -> None:
         """Take what is concluded.
 
@@ -69,6 +80,7 @@ class Concluding:
             now: wall clock.
             seconds: how long the attempt, or the question, took.
             complete_before: whether the device held a complete image before this attempt's first erase.
+            soaks: whether a unit of its class has to show after an update that it keeps well.
         """
         job = ledger.job(attempt.job)
         if job is None:
@@ -80,6 +92,7 @@ class Concluding:
         self._now = now
         self._seconds = seconds
         self._complete_before = complete_before
+        self._soaks = soaks
 
     def landed(self, landing: Landing) -> Conclusion:
         """Record that it did not fail: a success with its evidence, or an unknown outcome."""
@@ -96,9 +109,21 @@ class Concluding:
             evidence=landing.evidence,
             now=self._now,
         )
+        self._keep(job)
         return self._concluded(
             Outcome.SUCCEEDED, self._move(JobState.SUCCEEDED), None, None, landing.evidence
         )
+
+    def _keep(self, job: Job) -> None:
+        """Take the image for a good one, unless its class wants to see first that the unit keeps well with it."""
+        device = self._ledger.device(job.device)
+        known = [] if device is None else [good.image for good in (device.good, device.good_before) if good]
+        if self._soaks and job.image not in known:
+            self._ledger.start_probation(job, self._now)
+        else:
+            good = GoodImage(version=job.version, sequence=job.sequence, image=job.image, size=job.size)
+            self._ledger.keeps_well(job.device, good)
+            self._ledger.raise_floor(job.device, job.sequence)
 
     def failed(self, cause: Cause, *, budgets: Budgets, dice: float) -> Conclusion:
         """Record that it ended for ``cause``, and what the policy says of that."""

@@ -16,7 +16,7 @@ import anyio
 import structlog
 
 from firmwarden.errors import MustWait, PortHeld, StoreError
-from firmwarden.events import LogEvent
+from firmwarden.events import CATALOGUE, LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
 from firmwarden.service.aftercare import Aftercare
 from firmwarden.service.clock import Reckoning
@@ -346,7 +346,7 @@ class Warden:
 
     def _log_plan(self, agenda: Agenda) -> None:
         for event, keys in agenda.notes:
-            log.info(event, **keys)
+            getattr(log, CATALOGUE[event].level)(event, **keys)
         before = self.agenda.waits
         for job, wait in agenda.waits.items():
             known = before.get(job)
@@ -538,7 +538,6 @@ class Warden:
             yield
         finally:
             self._looked_at.discard(device)
-            self.poke()
 
     def health_rule(self, device_class: ClassName) -> HealthRule | None:
         """What the units of a class have to show after an update."""

@@ -156,6 +156,7 @@ class Worker:
         clock: Clock,
         dice: Callable[[], float],
         concluded: Callable[[Conclusion], None],
+        soaks: Callable[[Job], bool] = lambda _job: False,
     ) -> None:
         """Take what an attempt needs.
 
@@ -167,6 +168,7 @@ class Worker:
             clock: for instants.
             dice: uniform in [0, 1), for the jitter.
             concluded: told after every conclusion is on disk.
+            soaks: whether a unit of the class of a job has to show after an update that it keeps well.
         """
         self._store = store
         self._lending = Lending(images)
@@ -175,6 +177,7 @@ class Worker:
         self._clock = clock
         self._dice = dice
         self._concluded = concluded
+        self._soaks = soaks
         self.trouble = Trouble(clock)
         """What was told of the store's."""
         self.runs: dict[DeviceId, Run] = {}
@@ -308,6 +311,7 @@ class Worker:
             now=now,
             seconds=seconds,
             complete_before=run.journal.complete_before,
+            soaks=self._soaks(run.job),
         )
         if isinstance(result, Cause):
             return concluding.failed(result, budgets=run.budgets, dice=self._dice())

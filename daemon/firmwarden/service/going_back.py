@@ -1,0 +1,87 @@
+"""To which image a unit goes back by itself, and from which.  Pure.
+
+A unit goes back from an image that a person called back, and, where its class says ``roll_back = true``, from one with
+which it did not keep well.  It goes back to the last image with which it did.  That is one more update, with all that
+keeps updates from running and all budgets; anti-rollback is not asked, for the unit itself was confirmed with it.
+
+Who pinned a unit chose for it; it stays where it is, and its latch says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from firmwarden.model import CauseCode, LatchScope, Release
+from firmwarden.service.desired import latched_on
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from firmwarden.model import Device, GoodImage, ImageHash, Latch
+    from firmwarden.service.desired import ClassPolicy, Desired
+
+
+def going_back(device: Device, wanted: Desired, latches: Sequence[Latch], policy: ClassPolicy) -> Desired:
+    """Say what ``device`` should be given when it may not stay with what it is known to run.
+
+    Args:
+        device: as the store knows it.
+        wanted: what it should be given otherwise.
+        latches: every active latch.
+        policy: of its class.
+    """
+    latch = _called_off(device, latches, roll_back=policy.roll_back)
+    if latch is None or any(each.scope is LatchScope.DEVICE for each in latched_on(device, latches)):
+        return wanted
+    recalled = latch.cause.code is CauseCode.RECALLED
+    why = f"{device.running_version} {'was called back' if recalled else 'did not keep well on it'}"
+    good = way_back(device, latches)
+    if good is not None:
+        reason = f"{good.version} is what it kept well with before, and {why}"
+        return replace(wanted, release=good, reason=reason, settled=False, stuck=False)
+    if wanted.release is not None:
+        return wanted
+    return replace(wanted, reason=f"{why}, and nothing is known to which it could go back", settled=False)
+
+
+def _called_off(device: Device, latches: Sequence[Latch], *, roll_back: bool) -> Latch | None:
+    """Return the latch for which a unit may not stay with what it is known to run."""
+    if device.running_image is None or device.pinned is not None:
+        return None
+    from_what = {CauseCode.RECALLED, *([CauseCode.UNHEALTHY] if roll_back else [])}
+    return next(
+        (
+            latch
+            for latch in latches
+            if latch.cause.code in from_what and _stops(latch, device, device.running_image)
+        ),
+        None,
+    )
+
+
+def way_back(device: Device, latches: Sequence[Latch]) -> Release | None:
+    """Return what a unit goes back to; None where no good image is known, or a latch keeps it from it."""
+    for good in filter(None, (device.good, device.good_before)):
+        if good.image != device.running_image and not any(
+            _stops(latch, device, good.image) for latch in latches
+        ):
+            return _release(device, good)
+    return None
+
+
+def _stops(latch: Latch, device: Device, image: ImageHash) -> bool:
+    of_pair = latch.scope is LatchScope.PAIR and latch.device == device.id
+    return latch.image == image and (latch.scope is LatchScope.IMAGE or of_pair)
+
+
+def _release(device: Device, good: GoodImage) -> Release:
+    """The release as which it was given; its manifest may be gone."""
+    return Release(
+        device_class=device.device_class,
+        version=good.version,
+        sequence=good.sequence,
+        image=good.image,
+        size=good.size,
+        manifest="",
+    )

@@ -1,0 +1,488 @@
+"""Probation: what a unit has to show after its update, and what follows when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import pytest
+
+from firmwarden.drivers.base import Step
+from firmwarden.errors import PortHeld
+from firmwarden.model import Cause, CauseCode, JobState, LatchScope, WaitKind
+from firmwarden.service.aftercare import ASK_AGAIN_S
+from firmwarden.service.desired import ClassPolicy
+from firmwarden.service.health import VANISHES_AT_MOST, HealthRule
+from firmwarden.service.policy import Budgets
+from firmwarden.service.shelf import Shelf
+from support.house import PANEL, VirtualClock, content, living, release, states, virtual_time
+from support.scripted import Unit, fails
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+    from pathlib import Path
+    from typing import Any
+
+    from firmwarden.model import Address, Device, DeviceId, Probation
+    from support.house import House
+
+pytestmark = pytest.mark.anyio
+
+SOAK_S: Final = 600.0
+RULE: Final = HealthRule(soak_s=SOAK_S, return_within_s=60.0)
+POLICY: Final = ClassPolicy(name=PANEL, health=RULE, roll_back=True)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> object:
+    return virtual_time()
+
+
+async def probation(house: House, name: str = "panel-1") -> Probation | None:
+    id_ = (await house.device(name)).id
+    return await house.store.run(lambda ledger: ledger.probation(id_))
+
+
+async def good_with(house: House, version: str = "1.0.0", *names: str) -> None:
+    """Let units be given a version and keep well with it."""
+    house.drop(version)
+    await house.quiet()
+    await anyio.sleep(SOAK_S + 60.0)
+    for name in names or ("panel-1",):
+        device = await house.device(name)
+        assert device.good is not None
+        assert (device.running_version, device.good.version) == (version, version)
+        assert await probation(house, name) is None
+
+
+async def on_probation(house: House, version: str = "2.0.0") -> None:
+    """Let a unit be given one more, of which nobody knows yet."""
+    house.drop("1.0.0", version)
+    await house.quiet()
+    assert (await house.device("panel-1")).running_version == version
+    assert await probation(house) is not None
+
+
+async def test_a_unit_is_good_when_it_has_been_here_and_well_for_long_enough() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        assert (await house.job("panel-1")).state is JobState.SUCCEEDED, "the update itself is over"
+        await anyio.sleep(SOAK_S - 60.0)
+        device = await house.device("panel-1")
+        assert (device.good, await probation(house) is not None) == (None, True)
+        await anyio.sleep(61.0)
+        device = await house.device("panel-1")
+        assert device.good is not None
+        assert device.good.image == release("2.0.0").image
+        assert await probation(house) is None
+
+
+async def test_the_floor_is_raised_when_it_kept_well_and_not_before() -> None:
+    async with living({"panel-1": Unit()}, policies=[POLICY]) as house:
+        house.shelf = Shelf(releases=(release("2.0.0", sequence=7),))
+        house.warden.shelve(house.shelf.releases)
+        await house.quiet()
+        assert (await house.device("panel-1")).floor is None
+        await anyio.sleep(SOAK_S + 60.0)
+        assert (await house.device("panel-1")).floor == 7
+
+
+async def test_without_a_rule_the_confirmation_is_enough() -> None:
+    async with living({"panel-1": Unit()}) as house:
+        house.shelf = Shelf(releases=(release("2.0.0", sequence=7),))
+        house.warden.shelve(house.shelf.releases)
+        await house.quiet()
+        device = await house.device("panel-1")
+        assert device.good is not None
+        assert (device.good.version, device.floor, await probation(house)) == ("2.0.0", 7, None)
+
+
+async def test_a_rule_that_a_reload_takes_away_ends_what_it_began() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        house.warden.configure({PANEL: ClassPolicy(name=PANEL)}, 16, {})
+        house.warden.poke()
+        await anyio.sleep(1.0)
+        device = await house.device("panel-1")
+        assert device.good is not None
+        assert await probation(house) is None
+
+
+async def test_time_away_is_no_time_of_being_well() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S / 2)
+        await house.unplug("panel-1")
+        await anyio.sleep(50.0)
+        await house.plug("panel-1")
+        await anyio.sleep(SOAK_S / 2 - 20.0)
+        assert await probation(house) is not None
+        await anyio.sleep(30.0)
+        assert await probation(house) is None
+
+
+async def test_a_unit_that_does_not_come_back_is_latched_and_goes_back_once_it_is_here(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, policies=[POLICY]) as house:
+        await good_with(house)
+        await on_probation(house)
+        await house.unplug("panel-1")
+        await anyio.sleep(55.0)
+        assert await house.latches() == []
+        await anyio.sleep(10.0)
+        (latch,) = await house.latches()
+        assert (latch.scope, latch.image, latch.cause.code) == (
+            LatchScope.PAIR,
+            release("2.0.0").image,
+            CauseCode.UNHEALTHY,
+        )
+        assert latch.cause.detail == "it is not here, and has been so for 60 s"
+        assert latch.attempt is not None
+        assert [wait.kind for wait in house.warden.agenda.waits.values()] == [WaitKind.ABSENT]
+        await anyio.sleep(3_600.0)
+        assert unit.runs == content("2.0.0")
+        await house.plug("panel-1")
+        await house.quiet()
+        assert unit.runs == content("1.0.0")
+        failed = [entry for entry in logs if entry["event"] == "probation-failed"]
+        assert [entry["release"] for entry in failed] == ["2.0.0"]
+
+
+async def test_a_unit_that_comes_and_goes_is_not_well() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        await anyio.sleep(10.0)
+        for _ in range(VANISHES_AT_MOST):
+            await house.unplug("panel-1")
+            await anyio.sleep(10.0)
+            await house.plug("panel-1")
+            await anyio.sleep(10.0)
+        assert await house.latches() == []
+        await house.unplug("panel-1")
+        await anyio.sleep(1.0)
+        (latch,) = await house.latches()
+        assert latch.cause.detail == "it came and went 4 times; it is not here"
+
+
+class Examined:
+    """Answers for units that are asked how they are, and for the operator's command."""
+
+    def __init__(self, *, asked: list[str | Exception] | None = None, ran: list[str] | None = None) -> None:
+        self.answers = {"ask": asked or [], "run": list[str | Exception](ran or [])}
+        self.done: list[tuple[str, str]] = []
+
+    async def ask(self, device: Device, address: Address, expected_version: str) -> str:
+        del device, address
+        return await self._answer("ask", expected_version)
+
+    async def run(self, device: Device, address: Address, expected_version: str) -> str:
+        del device, address
+        return await self._answer("run", expected_version)
+
+    async def _answer(self, what: str, expected_version: str) -> str:
+        self.done.append((what, expected_version))
+        await anyio.sleep(1.0)
+        answer = self.answers[what].pop(0) if self.answers[what] else ""
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def asking(*, asks: bool = False, runs: bool = False, roll_back: bool = True) -> ClassPolicy:
+    rule = HealthRule(soak_s=SOAK_S, return_within_s=60.0, asks=asks, runs=runs)
+    return ClassPolicy(name=PANEL, health=rule, roll_back=roll_back)
+
+
+def examining(examined: Examined) -> Callable[[House], None]:
+    def change(house: House) -> None:
+        house.warden.aftercare.examine = examined
+
+    return change
+
+
+ILL: Final = ["a", "b", "exit status 1: no heartbeat"]
+"""A command that fails however often it is run."""
+
+
+async def test_it_goes_back_once_and_is_not_given_the_other_again() -> None:
+    unit, examined = Unit(), Examined(ran=["", *ILL])
+    async with living({"panel-1": unit}, policies=[asking(runs=True)], change=examining(examined)) as house:
+        await good_with(house)
+        await on_probation(house)
+        await anyio.sleep(SOAK_S + 60.0)
+        await house.quiet()
+        assert unit.runs == content("1.0.0")
+        device = await house.device("panel-1")
+        assert device.good is not None
+        assert device.good.version == "1.0.0"
+        assert await probation(house) is None, "it is known to keep well with that"
+        assert examined.done == [("run", "1.0.0"), *[("run", "2.0.0")] * 3]
+        await anyio.sleep(3 * 86_400.0)
+        assert states(await house.jobs("panel-1")) == [JobState.SUCCEEDED] * 3
+        assert unit.attempts == 3
+        (latch,) = await house.latches()
+        assert (latch.cause.code, latch.cause.detail) == (CauseCode.UNHEALTHY, ILL[-1])
+
+
+async def test_a_command_that_fails_once_is_no_verdict() -> None:
+    examined = Examined(ran=["exit status 1"])
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(runs=True)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S + 60.0)
+        assert len(examined.done) == 2
+        assert await house.latches() == []
+        assert (await house.device("panel-1")).good is not None
+
+
+async def test_a_unit_is_asked_once_and_only_when_the_soak_is_over() -> None:
+    examined = Examined(asked=["it says that it is 1.0.0, not 2.0.0"])
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(asks=True, runs=True, roll_back=False)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S - 10.0)
+        assert examined.done == []
+        await anyio.sleep(86_400.0)
+        assert examined.done == [("ask", "2.0.0")], "nor is there need for the command"
+        assert [latch.cause.code for latch in await house.latches()] == [CauseCode.UNHEALTHY]
+
+
+async def test_a_unit_whose_port_is_held_is_asked_later() -> None:
+    examined = Examined(asked=[PortHeld("/dev/ttyACM0", "minicom (process 7)")] * 3)
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(asks=True)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S + ASK_AGAIN_S)
+        standing = await probation(house)
+        assert standing is not None
+        assert "minicom" in house.warden.aftercare.standing(standing, asking(asks=True).health or RULE).detail
+        await anyio.sleep(3 * ASK_AGAIN_S)
+        assert len(examined.done) == 4
+        assert (await house.device("panel-1")).good is not None
+
+
+async def test_inv6_a_command_that_hangs_holds_up_nobody() -> None:
+    """And a unit that is looked after is not written to meanwhile."""
+    hanging = _Hanging()
+    units = {f"panel-{number}": Unit() for number in range(3)}
+    async with living(units, "1.0.0", policies=[asking(runs=True)], change=examining(hanging)) as house:
+        hanging.device = (await house.device("panel-1")).id
+        await house.quiet()
+        await anyio.sleep(SOAK_S + 60.0)
+        good = {name: (await house.device(name)).good for name in units}
+        assert [name for name, image in good.items() if image is None] == ["panel-1"]
+        house.drop("1.0.0", "2.0.0")
+        await anyio.sleep(60.0)
+        assert [units[name].runs == content("2.0.0") for name in sorted(units)] == [True, False, True]
+        hanging.released.set()
+        await house.quiet()
+        assert units["panel-1"].runs == content("2.0.0")
+
+
+class _Hanging(Examined):
+    def __init__(self) -> None:
+        super().__init__()
+        self.device: DeviceId | None = None
+        self.released = anyio.Event()
+
+    async def run(self, device: Device, address: Address, expected_version: str) -> str:
+        if device.id == self.device:
+            await self.released.wait()
+        return await super().run(device, address, expected_version)
+
+
+async def test_inv6_a_defect_in_asking_ends_nothing_else(logs: list[MutableMapping[str, Any]]) -> None:
+    examined = Examined(asked=[ZeroDivisionError()])
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(asks=True)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S + 2 * ASK_AGAIN_S)
+        assert (await house.device("panel-1")).good is not None
+    assert [entry["event"] for entry in logs].count("worker-crashed") == 1
+
+
+async def test_without_roll_back_it_stays_with_its_latch_until_there_is_a_newer_one() -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, policies=[replace(POLICY, roll_back=False)]) as house:
+        await good_with(house)
+        await on_probation(house)
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        await house.plug("panel-1")
+        await anyio.sleep(3_600.0)
+        assert unit.runs == content("2.0.0")
+        house.drop("1.0.0", "2.0.0", "3.0.0")
+        await house.quiet()
+        assert unit.runs == content("3.0.0")
+
+
+async def test_where_nothing_good_is_known_it_stays_and_why_says_so() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        await house.plug("panel-1")
+        await house.quiet()
+        id_ = (await house.device("panel-1")).id
+        why = await house.desk.why(id_)
+        assert "nothing is known to which it could go back" in why["should_run"]
+        assert why["next"].startswith("Nothing, until a person lifts the latch or another image is released.")
+        assert f"firmwarden clear {id_}" in why["commands"]
+
+
+async def test_whoever_pinned_it_has_chosen() -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, policies=[POLICY]) as house:
+        await good_with(house)
+        await house.desk.pin((await house.device("panel-1")).id, "2.0.0", who="ann")
+        await on_probation(house)
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        await house.plug("panel-1")
+        await house.quiet()
+        assert unit.runs == content("2.0.0")
+
+
+async def test_wear_keeps_it_from_going_back_today() -> None:
+    unit = Unit()
+    policy = replace(POLICY, budgets=Budgets(erases_a_day=2))
+    async with living({"panel-1": unit}, policies=[policy]) as house:
+        await good_with(house)
+        await on_probation(house)
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        await house.plug("panel-1")
+        await anyio.sleep(60.0)
+        assert [wait.kind for wait in house.warden.agenda.waits.values()] == [WaitKind.WEAR]
+        await anyio.sleep(86_400.0)
+        assert unit.runs == content("1.0.0")
+
+
+async def test_a_way_back_that_fails_waits_for_a_person_or_something_newer() -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, policies=[POLICY]) as house:
+        await good_with(house)
+        await on_probation(house)
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        unit.script.append(fails(CauseCode.NOT_AUTHORIZED, Step.PROBE))
+        await house.plug("panel-1")
+        await anyio.sleep(86_400.0)
+        assert unit.runs == content("2.0.0")
+        assert [latch.cause.code for latch in await house.latches()] == [
+            CauseCode.UNHEALTHY,
+            CauseCode.NOT_AUTHORIZED,
+        ]
+        why = await house.desk.why((await house.device("panel-1")).id)
+        assert "nothing is known to which it could go back" in why["should_run"]
+        house.drop("2.0.0", "3.0.0")
+        await house.quiet()
+        assert unit.runs == content("3.0.0")
+
+
+async def test_a_way_back_that_was_cut_goes_on_without_its_release() -> None:
+    """Also when what it ran is erased by then, and nobody has the release any more."""
+    unit = Unit()
+    async with living({"panel-1": unit}, policies=[POLICY]) as house:
+        await good_with(house)
+        await on_probation(house)
+        house.drop("2.0.0")
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        unit.script.extend([fails(CauseCode.LINK_LOST)] * 2)
+        await house.plug("panel-1")
+        await house.quiet()
+        assert unit.runs == content("1.0.0")
+        assert [attempt.version for attempt in await house.attempts("panel-1")][-3:] == ["1.0.0"] * 3
+
+
+async def test_a_person_s_recall_takes_back_also_who_kept_well_and_where_the_class_does_not() -> None:
+    units = {"panel-1": Unit(), "panel-2": Unit()}
+    async with living(units, policies=[ClassPolicy(name=PANEL)]) as house:
+        house.drop("1.0.0")
+        await house.quiet()
+        house.drop("1.0.0", "2.0.0")
+        await house.quiet()
+        cause = Cause(code=CauseCode.RECALLED, detail="ann: it forgets its calibration")
+        image, now = release("2.0.0").image, house.clock.wall()
+        await house.store.run(
+            lambda ledger: ledger.latch(
+                LatchScope.IMAGE, device=None, image=image, cause=cause, attempt=None, now=now
+            )
+        )
+        await house.quiet()
+        assert [unit.runs for unit in units.values()] == [content("1.0.0")] * 2
+        await anyio.sleep(86_400.0)
+        assert [unit.attempts for unit in units.values()] == [3, 3]
+
+
+async def test_another_update_overtakes_a_probation() -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, "1.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S / 2)
+        await on_probation(house)
+        await anyio.sleep(SOAK_S - 60.0)
+        standing = await probation(house)
+        assert standing is not None
+        assert standing.version == "2.0.0"
+        await anyio.sleep(120.0)
+        device = await house.device("panel-1")
+        assert device.good is not None
+        assert (device.good.version, device.good_before) == ("2.0.0", None)
+        counted = (await house.store.run(lambda ledger: ledger.counted(0.0))).probations
+        assert {row.outcome: row.probations for row in counted} == {"overtaken": 1, "passed": 1}
+
+
+async def test_a_person_s_word_overtakes_a_probation() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        id_ = (await house.device("panel-1")).id
+        await house.desk.adopt(id_, old=None, running="9.0.0", who="ann")
+        await anyio.sleep(60.0)
+        assert await probation(house) is None
+        assert (await house.device("panel-1")).good is None
+
+
+async def test_inv5_a_soak_goes_on_after_a_restart(tmp_path: Path) -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}, "2.0.0", policies=[POLICY], path=tmp_path / "db") as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S / 2 + 60.0)
+    async with living({"panel-1": unit}, "2.0.0", policies=[POLICY], path=tmp_path / "db") as house:
+        await anyio.sleep(SOAK_S / 2 - 60.0)
+        assert await probation(house) is not None
+        await anyio.sleep(120.0)
+        assert await probation(house) is None
+
+
+async def test_suspend_and_set_clocks_are_no_time_of_being_well() -> None:
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY]) as house:
+        await house.quiet()
+        assert isinstance(house.clock, VirtualClock)
+        house.clock.suspend(86_400.0)
+        house.clock.set(7 * 86_400.0)
+        await anyio.sleep(SOAK_S - 120.0)
+        assert await probation(house) is not None
+        house.clock.set(-14 * 86_400.0)
+        await anyio.sleep(180.0)
+        assert await probation(house) is None
