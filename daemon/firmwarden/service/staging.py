@@ -5,7 +5,8 @@ Outside of every rollout, and given what it should have at once, is
 
 * a pinned unit: a person chose its version;
 * a unit that holds no complete image: there is nothing to lose, and it is of no use as it is;
-* a unit that is given what it holds, or what it kept well with before: that is no experiment.
+* a unit that is given what it holds, or what it kept well with before: that is no experiment, unless a person or too
+  many failures have stopped it since.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def stage(ledger: Ledger, situation: Situation) -> Staged:
         before = known.get((release.device_class, release.image))
         if rule is None or (before is None and release.image in latched):
             continue
-        members = _Members(ledger, situation, release, latched).among(units)
+        halted = before is not None and before.state in {RolloutState.STOPPED, RolloutState.RECALLED}
+        members = _Members(ledger, situation, release, latched, halted=halted).among(units)
         rollout = _unless_latched(before or _begun(release, situation.now), situation.latches)
         progress = look(rule, rollout, members, now=situation.now)
         if not members or (before is None and not progress.count(Stage.WAITING, Stage.UNDER_WAY)):
@@ -129,12 +131,19 @@ class _Members:
     """The units that are meant to have one release."""
 
     def __init__(
-        self, ledger: Ledger, situation: Situation, release: Release, latched: AbstractSet[ImageHash | None]
+        self,
+        ledger: Ledger,
+        situation: Situation,
+        release: Release,
+        latched: AbstractSet[ImageHash | None],
+        *,
+        halted: bool,
     ) -> None:
         self._ledger = ledger
         self._situation = situation
         self._release = release
         self._latched = latched
+        self._halted = halted
         self._refused_by = {
             latch.device
             for latch in situation.latches
@@ -176,7 +185,9 @@ class _Members:
             return kept_from == release.image
         if wanted.release is None:
             return wanted.settled and unit.running_version == release.version
-        return wanted.release.image == release.image and not _is_no_experiment(unit, release.image)
+        if wanted.release.image != release.image:
+            return False
+        return self._halted or not _is_no_experiment(unit, release.image)
 
     def _member(self, unit: Device, last: Job | None, *, tried: bool, on_probation: bool) -> Member:
         job = self._open.get(unit.id)
