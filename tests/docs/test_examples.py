@@ -183,12 +183,17 @@ def test_the_stick_is_packed_whole(tmp_path: Path) -> None:
     script = tmp_path / "pack"
     script.write_text(block_after(HOW_TO / "update-an-air-gapped-site.md", "## Before you go", "sh"))
     (tmp_path / "panel.toml").write_text('[release]\ndevice = "front-panel"\nimage = "panel-2.img"\n')
+    (tmp_path / "panel.toml.minisig").write_text("signed")
     (tmp_path / "panel-2.img").write_bytes(os.urandom(1000))
     stick = tmp_path / "stick"
 
     subprocess.run(["sh", script, stick, tmp_path / "panel.toml"], check=True, timeout=10)
 
-    assert sorted(each.name for each in (stick / "firmware").iterdir()) == ["panel-2.img", "panel.toml"]
+    assert sorted(each.name for each in (stick / "firmware").iterdir()) == [
+        "panel-2.img",
+        "panel.toml",
+        "panel.toml.minisig",
+    ]
     check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     subprocess.run(check, cwd=stick, check=True, timeout=10)
     (stick / "firmware" / "panel-2.img").write_bytes(os.urandom(1000))
