@@ -17,6 +17,7 @@ from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSou
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import ClassName
 from firmwarden.service.identity import ClassRule
+from firmwarden.service.rollout import Rule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,3 +184,14 @@ def test_what_nobody_said_is_not_declared(tmp_path: Path) -> None:
     assert (silent.failsafe, silent.declared, silent.attended) == (cfg.Failsafe.NONE, False, False)
     daring = wiring.dfu_settings(meter(tmp_path, 'failsafe = "none"').devices[0])
     assert (daring.failsafe, daring.declared) == (cfg.Failsafe.NONE, True)
+
+
+def test_a_release_goes_out_as_the_class_says(tmp_path: Path) -> None:
+    said = wiring.policies(
+        meter(tmp_path, 'rollout = { first = 2, soak = "1h", waves = [25, 100], stop_at = 5 }')
+    )
+    assert said[METER].rollout == Rule(first=2, soak_s=3600.0, waves=(25, 100), stop_at=5)
+    assert said[ClassName("panel")].rollout is None
+    assert wiring.policies(meter(tmp_path, "rollout = {}"))[METER].rollout == Rule(
+        first=1, soak_s=1800.0, waves=(100,), stop_at=10
+    )

@@ -324,6 +324,16 @@ def test_a_table_that_is_missing_is_told_with_its_keys(file: Path) -> None:
         ('retry = { back_off = "1h" }', "retry.back_off_max", "expected no less than back_off"),
         ("retry = { attempts = 0 }", "retry.attempts", "from 1 to 1000"),
         ("retry = 3", "retry", "expected a table, got 3"),
+        ("rollout = { first = 0 }", "rollout.first", "from 1 to 1000000"),
+        ("rollout = { stop_at = 101 }", "rollout.stop_at", "from 0 to 100"),
+        *(
+            (
+                f"rollout = {{ waves = {waves} }}",
+                "rollout.waves",
+                "percentages that rise, the last of them 100",
+            )
+            for waves in ("[]", "[25]", "[50, 25, 100]", "[50, 50, 100]")
+        ),
         ("wear = []", "wear", "expected a table, got an array"),
     ],
 )

@@ -17,7 +17,8 @@ EXAMPLE = ROOT / "config" / "devices.d" / "README"
 
 WITHOUT_DEFAULT = {
     DriverName.MDFU: {
-        "label", "parallel", "windows", "time_zone", "inhibit", "condition", "version_query", "on_outcome",
+        "label", "parallel", "windows", "time_zone", "inhibit", "condition", "rollout", "version_query", "health",
+        "on_outcome",
     },
     DriverName.DFU: {"part", "failsafe", "image_address"},
 }  # fmt: skip
@@ -103,7 +104,10 @@ SECTIONS = {
     "match": ("device", "match"),
     "enter": ("device", "enter"),
     "condition": ("device", "condition"),
+    "rollout": ("device", "rollout"),
     "version_query": ("device", "version_query"),
+    "health": ("device", "health"),
+    "health.query": ("device", "health", "query"),
     "mdfu": ("device", "mdfu"),
     "dfu": ("device", "dfu"),
     "dfu.version": ("device", "dfu", "version"),
@@ -129,6 +133,8 @@ def written(value: object) -> str:
     match value:
         case None | ():
             return "none"
+        case tuple():
+            return f"`{list(value)}`"
         case bool():
             return f"`{str(value).lower()}`"
         case Enum() | Path() | UsbId():

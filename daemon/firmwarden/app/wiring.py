@@ -29,6 +29,7 @@ from firmwarden.service.hooks import Hook
 from firmwarden.service.identity import ClassRule
 from firmwarden.service.policy import Budgets
 from firmwarden.service.port_owner import CommandOwner, UnitOwner
+from firmwarden.service.rollout import Rule
 from firmwarden.service.trust import Trust, TrustedKey
 from firmwarden.transport.opening import open_link
 
@@ -61,12 +62,15 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
                 erases_a_day=device_class.wear.per_day,
                 erases_a_life=device_class.wear.per_life,
             ),
+            rollout=_rollout(device_class.rollout),
             settles_s=_settles_s(device_class),
             doubt=_doubt(device_class),
             provision=_provision(device_class),
             power_cuts=_power_cuts(device_class, _relied_on(device_class)[0]),
             unprotected=_power_cuts(device_class, cfg.Failsafe.NONE),
             hand_over=_owner(device_class.hand_over),
+            health=health_rule(device_class),
+            roll_back=device_class.roll_back,
         )
         for device_class in config.devices
     }
@@ -78,6 +82,12 @@ def _owner(owner: cfg.HandOver | None) -> Owner | None:
     if owner.unit is not None:
         return UnitOwner(owner.unit, owner.timeout)
     return CommandOwner(owner.stop, owner.start, owner.timeout)
+
+
+def _rollout(rollout: cfg.Rollout | None) -> Rule | None:
+    if rollout is None:
+        return None
+    return Rule(first=rollout.first, soak_s=rollout.soak, waves=rollout.waves, stop_at=rollout.stop_at)
 
 
 def _settles_s(device_class: cfg.DeviceClass) -> float:
@@ -230,6 +240,8 @@ def driver_maker(classes: Callable[[], Mapping[ClassName, cfg.DeviceClass]], usb
                 if not isinstance(address, UsbAddress):
                     raise TypeError("DFU goes over the USB itself")
                 settings = dfu_settings(device_class, device.serial)
+                if device.running_image is None and job.attempts == 0:
+                    settings = replace(settings, recognise=True)
                 return DfuDriver(settings, address, journal, ports=usb, expected_version=job.version)
             case unreachable:
                 assert_never(unreachable)

@@ -31,6 +31,7 @@ _OF_ONE_DRIVER: Final[Mapping[tuple[str, ...], DriverName]] = MappingProxyType(
         ("settle",): DriverName.MDFU,
         ("boot_delay",): DriverName.MDFU,
         ("version_query",): DriverName.MDFU,
+        ("health", "query"): DriverName.MDFU,
         ("mdfu",): DriverName.MDFU,
         ("dfu",): DriverName.DFU,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from firmwarden.config.by_driver import faults_of_driver
 from firmwarden.config.tree import (
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from firmwarden.config.tree import DeviceClass, HandOver, Retry, Settings, SigningKey
+
+_WHOLE: Final = 100
+"""Percent."""
 
 Fault = tuple[tuple[str | int, ...], str]
 """The key, within the table, and what is wrong with it."""
@@ -93,6 +96,7 @@ def faults_of_class(device: DeviceClass, given: Mapping[str, object]) -> Iterato
         yield ("enter", "argv"), "expected a program and its arguments"
     yield from _faults_of_owner(device.hand_over)
     yield from _faults_of_times(device, given)
+    yield from _faults_of_health(device, given)
     for place, text in faults_of_retry(device.retry):
         yield ("retry", *place), text
 
@@ -111,8 +115,25 @@ def _faults_of_times(device: DeviceClass, given: Mapping[str, object]) -> Iterat
         yield ("time_zone",), "expected only with windows, which it is about"
     if "inhibit_for" in given and device.inhibit is None:
         yield ("inhibit_for",), "expected only with inhibit, which it is about"
+    if device.rollout is not None:
+        waves = device.rollout.waves
+        if not waves or waves[-1] != _WHOLE or list(waves) != sorted(set(waves)):
+            yield ("rollout", "waves"), "expected percentages that rise, the last of them 100"
     if device.condition is not None and not device.condition.argv:
         yield ("condition", "argv"), "expected a program and its arguments"
+
+
+def _faults_of_health(device: DeviceClass, given: Mapping[str, object]) -> Iterator[Fault]:
+    health = device.health
+    if health is None:
+        if device.roll_back:
+            yield ("roll_back",), "expected only with health: nothing else finds out that a unit is not well"
+        return
+    if health.query is not None and health.query.expect.groups > 1:
+        yield ("health", "query", "expect"), "expected one group, which holds the version, or none"
+    table = given.get("health")
+    if isinstance(table, dict) and "timeout" in table and not health.command:
+        yield ("health", "timeout"), "expected only with command, which it is about"
 
 
 def _faults_over_tcp(device: DeviceClass) -> Iterator[Fault]:
@@ -132,6 +153,9 @@ def _faults_over_tcp(device: DeviceClass) -> Iterator[Fault]:
         yield ("enter", "baud"), "expected to be left out: TCP has no baud rate"
     if device.version_query is not None and device.version_query.baud is not None:
         yield ("version_query", "baud"), "expected to be left out: TCP has no baud rate"
+    query = None if device.health is None else device.health.query
+    if query is not None and query.baud is not None:
+        yield ("health", "query", "baud"), "expected to be left out: TCP has no baud rate"
 
 
 def why_both_match(one: Match, other: Match) -> str:

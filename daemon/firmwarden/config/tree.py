@@ -268,6 +268,47 @@ class Condition(Table):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout(Table):
+    """To how many units of a class a release goes at once."""
+
+    first: Annotated[int, whole(1, 1_000_000)] = 1
+    """The canaries."""
+    soak: Seconds = 1800.0
+    """How long all units of a wave have to keep well before the next one begins."""
+    waves: tuple[Annotated[int, whole(1, 100)], ...] = (100,)
+    """How far each goes, in percent of the units of the class; the last has everything."""
+    stop_at: Annotated[int, whole(0, 100)] = 10
+    """It stops when more than so many percent of the units at which it was tried failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthQuery(Table):
+    """How the application is asked how it is."""
+
+    send: Octets
+    expect: Pattern
+    """A group in it is the version."""
+    timeout: PositiveSeconds = 2.0
+    baud: Annotated[int, whole(50, 20_000_000)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health(Table):
+    """What a unit has to show after an update."""
+
+    soak: Seconds = 600.0
+    """For how long it has to be here and well."""
+    return_within: PositiveSeconds = 60.0
+    """For how long it may be away meanwhile, in one go."""
+    query: HealthQuery | None = None
+    """Put when that time is over."""
+    command: tuple[Text, ...] = ()
+    """Run when that time is over."""
+    timeout: PositiveSeconds = 30.0
+    """For the command."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceClass(Table):
     """A ``[[device]]`` table: how to recognise units of one product and how to talk to them."""
 
@@ -295,6 +336,8 @@ class DeviceClass(Table):
     inhibit_for: PositiveSeconds = 3600.0
     """How long it counts after it was touched: what touched it may have died."""
     condition: Condition | None = None
+    rollout: Rollout | None = None
+    """None: a release goes to all units at once."""
     image_format: Annotated[ImageFormat, choice(ImageFormat)] = ImageFormat.RAW
     image_fill: Annotated[int, whole(0, 255)] = 0xFF
     """What the gaps of an Intel HEX file become."""
@@ -308,6 +351,10 @@ class DeviceClass(Table):
     version_query: VersionQuery | None = None
     hand_over: HandOver | None = None
     """Who is stopped while a unit is spoken to, and started again afterwards."""
+    health: Health | None = None
+    """What has to be seen before an update counts as good; None: its confirmation."""
+    roll_back: Flag = False
+    """Whether a unit that is not well goes back to what it was well with."""
     on_outcome: tuple[Text, ...] = ()
     on_outcome_timeout: PositiveSeconds = 30.0
     mdfu: MdfuTuning = field(default_factory=MdfuTuning)
