@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from firmwarden import config as cfg
+from firmwarden.app.examining import health_rule
 from firmwarden.config.tree import ST_ROM
 from firmwarden.drivers import entry
 from firmwarden.drivers.boot.describe import outlooks
