@@ -15,11 +15,13 @@ from firmwarden.events import CATALOGUE, LogEvent
 from firmwarden.simulate.firmware import make_update_file
 from firmwarden.simulate.profile import PROFILES
 from support.processes import PATIENCE_S, Process, Record, close_all
+from support.signing import signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from firmwarden.images.secret_key import SecretKey
     from firmwarden.service.views import DeviceView, JobView
     from firmwarden.simulate.dfu.report import DfuReport
     from firmwarden.simulate.report import DeviceReport
@@ -56,6 +58,12 @@ def device_class(name: str, match: str, *more: str, signed: bool = False) -> str
             "",
         )
     )
+
+
+def key_table(name: str, key: SecretKey, *more: str) -> str:
+    """Write a key that is trusted for every class."""
+    public = key.public.encode()
+    return "\n".join(("[[key]]", f'name = "{name}"', f'public = "{public}"', 'classes = ["*"]', *more, ""))
 
 
 def image(version: str = NEW, *, size: int = 16_384, profile: str = "generic") -> bytes:
@@ -186,15 +194,16 @@ class Gateway:
         *,
         name: str | None = None,
         sequence: int | None = None,
+        by: SecretKey | None = None,
     ) -> str:
-        """Drop a release as one should: the image, then its manifest, each renamed into place; return its hash."""
+        """Drop a release as one should: the image, the signature, the manifest, each renamed into place; return its hash."""
         name = name or f"{device}-{version}"
         digest = hashlib.sha256(content).hexdigest()
         put(self.firmware / f"{name}.img", content)
-        put(
-            self.firmware / f"{name}.toml",
-            manifest(device, version, f"{name}.img", content, sequence=sequence).encode(),
-        )
+        said = manifest(device, version, f"{name}.img", content, sequence=sequence).encode()
+        if by is not None:
+            put(self.firmware / f"{name}.toml.minisig", signature(said, by))
+        put(self.firmware / f"{name}.toml", said)
         return digest
 
     # --- the daemon
