@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from firmwarden.drivers.base import Step
 from firmwarden.drivers.boot.carry_out import StageBegins, carry_out
@@ -62,8 +62,12 @@ if TYPE_CHECKING:
     from firmwarden.drivers.dfuse_visit import Memory, Planned
     from firmwarden.model import LinkStats, UsbAddress
     from firmwarden.protocol.dfu.conversation import Conversation
+    from firmwarden.protocol.dfu.steps import Unit
     from firmwarden.protocol.machine import Milestone
     from firmwarden.transport.usb_link import UsbPorts
+
+
+_HELD: Final = "its flash, read back, holds exactly this image; nothing was written"
 
 
 class DfuDriver:
@@ -162,14 +166,14 @@ class DfuDriver:
             if not visit.host.touched:
                 await self._return(loader, put_back(visit), exc)
             raise
-        held = "read back whole" if planned.plan.writes else "there already and read back whole"
+        held = "the image was read back whole" if planned.plan.writes else _HELD
         silent = "" if heard else "; the loader did not say that it leaves"
 
         def again(anew: Opened) -> Conversation[bool]:
             there = self._visit(anew.with_memory(visit.memory.text), visit.memory)
             return start_again(there, planned.plan.image)
 
-        return Sent(evidence=f"the image was {held}{silent}", heard=heard, checked=True, again=again)
+        return Sent(evidence=f"{held}{silent}", heard=heard, checked=True, again=again)
 
     def _visit_of(self, loader: Opened, memories: tuple[Memory, ...], image: bytes) -> Visit:
         """Choose the memory of an image."""
@@ -215,14 +219,22 @@ class DfuDriver:
             self._wait_for_word(self._standing_doubt())
             content = streamed(image, self._settings.image)
             self._wait_for_word(self._doubt_of_stream())
-            self._meter.step(Step.WRITE, len(content))
-            await loader.run(host.download(content))
+            known = self._may_be_known(loader.unit)
+            if known:
+                self._meter.step(Step.VERIFY, len(content))
+                known = await loader.run(host.holds(content))
+            if not known:
+                self._meter.step(Step.WRITE, len(content))
+                await loader.run(host.download(content))
         except Exception as exc:
             if not host.touched:
                 await self._return(loader, host.return_untouched(), exc)
             raise
         await self._journal.ending()
         self._meter.step(Step.LEAVE)
+        if known:
+            await loader.run(host.return_untouched())
+            return Sent(evidence=_HELD, checked=True)
         manifested = await loader.run(host.manifest())
         if manifested is Manifested.UNHEARD:
             return Sent(evidence=manifested.value)
@@ -358,6 +370,15 @@ class DfuDriver:
             return None
         declared = self._settings.failsafe.value
         return at_risk(f"{declared} is declared, and what starts the device is a loader of its own")
+
+    def _may_be_known(self, unit: Unit) -> bool:
+        """Whether it is worth reading, and safe to believe, what a loader without addresses gives.
+
+        Only of a unit that ran its application a moment ago: what was cut half-way may read right to its last byte
+        and lack what a loader of its own keeps elsewhere, without which it starts nothing.
+        """
+        readable = unit.can_upload and unit.tolerates_manifestation
+        return self._settings.recognise and self._ran and readable and self._journal.unfinished is None
 
     @property
     def _ended(self) -> bool:

@@ -72,6 +72,9 @@ class DfuSettings:
     """By which the unit is known, where its class goes by that; its application has to show it."""
     version: VersionSource | None = None
     """None: that it is back as its application is all that can be known."""
+    recognise: bool = False
+    """Nobody knows what the unit runs, and it was not asked yet: so it is read, where its loader would else only write.
+    One that takes addresses is read anyway."""
     attended: bool = False
     """A person is there: that nothing may protect the update is only noted, in ``DfuDriver.warnings``."""
 

@@ -318,6 +318,28 @@ class DfuHost:
         yield from make_idle(self._unit)
         yield from self._to_application()
 
+    def holds(self, image: bytes) -> Conversation[bool]:
+        """Tell whether what the device gives begins with an image; it is read as long as it does.
+
+        A device that gives nothing does not hold it, as far as anybody can tell.  Milestones: Progress.
+
+        Raises:
+            AttemptFailed: the device cannot be reached.
+        """
+        self._begin(Step.UPLOAD)
+        unit = self._unit
+        yield from make_idle(unit)
+        size = unit.functional.block_size
+        for block, offset in enumerate(range(0, len(image), size)):
+            wanted = image[offset : offset + size]
+            reply = yield unit.ask(Request.UPLOAD, value=block % BLOCK_NUMBERS, length=size)
+            if reply is Trouble.STALL or expect(reply, "upload")[: len(wanted)] != wanted:
+                yield from make_idle(unit)
+                return False
+            yield Progress(offset + len(wanted), len(image))
+        yield from make_idle(unit)
+        return True
+
     def upload(self, longest: int) -> Conversation[bytes]:
         """Read what the device gives, until it gives no more or `longest` bytes.  Milestones: Progress.
 

@@ -106,6 +106,11 @@ class Unit:
         """True when the device gives data, and what it gives is of use."""
         return Attribute.CAN_UPLOAD in self.functional.attributes and not self.quirks.upload_is_broken
 
+    @property
+    def tolerates_manifestation(self) -> bool:
+        """True when the device goes on answering once it has an image: it has not made room for one beforehand."""
+        return Attribute.MANIFESTATION_TOLERANT in self.functional.attributes
+
     def ask(
         self,
         request: Request,
