@@ -21,6 +21,7 @@ from firmwarden import __version__, config, log
 from firmwarden.app import wiring
 from firmwarden.app.activation import inherited_sockets
 from firmwarden.app.admission import Admission
+from firmwarden.app.examining import Examiner
 from firmwarden.app.notify import ServiceManager, show_life
 from firmwarden.app.places import IMAGES_DIR, STATE_FILE
 from firmwarden.app.watching import Watching
@@ -181,6 +182,7 @@ class Daemon:
             parallel=settings.parallel,
             hooks=wiring.hooks(self._config),
             on_conclusion=lambda conclusion, hook: _call_hook(tasks, conclusion, hook),
+            examine=Examiner(lambda: self._classes),
         )
         intake = Intake(settings.firmware_dir, images, wiring.image_rules(self._config), self._clock)
         self._watching = Watching(
