@@ -49,6 +49,7 @@ def desk() -> MemoryDesk:
             "sequence": None,
             "image": name,
             "size": 1 << 40,
+            "signed_by": name,
             "reason": name,
             "latched": False,
         }

@@ -159,7 +159,7 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
 def test_releases_with_the_reason_of_a_refusal(run: Run, desk: MemoryDesk) -> None:
     _, accepted, refused = run("releases").stdout.splitlines()
     assert accepted.split("  ")[-1] == "accepted"
-    assert f"2.4.0    128 KiB  {IMAGE_B[:12]}" in accepted
+    assert f"2.4.0    128 KiB  {IMAGE_B[:12]}  vendor-2026" in accepted
     assert refused.endswith(
         "refused: the image has 1000 bytes, the manifest says 131072: is it still being copied?"
     )

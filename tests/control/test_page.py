@@ -251,12 +251,36 @@ def test_what_concerns_everything_is_told_above_the_devices(api: Served, desk: M
 
 
 def test_releases_are_told_with_the_reasons_for_refusals_first(api: Served, desk: MemoryDesk) -> None:
+    assert "accepted, signed by vendor-2026" in get(api, "/releases").text
     desk.shelf[0]["latched"] = True
     text = get(api, "/releases").text
     refused = text.index("refused: the image has 1000 bytes")
     assert refused < text.index("accepted, but stopped by the verdict of several devices")
     desk.shelf = []
     assert "No release is known." in get(api, "/releases").text
+
+
+def test_what_people_did_stands_below_the_log(api: Served, desk: MemoryDesk) -> None:
+    assert "What people did" not in get(api, "/log").text
+    act: ActionView = {
+        "at": "2026-03-01T11:00:00Z",
+        "who": "ann",
+        "what": "drop",
+        "target": "panel.toml",
+        "detail": "panel 2.4.0, image 0123456789ab, signed by vendor",
+    }
+    desk.actions.append(act)
+    text = get(api, "/log").text
+    assert "ann : drop panel.toml , panel 2.4.0, image 0123456789ab, signed by vendor" in text
+    assert "panel.toml" not in get(api, "/log?level=error").text
+
+
+def test_a_device_page_tells_its_floor_and_what_was_allowed(api: Served, desk: MemoryDesk) -> None:
+    assert "sequence below" not in get(api, "/devices/panel-1").text
+    desk.fleet["panel-1"] |= {"floor": 7}
+    assert "Nothing with a sequence below 7 is given to it." in get(api, "/devices/panel-1").text
+    desk.fleet["panel-1"] |= {"may_go_back_to": "2.3.1"}
+    assert "below 7 is given to it, but 2.3.1 once." in get(api, "/devices/panel-1").text
 
 
 def test_the_log_is_told_newest_first_and_filtered(api: Served, desk: MemoryDesk) -> None:

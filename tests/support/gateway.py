@@ -196,7 +196,7 @@ class Gateway:
         sequence: int | None = None,
         by: SecretKey | None = None,
     ) -> str:
-        """Drop a release as one should: the image, the signature, the manifest, each renamed into place; return its hash."""
+        """Drop a release as one should: image, signature, manifest, each renamed into place; return its hash."""
         name = name or f"{device}-{version}"
         digest = hashlib.sha256(content).hexdigest()
         put(self.firmware / f"{name}.img", content)

@@ -152,6 +152,7 @@ class MemoryDesk:
                 "sequence": None,
                 "image": IMAGE_B,
                 "size": 131_072,
+                "signed_by": "vendor-2026",
                 "reason": None,
                 "latched": False,
             },
@@ -163,6 +164,7 @@ class MemoryDesk:
                 "sequence": None,
                 "image": None,
                 "size": None,
+                "signed_by": None,
                 "reason": "the image has 1000 bytes, the manifest says 131072: is it still being copied?",
                 "latched": False,
             },
@@ -421,6 +423,7 @@ class MemoryDesk:
                 "sequence": said.sequence,
                 "image": said.sha256,
                 "size": said.size,
+                "signed_by": None,
                 "reason": None,
                 "latched": False,
             }

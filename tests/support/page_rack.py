@@ -330,6 +330,7 @@ def _releases() -> list[ReleaseView]:
             "sequence": None,
             "image": image and image * 32,
             "size": size,
+            "signed_by": None,
             "reason": reason,
             "latched": False,
         }

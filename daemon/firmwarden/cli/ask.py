@@ -86,7 +86,7 @@ def jobs(client: Client, output: Output, limit: int | None) -> None:
 def history(client: Client, output: Output, device: str | None, limit: int | None) -> None:
     """List what was tried and what people did, newest first.
 
-    Without DEVICE that of all devices.
+    Without DEVICE that of all devices, and who put which release into the firmware directory.
     """
     found: HistoryView = client.get("history", device=device, limit=limit)
     records = [
@@ -184,7 +184,7 @@ def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:
         none = "No release is known. A release is a manifest NAME.toml beside its image in the firmware directory."
         return [line for text in (none, *problems) for line in paragraph(text)]
     return table(
-        ("MANIFEST", "CLASS", "VERSION", "SIZE", "IMAGE", "STATE"),
+        ("MANIFEST", "CLASS", "VERSION", "SIZE", "IMAGE", "SIGNED BY", "STATE"),
         [
             (
                 view["manifest"],
@@ -192,6 +192,7 @@ def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:
                 view["version"] or "",
                 size(view["size"]) if view["size"] is not None else "",
                 (view["image"] or "")[:IMAGE_SHOWN],
+                view["signed_by"] or "",
                 f"refused: {view['reason']}"
                 if view["state"] == "refused"
                 else "accepted, but stopped by the verdict of several devices"
@@ -244,7 +245,7 @@ def history_lines(view: HistoryView) -> list[str]:
         return ["Nothing was tried and nobody did anything yet."]
     rows.sort(reverse=True)
     return table(
-        ("WHEN", "DEVICE", "WHAT"),
+        ("WHEN", "CONCERNS", "WHAT"),
         [(day_and_time(at), target, what) for at, target, what in rows],
         fit=width(),
     )

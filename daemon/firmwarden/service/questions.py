@@ -117,6 +117,7 @@ class Questions:
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
             "latches": len(facts.latches),
             "failed": sum(self._is_given_up(device, facts) for device in facts.devices),
+            "on_probation": len(facts.probations),
             "waiting_for_you": sum(self._waits_for_a_person(job) for job in open_jobs),
             "held": in_words([hold for hold in facts.holds if hold.device is None]),
             "holds": [hold_view(hold) for hold in facts.holds if hold.device is None],
@@ -167,6 +168,7 @@ class Questions:
                 "sequence": None,
                 "image": None,
                 "size": None,
+                "signed_by": None,
                 "reason": refusal.reason,
                 "latched": False,
             }
@@ -256,6 +258,7 @@ class Questions:
                 "latches": [latch_view(latch) for latch in latches],
                 "attempts": [attempt_view(attempt) for attempt in attempts],
                 "next": sentences.cannot_write(self._warden.store_problem)
+                or sentences.on_probation(self._probation_view(found, facts), job, found)
                 or sentences.next_step(
                     found,
                     job,
@@ -414,12 +417,29 @@ class Questions:
             "may_go_back_to": device.may_go_back_to,
             "held": in_words(holds),
             "holds": [hold_view(hold) for hold in holds],
+            "good_version": None if device.good is None else device.good.version,
+            "probation": self._probation_view(device, facts),
             "port_lent": self._warden.hand_over.stopped_for(self._warden.owner(device.device_class)) or None,
             "latched": bool(self._latches(device, facts)),
             "job": None if job is None else self._job_view(job),
             "wear": self._wear_view(ledger, device),
             "first_seen": instant(device.first_seen),
             "last_seen": instant(device.last_seen),
+        }
+
+    def _probation_view(self, device: Device, facts: Facts) -> ProbationView | None:
+        probation = facts.probations.get(device.id)
+        rule = self._warden.health_rule(device.device_class)
+        if probation is None or rule is None:
+            return None
+        standing = self._warden.aftercare.standing(probation, rule)
+        return {
+            "version": probation.version,
+            "began_at": instant(probation.began_at),
+            "soaked_s": round(standing.course.soaked_s, 3),
+            "soak_s": rule.soak_s,
+            "until": instant_or_none(standing.ends_at),
+            "detail": standing.detail,
         }
 
     def _latches(self, device: Device, facts: Facts) -> list[Latch]:

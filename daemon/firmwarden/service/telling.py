@@ -154,6 +154,7 @@ def release_view(release: Release, *, latched: bool) -> ReleaseView:
         "sequence": release.sequence,
         "image": release.image,
         "size": release.size,
+        "signed_by": release.signed_by or None,
         "reason": None,
         "latched": latched,
     }

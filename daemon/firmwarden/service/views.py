@@ -136,6 +136,22 @@ class AttemptView(TypedDict):
     """Counters of the wire."""
 
 
+class ProbationView(TypedDict):
+    """What a unit that was updated has yet to show."""
+
+    version: str
+    """What it was given."""
+    began_at: Instant
+    soaked_s: float
+    """For how long it has been here and well since."""
+    soak_s: float
+    """For how long it has to be."""
+    until: Instant | None
+    """When that is over if it goes on as it does; null while it is away, or is being asked."""
+    detail: str
+    """How it goes, for a person."""
+
+
 class DeviceView(TypedDict):
     """One unit and its state of affairs."""
 
@@ -175,6 +191,10 @@ class DeviceView(TypedDict):
     """By whom it is held and why, if it is."""
     holds: list[HoldView]
     """Those that concern it, also those on everything."""
+    good_version: str | None
+    """What it kept well with last, and would go back to; null: nothing is known."""
+    probation: ProbationView | None
+    """Null where it has nothing to show."""
     port_lent: str | None
     """Who was stopped to leave the ports of its class, and since when."""
     latched: bool
@@ -226,6 +246,8 @@ class ReleaseView(TypedDict):
     """SHA-256 of what is sent."""
     size: int | None
     """Bytes of what is sent."""
+    signed_by: str | None
+    """The name of the key; null where it is not signed, or refused."""
     reason: str | None
     """Why it is refused."""
     latched: bool
@@ -247,6 +269,8 @@ class StatusView(TypedDict):
     latches: int
     failed: int
     """Devices whose last job failed and that no latch stops: trouble of the transport, or not tried again since."""
+    on_probation: int
+    """Devices that were updated and have yet to show that they keep well."""
     waiting_for_you: int
     """Jobs that wait for what only a person can do, and that neither a conflict nor a hold tells of."""
     held: str | None
@@ -315,12 +339,14 @@ class WhyView(TypedDict):
 
 
 class ActionView(TypedDict):
-    """What a person did."""
+    """What a person did: a command, an order over the API, or a release that was dropped or taken away."""
 
     at: Instant
     who: str
+    """The user; of a release that was dropped the owner of its file."""
     what: str
     target: str
+    """A device, an image, a manifest, or `all`."""
     detail: str
 
 
