@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
 SAID_AT_MOST: Final = 400
-"""Bytes kept of what a program says: the last ones, where complaints are."""
+"""Bytes kept of what a program says: the last ones, where complaints are, and the first."""
 
 LAST_WORDS_S: Final = 0.5
 """How long output is read on after the program has ended."""
@@ -29,6 +29,10 @@ class Heard(NamedTuple):
     """Empty when it succeeded."""
     said: str
     """The end of it."""
+    first: str = ""
+    """The first line of it."""
+    status: int | None = None
+    """Its exit status; None where it did not come to an end of its own."""
 
 
 async def run_program(
@@ -62,12 +66,12 @@ async def hear_program(
         )
     except OSError as exc:
         return Heard(f"cannot be run: {exc.strerror}", "")
-    said = bytearray()
+    said, first = bytearray(), bytearray()
     try:
         with anyio.move_on_after(timeout_s) as limit:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_write, process, text)
-                tasks.start_soon(_read, process, said)
+                tasks.start_soon(_read, process, said, first)
                 await process.wait()
                 # What it left running may keep the pipes open for ever.
                 tasks.cancel_scope.deadline = anyio.current_time() + LAST_WORDS_S
@@ -79,9 +83,9 @@ async def hear_program(
     last = said.decode(errors="replace").strip()
     if limit.cancelled_caught:
         return Heard(f"took longer than {timeout_s:g} s and was ended", last)
-    if process.returncode == 0:
-        return Heard("", last)
-    return Heard(f"exit status {process.returncode}" + (f": {last}" if last else ""), last)
+    status = process.returncode
+    wrong = "" if status == 0 else f"exit status {status}" + (f": {last}" if last else "")
+    return Heard(wrong, last, first.decode(errors="replace").strip().partition("\n")[0].rstrip(), status)
 
 
 async def _write(process: Process, text: bytes) -> None:
@@ -92,8 +96,9 @@ async def _write(process: Process, text: bytes) -> None:
         await process.stdin.aclose()
 
 
-async def _read(process: Process, said: bytearray) -> None:
+async def _read(process: Process, said: bytearray, first: bytearray) -> None:
     if process.stdout is not None:
         async for chunk in process.stdout:
+            first += chunk[: SAID_AT_MOST - len(first)]
             said += chunk
             del said[:-SAID_AT_MOST]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from firmwarden.model import LatchScope
 from firmwarden.service.floor import below_in_words, may_be_given, may_go_back
 from firmwarden.service.policy import Budgets
+from firmwarden.service.windows import Timetable
 from firmwarden.versions import VersionTag, compare
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import PlannedStep
     from firmwarden.model import Device, Latch, Release
+    from firmwarden.service.conditions import Condition
     from firmwarden.service.health import HealthRule
+    from firmwarden.service.inhibitors import Inhibitor
     from firmwarden.service.port_owner import Owner
     from firmwarden.service.rollout import Rule
 
@@ -53,6 +56,12 @@ class ClassPolicy:
     """The same of a unit that does not have what the class relies on."""
     hand_over: Owner | None = None
     """Who is stopped while a unit is spoken to."""
+    timetable: Timetable = field(default_factory=Timetable)
+    """When updates may start."""
+    inhibitor: Inhibitor | None = None
+    """The file that keeps updates from starting."""
+    condition: Condition | None = None
+    """What is asked before each start."""
 
 
 @dataclass(frozen=True, slots=True)

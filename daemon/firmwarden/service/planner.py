@@ -19,6 +19,7 @@ from firmwarden.service.holding import concerning, wait_for
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 from firmwarden.service.running import take_word
 from firmwarden.service.staging import Situation, stage
+from firmwarden.service.timing import Asking, Moment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +53,8 @@ class Here:
     """Devices whose application was seen, by a scan that began after their last attempt, each with what that tells."""
     in_loader: AbstractSet[DeviceId] = frozenset()
     """Devices whose loader was seen by such a scan."""
+    moment: Moment = field(default_factory=Moment)
+    """What is known of the time."""
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class Agenda:
 
     run: list[Job] = field(default_factory=list)
     ask: list[Job] = field(default_factory=list)
+    check: list[tuple[Job, Device]] = field(default_factory=list)
+    """Of which the condition of the class is to be asked."""
     waits: dict[JobId, Wait] = field(default_factory=dict)
     owners: dict[JobId, DeviceId] = field(default_factory=dict)
     """The device of each job that waits."""
@@ -115,6 +120,8 @@ class _Planning:
     here: Here
     now: float
     agenda: Agenda = field(default_factory=Agenda)
+    closed: dict[ClassName, Wait | None] = field(default_factory=dict)
+    """What a class waits for whose windows are closed, once that was looked up."""
 
     def end_holds(self) -> None:
         """End what was held for a time that is over, and see to it that the next end is not missed."""
@@ -288,6 +295,7 @@ class _Planning:
             for job in jobs
             if not self._under_way(job)
         }
+        asking = Asking.of(self.here.moment, jobs)
         kept_back = self._stage(jobs, releases, outside)
         for job in sorted(jobs, key=lambda job: job.id):
             if self._under_way(job):
@@ -298,7 +306,7 @@ class _Planning:
                     kind=WaitKind.CANARY,
                     detail="another device refused this image, so one device at a time tries it, and one does now",
                 )
-            wait = wait or self._slot_wait(job, slots)
+            wait = wait or self._slot_wait(job, slots) or self._condition_wait(job, slots, asking)
             if wait is not None:
                 self.agenda.waits[job.id] = wait
                 self.agenda.owners[job.id] = job.device
@@ -306,6 +314,10 @@ class _Planning:
             slots[job.device_class] += 1
             on_trial.add(job.image)
             (self.agenda.run if job.state is JobState.QUEUED else self.agenda.ask).append(job)
+        for job in asking.next:
+            device = self.ledger.device(job.device)
+            if device is not None:
+                self.agenda.check.append((job, device))
 
     def _stage(
         self, jobs: Sequence[Job], releases: Sequence[Release], waits: Mapping[JobId, Wait | None]
@@ -343,7 +355,28 @@ class _Planning:
             return Wait(kind=WaitKind.FAILSAFE, detail=doubt)
         if job.device not in self.here.present:
             return Wait(kind=WaitKind.ABSENT, detail="the device is not here")
-        return wait_for(concerning(holds, job.device)) or self.here.paused.get(job.device)
+        return (
+            wait_for(concerning(holds, job.device))
+            or self.here.moment.inhibited.get(job.device_class)
+            or self._window_wait(job)
+            or self.here.paused.get(job.device)
+        )
+
+    def _window_wait(self, job: Job) -> Wait | None:
+        """The windows of the class.
+
+        To ask what became of an update is nothing new, and a unit that one left without a working application is
+        finished whenever that is possible: nobody can use it as it is.
+        """
+        device = self.ledger.device(job.device)
+        useless = device is not None and device.complete is False
+        if job.state is not JobState.QUEUED or useless or self._may_be_put_back(job):
+            return None
+        name = job.device_class
+        if name not in self.closed:
+            timetable = self.rules.classes[name].timetable
+            self.closed[name] = timetable.wait(self.now, self.here.moment.zone)
+        return self.closed[name]
 
     def _may_be_put_back(self, job: Job) -> bool:
         """Whether its driver would find a unit that was left in its loader, and start it again for want of more."""
@@ -383,6 +416,16 @@ class _Planning:
         if limit is not None and slots[job.device_class] >= limit:
             return Wait(kind=WaitKind.SLOT, detail=f"{limit} updates of its class run at once")
         return None
+
+    def _condition_wait(self, job: Job, slots: Counter[ClassName], asking: Asking) -> Wait | None:
+        """What the operator's program says, asked last of all."""
+        policy = self.rules.classes[job.device_class]
+        if policy.condition is None or job.state is not JobState.QUEUED:
+            return None
+        free = self.rules.parallel - slots.total()
+        if policy.parallel is not None:
+            free = min(free, policy.parallel - slots[job.device_class])
+        return asking.wait(job, free)
 
 
 def may_be_erased(ledger: Ledger, device: Device) -> bool:

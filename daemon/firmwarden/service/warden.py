@@ -8,7 +8,7 @@ else (invariant 6).
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isinf
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ import structlog
 from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import CATALOGUE, LogEvent
 from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
+from firmwarden.programs import hear_program
 from firmwarden.service.aftercare import Aftercare
 from firmwarden.service.clock import Reckoning
 from firmwarden.service.hand_over import HandOver
@@ -26,11 +27,14 @@ from firmwarden.service.policy import Budgets, back_off_s
 from firmwarden.service.port_owner import owner_of
 from firmwarden.service.recovery import close
 from firmwarden.service.telling import instant_or_none
+from firmwarden.service.timekeeper import Timekeeper
 from firmwarden.service.worker import Worker
+from firmwarden.service.zones import machine_zone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
+    from datetime import tzinfo
 
     from anyio.abc import TaskGroup
 
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from firmwarden.service.aftercare import Examine
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
+    from firmwarden.service.conditions import Ask
     from firmwarden.service.desired import ClassPolicy
     from firmwarden.service.feed import Feed
     from firmwarden.service.health import HealthRule
@@ -64,6 +69,8 @@ LAST_COMMAND_S: Final = 12.0
 """How long a stop waits for the answer to a command that is under way: all known clients answer within 10 s."""
 PROGRESS_EVERY_S: Final = 0.25
 """How often progress is sampled while somebody may be watching."""
+_UNTOLD: Final = frozenset({WaitKind.SLOT, WaitKind.CONDITION})
+"""What is not logged of a job: the first is soon over, the other has events of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,8 @@ class Warden:
         hooks: Mapping[ClassName, Hook] | None = None,
         on_conclusion: Callable[[Conclusion, Hook | None], None] | None = None,
         examine: Examine | None = None,
+        zone: Callable[[], tzinfo] = machine_zone,
+        ask: Ask = hear_program,
     ) -> None:
         """Take what the service is made of.
 
@@ -123,6 +132,8 @@ class Warden:
             hooks: commands that get the outcomes, by class.
             on_conclusion: told of every conclusion.
             examine: finds out more of a unit that was updated than can be seen.
+            zone: reads the time zone of this machine.
+            ask: runs the program of a condition.
         """
         self._store = store
         self.registry = registry
@@ -132,6 +143,8 @@ class Warden:
         """By which holds last for their time."""
         self._dice = dice
         self._held: dict[DeviceId, _Pause] = {}
+        self.timekeeper = Timekeeper(clock, self.poke, zone=zone, ask=ask)
+        """Who knows when the time is right."""
         self.configure(classes, parallel, hooks or {})
         self._on_conclusion = on_conclusion
         self.worker = Worker(
@@ -178,6 +191,7 @@ class Warden:
         """
         self._held.clear()
         self.planner = Planner(classes=classes, parallel=parallel)
+        self.timekeeper.configure(classes)
         self._hooks = hooks
 
     # --- what others tell -----------------------------------------------------------------------------
@@ -206,6 +220,7 @@ class Warden:
     def look_again(self, device: DeviceId) -> None:
         """Take note that a person wants a device to be looked at again, whatever keeps it waiting here."""
         self._held.pop(device, None)
+        self.timekeeper.ask_again(device)
 
     @property
     def store_problem(self) -> str:
@@ -284,7 +299,7 @@ class Warden:
             return
         now = self.clock.wall()
         self._count_back_off()
-        here = self.here()
+        here = replace(self.here(), moment=self.timekeeper.moment())
         releases = self.releases
         planner = self.planner
         may_start = not self.stopping
@@ -321,6 +336,7 @@ class Warden:
                     self._one, job, address, self._tried_s.pop(job.id, 0.0), name=f"job {job.id}"
                 )
         self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
+        self.timekeeper.ask(tasks, agenda.check, self.registry.address)
 
     def here(self) -> Here:
         """Who is here, as of now."""
@@ -350,7 +366,7 @@ class Warden:
         before = self.agenda.waits
         for job, wait in agenda.waits.items():
             known = before.get(job)
-            if wait.kind is not WaitKind.SLOT and (known is None or known.kind is not wait.kind):
+            if wait.kind not in _UNTOLD and (known is None or known.kind is not wait.kind):
                 log.info(
                     LogEvent.JOB_WAITING,
                     job=job,

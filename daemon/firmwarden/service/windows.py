@@ -14,6 +14,8 @@ from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Self
 
+from firmwarden.model import Wait, WaitKind
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import tzinfo
@@ -65,6 +67,29 @@ class Window:
         return (day in self.days and minute >= self.begin_min) or (
             (day - 1) % len(DAYS) in self.days and minute < self.end_min
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """The windows of a class; none: it may be updated at any time."""
+
+    windows: tuple[Window, ...] = ()
+    zone: tzinfo | None = None
+    """By whose clocks; None: the machine's."""
+
+    def wait(self, now: float, machine_zone: tzinfo) -> Wait | None:
+        """What an update waits for that would start now, if no window is open."""
+        zone = self.zone or machine_zone
+        if not self.windows or is_open(self.windows, zone, now):
+            return None
+        opens_at = next_change(self.windows, zone, now)
+        if opens_at is None:
+            return Wait(kind=WaitKind.WINDOW, detail="no window of its class opens in the next two weeks")
+        # By the clock of the place: whoever wrote the window thinks in it.
+        told = f"{_read(zone, opens_at):%Y-%m-%d %H:%M %Z}"
+        day = DAYS[_read(zone, opens_at).weekday()]
+        detail = f"no window of its class is open; the next one opens on {day} {told}"
+        return Wait(kind=WaitKind.WINDOW, detail=detail, until=opens_at)
 
 
 def is_open(windows: Sequence[Window], zone: tzinfo, at: float) -> bool:
