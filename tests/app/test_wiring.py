@@ -13,11 +13,15 @@ from firmwarden.app import wiring
 from firmwarden.drivers import entry
 from firmwarden.drivers.boot.describe import outlooks
 from firmwarden.drivers.boot.lookup import family_of
+from firmwarden.drivers.dfu import DfuDriver
 from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSource
 from firmwarden.images.formats import ImageFormat, ImageRules
-from firmwarden.model import ClassName
+from firmwarden.model import ClassName, Device, DeviceId, ImageHash, Job, JobId, JobState, UsbAddress
 from firmwarden.service.identity import ClassRule
 from firmwarden.service.rollout import Rule
+from support.dfu_attempts import Book
+from support.dfu_bench import DEVICE
+from support.dfu_ports import PLACE, SimulatedUsb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,6 +170,33 @@ def test_inv4_the_driver_is_told_by_which_serial_number_a_unit_is_known(tmp_path
     config = meter(tmp_path, 'identity = "serial"')
     assert wiring.dfu_settings(config.devices[0], "00C0FFEE").serial == "00C0FFEE"
     assert wiring.dfu_settings(config.devices[0]).serial is None, "it was never seen running"
+
+
+@pytest.mark.parametrize(
+    ("runs", "failures", "read"), [(None, 0, True), (None, 1, False), (ImageHash("ab" * 32), 0, False)]
+)
+def test_a_unit_is_read_once_where_nobody_knows_what_it_runs(
+    tmp_path: Path, runs: ImageHash | None, failures: int, *, read: bool
+) -> None:
+    config = meter(tmp_path)
+    device = Device(id=DeviceId("k3f9q2"), device_class=METER, key="port:usb-1", running_image=runs)
+    job = Job(
+        id=JobId(1),
+        device=device.id,
+        device_class=METER,
+        version="2.0.0",
+        sequence=None,
+        image=ImageHash("cd" * 32),
+        size=1,
+        state=JobState.RUNNING,
+        created_at=0.0,
+        updated_at=0.0,
+        attempts=failures,
+    )
+    make = wiring.driver_maker(lambda: {each.name: each for each in config.devices}, SimulatedUsb(DEVICE))
+    driver = make(job, device, UsbAddress(topology=PLACE), Book().begin(b"new"))
+    assert isinstance(driver, DfuDriver)
+    assert driver._settings.recognise is read  # noqa: SLF001
 
 
 @pytest.mark.parametrize(
