@@ -168,6 +168,40 @@ def test_inv4_a_place_that_belongs_to_a_class_tells_twins_apart(gateway: Gateway
     assert (told["meter-3"]["mode"], told["meter-3"]["requests"]) == ("rom", {})
 
 
+def test_units_that_come_new_with_the_release_are_known_by_what_they_hold(gateway: Gateway) -> None:
+    """What they run is told by nothing but their flash."""
+    usb = gateway.plug(
+        device(1, version=NEW, options={"BFB2": 1}),
+        device(2, version=NEW, kind="dfu"),
+        device(3, kind="dfu"),
+    )
+    without_version = tuple(line for line in PLAIN if line != VERSION)
+    gateway.configure(
+        device_class("addressed", "1", *(line for line in ROM if line != VERSION)),
+        device_class("plain", "[23]", *without_version, failsafe="resident-loader"),
+        scan_interval="200ms",
+    )
+    held = {
+        "meter-1": gateway.drop("addressed", NEW, update()),
+        "meter-2": gateway.drop("plain", NEW, update(Kind.DFU, FileFormat.DFU)),
+    }
+    gateway.start()
+    here(gateway, 3)
+    for name in usb.names().values():
+        gateway.job(name, "succeeded")
+    for name, digest in held.items():
+        known = gateway.device(name)
+        assert (known["running_version"], known["running_image"]) == (NEW, digest)
+        assert "its flash, read back, holds exactly this image" in known["running_evidence"]
+        assert known["wear"]["life"] == 0
+    gateway.daemon.stop()
+    told = usb.told()
+    for name in held:
+        assert (told[name]["erase_starts"], told[name]["started_partial"]) == (0, 0)
+    assert told["meter-3"]["erase_starts"] > 0
+    assert {each["running"]["version"] for each in told.values() if each["running"]} == {NEW}
+
+
 def test_a_description_that_is_wrong_starts_no_daemon(gateway: Gateway) -> None:
     usb = gateway.plug(device(1, flash_time=-1))
     gateway.configure()
