@@ -27,7 +27,7 @@ from support.served import Served, served
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from firmwarden.service.views import LatchView
+    from firmwarden.service.views import ActionView, LatchView
 
 PAGES = ("/", "/devices/panel-1", "/releases", "/log")
 NAMES = ("a/b", "../up", "50%", "%2F", 'say "hello"', "<b>&amp;", "what?#here", "größe", "a b")
@@ -271,7 +271,7 @@ def test_what_people_did_stands_below_the_log(api: Served, desk: MemoryDesk) -> 
     }
     desk.actions.append(act)
     text = get(api, "/log").text
-    assert "ann : drop panel.toml , panel 2.4.0, image 0123456789ab, signed by vendor" in text
+    assert "ann: drop panel.toml, panel 2.4.0, image 0123456789ab, signed by vendor" in text
     assert "panel.toml" not in get(api, "/log?level=error").text
 
 

@@ -97,7 +97,7 @@ BROUGHT_BACK = replace(UNIT, good=good(OLD), running_image=OLD.image, running_ve
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("policy", [POLICY, DOWNGRADES])
-def test_inv3_nothing_below_the_floor(
+def test_inv8_nothing_below_the_floor(
     device: Device, releases: Sequence[Release], policy: ClassPolicy, expected: Release | None, reason: str
 ) -> None:
     wanted = desired(device, releases, [], policy)
@@ -250,7 +250,7 @@ class Life(RuleBasedStateMachine):
         self._place.__exit__(None, None, None)
 
 
-def test_inv3_whatever_happens_no_unit_is_given_what_is_below_its_floor() -> None:
+def test_inv8_whatever_happens_no_unit_is_given_what_is_below_its_floor() -> None:
     run_state_machine_as_test(Life, settings=settings(max_examples=60, stateful_step_count=25, deadline=None))
 
 
@@ -279,7 +279,7 @@ async def runs(house: House) -> tuple[str | None, int | None]:
     return device.running_version, device.floor
 
 
-async def test_inv3_a_replayed_release_is_refused_and_why_says_what_would_allow_it() -> None:
+async def test_inv8_a_replayed_release_is_refused_and_why_says_what_would_allow_it() -> None:
     async with living({"panel-1": Unit()}) as house:
         lay(house, NEW)
         assert await runs(house) == ("3.0.0", 3)
@@ -292,7 +292,7 @@ async def test_inv3_a_replayed_release_is_refused_and_why_says_what_would_allow_
         assert len(await house.jobs("panel-1")) == 1
 
 
-async def test_inv3_a_person_may_let_it_go_back_once_and_that_is_on_record() -> None:
+async def test_inv8_a_person_may_let_it_go_back_once_and_that_is_on_record() -> None:
     async with living({"panel-1": Unit()}) as house:
         lay(house, OLD, MIDDLE, NEW)
         assert await runs(house) == ("3.0.0", 3)
@@ -340,7 +340,7 @@ async def test_a_signed_downgrade_is_followed_when_nothing_newer_is_there() -> N
         assert await runs(house) == ("1.0.0", 3)
 
 
-async def test_inv3_what_failed_raises_no_floor() -> None:
+async def test_inv8_what_failed_raises_no_floor() -> None:
     unit = Unit()
     async with living({"panel-1": unit}) as house:
         lay(house, MIDDLE)

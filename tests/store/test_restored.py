@@ -340,7 +340,7 @@ def confirmed(number: int, sequence: int | None) -> Callable[[Ledger], object]:
     return work
 
 
-def test_inv3_a_backup_brings_no_old_release_back(gateway: Gateway) -> None:
+def test_inv8_a_backup_brings_no_old_release_back(gateway: Gateway) -> None:
     gateway.do(new(1), confirmed(1, 3), new(2), confirmed(2, 5), new(3))
     gateway.back_up()
     gateway.do(confirmed(1, 6), confirmed(2, 4), confirmed(3, None), new(4), confirmed(4, 2))
@@ -354,7 +354,7 @@ def test_inv3_a_backup_brings_no_old_release_back(gateway: Gateway) -> None:
     assert gateway.device(1).floor == 6, "what the copy says counts, where nothing else is known"
 
 
-def test_inv3_leave_to_go_back_counts_no_more_than_once_after_a_restore_either(gateway: Gateway) -> None:
+def test_inv8_leave_to_go_back_counts_no_more_than_once_after_a_restore_either(gateway: Gateway) -> None:
     def let(number: int) -> Callable[[Ledger], object]:
         return lambda ledger: ledger.pin(id_of(ledger, number), "1.0.0", may_go_back=True)
 

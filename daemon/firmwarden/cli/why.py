@@ -57,11 +57,10 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     yield from paragraph(f"{device['id']}{label}: {state_of_device(device, now)}", indent=_INDENT, first="")
     yield from paragraph(_where(device, now), indent=_INDENT)
     yield from _section("It should run", with_local_times(view["should_run"], now))
-    if device["floor"] is not None:
-        allowed = f", but {device['may_go_back_to']} once" if device["may_go_back_to"] else ""
-        floor = f"Nothing with a sequence below {device['floor']} is given to it{allowed}."
-        yield from paragraph(floor, indent=_INDENT)
+    yield from _floor(device)
     yield from _section("It runs", with_local_times(view["runs"], now))
+    if device["good_version"] is not None and device["good_version"] != device["running_version"]:
+        yield from paragraph(f"It kept well with {device['good_version']} before.", indent=_INDENT)
     if device["held"] is not None:
         yield from _section("It is held", f"By {device['held']}.")
     if device["port_lent"] is not None:
@@ -95,6 +94,14 @@ def _section(title: str, text: str) -> Iterator[str]:
     yield ""
     yield title
     yield from paragraph(text, indent=_INDENT)
+
+
+def _floor(device: DeviceView) -> Iterator[str]:
+    """Tell what anti-rollback keeps from the device."""
+    if device["floor"] is not None:
+        allowed = f", but {device['may_go_back_to']} once" if device["may_go_back_to"] else ""
+        floor = f"Nothing with a sequence below {device['floor']} is given to it{allowed}."
+        yield from paragraph(floor, indent=_INDENT)
 
 
 def _tries(view: WhyView, now: datetime) -> Iterator[str]:

@@ -72,7 +72,9 @@ class _Page:
         asked = query(request, "device", "level")
         told = entries(self._desk.recent(), asked)
         labels = {device["id"]: device["label"] for device in await self._desk.devices()}
-        return await self._show(request, "log.html", entries=told, asked=asked, labels=labels)
+        # Of one device its own page has them.
+        acts = [] if asked else (await self._desk.history(None, HISTORY_SHOWN))["actions"]
+        return await self._show(request, "log.html", entries=told, asked=asked, labels=labels, acts=acts)
 
     async def problem(self, request: Request, exc: Exception) -> Response:
         """Answer a request that ended with ``exc``, in the words of the API."""
