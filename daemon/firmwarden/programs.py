@@ -66,6 +66,8 @@ async def hear_program(
         )
     except OSError as exc:
         return Heard(f"cannot be run: {exc.strerror}", "")
+    except ValueError as exc:  # a serial number from the USB may hold what no environment can
+        return Heard(f"cannot be run: {exc}", "")
     said, first = bytearray(), bytearray()
     try:
         with anyio.move_on_after(timeout_s) as limit:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from firmwarden.service.windows import DAYS, Window, is_open, next_change
+from firmwarden.model import Wait, WaitKind
+from firmwarden.service.windows import DAYS, Timetable, Window, is_open, next_change
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NIGHTS = Window.parse("Mon-Fri 22:00-04:00")
 WEEKENDS = Window.parse("Sat,Sun 00:00-24:00")
+SUNDAY = 6
 WEEK_MIN = 7 * 24 * 60
 
 
@@ -263,3 +265,51 @@ def test_seconds_within_a_minute_change_nothing(
     zone = ZoneInfo(name)
     assert is_open(chosen, zone, minute * 60.0 + seconds) is is_open(chosen, zone, minute * 60.0)
     assert next_change(chosen, zone, minute * 60.0 + seconds) == next_change(chosen, zone, minute * 60.0)
+
+
+# --- what an update waits for ---------------------------------------------------------------------------------
+
+
+def test_a_class_without_windows_waits_for_none() -> None:
+    assert Timetable().wait(utc("2026-11-21 12:00"), BERLIN) is None
+
+
+def test_an_update_waits_for_the_next_window_which_is_told_by_the_clock_of_the_place() -> None:
+    timetable = Timetable((NIGHTS, WEEKENDS), BERLIN)
+    assert timetable.wait(utc("2026-11-21 12:00"), UTC) is None, "on a Saturday"
+    assert timetable.wait(utc("2026-11-23 12:00"), UTC) == Wait(
+        kind=WaitKind.WINDOW,
+        detail="no window of its class is open; the next one opens on Mon 2026-11-23 22:00 CET",
+        until=utc("2026-11-23 21:00"),
+    )
+
+
+def test_without_a_zone_of_its_own_a_class_goes_by_the_machine_s() -> None:
+    timetable, noon = Timetable((Window.parse("Mon-Sun 12:00-13:00"),)), utc("2026-11-23 12:00")
+    assert timetable.wait(noon, UTC) is None
+    wait = timetable.wait(noon, BERLIN)
+    assert wait is not None
+    assert wait.until == utc("2026-11-24 11:00")
+
+
+def test_a_window_that_begins_in_the_skipped_hour_is_told_as_the_clock_reads_then() -> None:
+    wait = Timetable((Window.parse("Sun 02:30-05:00"),), BERLIN).wait(utc("2026-03-28 12:00"), UTC)
+    assert wait is not None
+    assert wait.until == utc("2026-03-29 01:00")
+    assert wait.detail.endswith("opens on Sun 2026-03-29 03:00 CEST")
+
+
+def test_a_window_that_a_clock_always_leaves_out_is_not_waited_for_with_an_end() -> None:
+    # A zone whose clock never reads a quarter past two on a Sunday: none has to exist for the search to end.
+    class Skips(tzinfo):
+        def utcoffset(self, moment: datetime | None) -> timedelta:
+            return timedelta(hours=moment is not None and moment.weekday() == SUNDAY and moment.hour >= 2)
+
+        def dst(self, moment: datetime | None) -> timedelta:
+            return self.utcoffset(moment)
+
+        def tzname(self, moment: datetime | None) -> str:
+            return f"UTC+{self.utcoffset(moment)}"
+
+    wait = Timetable((Window.parse("Sun 02:15-02:45"),), Skips()).wait(utc("2026-11-21 12:00"), UTC)
+    assert wait == Wait(kind=WaitKind.WINDOW, detail="no window of its class opens in the next two weeks")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from anyio.abc import TaskGroup
+
     from firmwarden.model import ClassName
     from firmwarden.service.clock import Clock
 
@@ -119,17 +121,17 @@ class _Look(Protocol):
 class Inhibitors:
     """Looks after the files of all classes."""
 
-    def __init__(self, clock: Clock, changed: Callable[[], None], *, look: _Look = look) -> None:
+    def __init__(self, clock: Clock, changed: Callable[[], None], *, seen_at: _Look = look) -> None:
         """Take what they are told to.
 
         Args:
             clock: reads time.
             changed: told when one came, went or was touched.
-            look: how to look at a file; runs in a thread.
+            seen_at: looks at a file; runs in a thread.
         """
         self._clock = clock
         self._changed = changed
-        self._look = look
+        self._seen_at = seen_at
         self._watched: dict[ClassName, _Watched] = {}
 
     def configure(self, inhibitors: Mapping[ClassName, Inhibitor]) -> None:
@@ -144,18 +146,22 @@ class Inhibitors:
         """Look at each file again and again until cancelled; one that is still being looked at is left out."""
         async with anyio.create_task_group() as tasks:
             while True:
-                for watched in self._watched.values():
-                    if watched.looking_since is None:
-                        watched.looking_since = self._clock.boot()
-                        tasks.start_soon(self._look_at, watched)
+                self.look(tasks)
                 await anyio.sleep(every_s())
+
+    def look(self, tasks: TaskGroup) -> None:
+        """Begin to look at each file once."""
+        for watched in self._watched.values():
+            if watched.looking_since is None:
+                watched.looking_since = self._clock.boot()
+                tasks.start_soon(self._look_at, watched)
 
     async def _look_at(self, watched: _Watched) -> None:
         before = (watched.seen, watched.trouble)
         try:
             # Abandoned when the service stops: a file server that is gone holds a thread for minutes.
             seen = await to_thread.run_sync(
-                self._look, watched.inhibitor.path, limiter=watched.limiter, abandon_on_cancel=True
+                self._seen_at, watched.inhibitor.path, limiter=watched.limiter, abandon_on_cancel=True
             )
         except OSError as exc:
             watched.trouble = f"cannot be looked at: {exc.strerror}"
