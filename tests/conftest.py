@@ -24,7 +24,9 @@ for _variable in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `make campaign` ask for more of what `make test` only samples."""
     parser.addoption("--samples", type=int, default=40, help="cuts and kills to try in tests/faults")
-    parser.addoption("--fuzz-minutes", type=float, default=0, help="how long to go on in tests/fuzz, in total")
+    parser.addoption(
+        "--fuzz-minutes", type=float, default=0, help="how long to go on in tests/fuzz, in total"
+    )
 
 
 @pytest.fixture(scope="session")
