@@ -87,6 +87,7 @@ def some_figures() -> FiguresView:
         latches={(PANEL, LatchScope.PAIR): 1, (NO_CLASS, LatchScope.IMAGE): 1},
         day_budget_used={PANEL: 0.3},
         life_budget_used={PANEL: 0.01},
+        on_probation={PANEL: 2},
         releases={(PANEL, ReleaseState.ACCEPTED): 2, (NO_CLASS, ReleaseState.REFUSED): 1},
         conflicts=1,
         problems=2,

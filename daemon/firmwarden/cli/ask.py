@@ -107,7 +107,8 @@ def show_plan(client: Client, output: Output) -> None:
 def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
     """Write the status: what needs a person stands last, where the eye is."""
     yield f"Firmwarden {view['version']} is {view['state']}, started {ago(view['started_at'], now)}."
-    yield f"Devices   {view['devices']} known, {view['present']} here"
+    trial = f", {view['on_probation']} on probation" if view["on_probation"] else ""
+    yield f"Devices   {view['devices']} known, {view['present']} here{trial}"
     yield f"Updates   {view['running']} running, {view['waiting']} waiting, {view['unknown']} with unknown outcome"
     yield f"Releases  {view['releases']} accepted, {view['refused_releases']} refused"
     needs = (

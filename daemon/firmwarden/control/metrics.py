@@ -216,6 +216,12 @@ METRICS: Final = (
         read=_by_class_and(LatchScope, lambda view: view.latches),
     ),
     Metric(
+        name="firmwarden_devices_on_probation",
+        help="Devices that were updated and have yet to show that they keep well.",
+        labels=_CLASS,
+        read=_by_class(lambda view: view.on_probation),
+    ),
+    Metric(
         name="firmwarden_wear_day_budget_used_ratio",
         help="Erases today of the unit that had most, divided by `wear.per_day`; at 1 it waits for tomorrow (UTC).",
         labels=_CLASS,
@@ -266,6 +272,13 @@ METRICS: Final = (
         help="Jobs that are over; the cause is told of those that failed or were cancelled.",
         labels=("device_class", "state", "cause"),
         read=lambda view: [((row.device_class, row.state, row.cause), row.jobs) for row in view.counted.jobs],
+    ),
+    Metric(
+        name="firmwarden_probations_ended_total",
+        kind="counter",
+        help="Probations that are over: passed, failed, or overtaken by something else before there was a verdict.",
+        labels=("device_class", "outcome"),
+        read=lambda view: [((row.device_class, row.outcome), row.probations) for row in view.counted.probations],
     ),
     Metric(
         name="firmwarden_erase_starts_total",

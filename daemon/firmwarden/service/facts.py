@@ -10,7 +10,7 @@ from firmwarden.service.naming import in_order
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from firmwarden.model import Device, DeviceId, Hold, Job, Latch, Release
+    from firmwarden.model import Device, DeviceId, Hold, Job, Latch, Probation, Release
     from firmwarden.store.ledger import Ledger
 
 
@@ -25,6 +25,7 @@ class Facts:
     latches: list[Latch]
     """The active ones."""
     holds: list[Hold]
+    probations: dict[DeviceId, Probation]
 
     def latches_on(self, device: Device, releases: Sequence[Release]) -> list[Latch]:
         """The latches that may stop a device: on itself, and on images that it was given last or might be given.
@@ -46,4 +47,5 @@ def gather(ledger: Ledger) -> Facts:
     """Read the facts."""
     devices = sorted(ledger.devices(), key=in_order)
     jobs = {job.device: job for job in (*ledger.newest_jobs(), *ledger.open_jobs())}
-    return Facts(devices, jobs, ledger.latches(), ledger.holds())
+    probations = {probation.device: probation for probation in ledger.probations()}
+    return Facts(devices, jobs, ledger.latches(), ledger.holds(), probations)

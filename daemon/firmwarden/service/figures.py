@@ -86,6 +86,7 @@ class FiguresView:
     day_budget_used: Mapping[ClassName, float]
     """Erases of the unit that had most today, beside what a day allows."""
     life_budget_used: Mapping[ClassName, float]
+    on_probation: Mapping[ClassName, int]
     releases: Mapping[tuple[ClassName, ReleaseState], int]
     conflicts: int
     problems: int
@@ -162,6 +163,7 @@ class Figures(Questions):
                 each.device_class: each.most_life / warden.budgets(each.device_class).erases_a_life
                 for each in counted.wear
             },
+            on_probation=Counter(classes[device] for device in facts.probations),
             releases=self._count_releases(facts),
             conflicts=len(warden.registry.conflicts),
             problems=len(self._to_be_mended()),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from firmwarden.service.desired import Desired
     from firmwarden.service.identity import Conflict
     from firmwarden.service.shelf import RefusedRelease
+    from firmwarden.service.views import ProbationView
 
 
 REFUSALS_TOLD: Final = 3
@@ -98,6 +99,25 @@ def runs(
 def cannot_write(problem: str) -> str:
     """What keeps everything waiting while the state cannot be written; empty where it can."""
     return f"Nothing, until what is done can be written down again: {problem}." if problem else ""
+
+
+def on_probation(probation: ProbationView | None, device: Device, job: Job | None, *, roll_back: bool) -> str:
+    """What a device has yet to show; empty where it has nothing to, or something else comes first.
+
+    Args:
+        probation: what is told of it.
+        device: in question.
+        job: its open job, else its last one.
+        roll_back: whether its class lets it go back.
+    """
+    if probation is None or (job is not None and not job.state.final):
+        return ""
+    until = f" until {probation['until']}" if probation["until"] is not None else ""
+    told = f"It is on probation with {probation['version']}{until}: {probation['detail']}."
+    if not roll_back:
+        return f"{told} Should it not keep well, that image is latched for it."
+    back = f"goes back to {device.good.version}" if device.good is not None else "has nothing to go back to"
+    return f"{told} Should it not keep well, it {back}."
 
 
 def next_step(
@@ -247,8 +267,8 @@ def commands(
         found += _commands_of_wait(device, wait, provision, paused=paused)
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
-    in_back_off = wait is not None and wait.kind is WaitKind.BACK_OFF
-    if job is not None and (_may_be_retried(device, job, wanted) or in_back_off or paused):
+    hurried = wait is not None and wait.kind in {WaitKind.BACK_OFF, WaitKind.CONDITION}
+    if job is not None and (_may_be_retried(device, job, wanted) or hurried or paused):
         found.append(f"firmwarden retry {device.id}")
     busy = job is not None and job.state in {JobState.QUEUED, JobState.RUNNING}
     unknown = device.running_version is None and not busy

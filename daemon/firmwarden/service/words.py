@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from firmwarden.service.views import AttemptView, CauseView, DeviceView, JobView, LatchView, WaitView
+    from firmwarden.service.views import (
+        AttemptView,
+        CauseView,
+        DeviceView,
+        JobView,
+        LatchView,
+        ProbationView,
+        WaitView,
+    )
 
 _WAITING = frozenset({"queued", "unknown"})
 _WITHOUT_SUCCESS = frozenset({"failed", "cancelled"})
@@ -60,6 +68,8 @@ def _stopped(device: DeviceView) -> str:
 def _at_rest(device: DeviceView, now: datetime) -> str:
     if device["complete"] is False:
         return "holds no complete image"
+    if device["probation"] is not None:
+        return probation_in_words(device["probation"], now)
     up_to_date = device["desired_version"] in {None, device["running_version"]}
     if not device["present"]:
         last_seen = f"away, last seen {ago(device['last_seen'], now)}"
@@ -71,6 +81,12 @@ def _at_rest(device: DeviceView, now: datetime) -> str:
     if held:
         return held
     return f"should run {device['desired_version']}"
+
+
+def probation_in_words(probation: ProbationView, now: datetime) -> str:
+    """Say what a device has yet to show, and until when where that is known."""
+    until = f", over {ahead(probation['until'], now)}" if probation["until"] is not None else ""
+    return f"on probation with {probation['version']}{until}: {probation['detail']}"
 
 
 def state_of_job(job: JobView, now: datetime) -> str:
