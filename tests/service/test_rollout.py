@@ -109,7 +109,7 @@ def test_a_wave_soaks_for_its_time() -> None:
     assert over.rollout == replace(BEGUN, state=RolloutState.WAVES, wave=1, wave_at=NOON + SOAK_S)
     assert names(over) == "abcdef"
     assert (
-        wait_of(over).detail == "2.0.0 goes to wave 1 of 2, 6 of 24 devices, first, and 2 run it well so far"
+        wait_of(over).detail == "2.0.0 goes to wave 1 of 2 (6 of 24 devices) first, and 2 run it well so far"
     )
 
 
@@ -263,9 +263,9 @@ def test_where_all_goes_well_it_comes_to_its_end_whoever_is_away(
         member.device: replace(member, here=number not in away, ready=number not in away)
         for number, member in enumerate(members(*waiting(size)))
     }
-    rollout, now, come = BEGUN, NOON, sorted(away & set(range(size)))
+    now, come = NOON, sorted(away & set(range(size)))
+    progress = look(rule, BEGUN, list(units.values()), now=now)
     for _ in range(8 * size + 8):
-        progress = look(rule, rollout, list(units.values()), now=now)
         if progress.rollout.state is RolloutState.DONE:
             break
         ready = [unit for unit in units.values() if unit.stage is Stage.WAITING and unit.ready]
@@ -275,7 +275,7 @@ def test_where_all_goes_well_it_comes_to_its_end_whoever_is_away(
             back = DeviceId(chr(ord("a") + come.pop()))
             units[back] = replace(units[back], here=True, ready=True)
         units |= {device: replace(unit, stage=Stage.GOOD) for device, unit in begun.items()}
-        rollout = progress.rollout
         now = progress.until or now
+        progress = look(rule, progress.rollout, list(units.values()), now=now)
     assert progress.rollout.state is RolloutState.DONE
     assert all(unit.stage is Stage.GOOD for unit in units.values() if unit.here)

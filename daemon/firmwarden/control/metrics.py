@@ -278,7 +278,9 @@ METRICS: Final = (
         kind="counter",
         help="Probations that are over: passed, failed, or overtaken by something else before there was a verdict.",
         labels=("device_class", "outcome"),
-        read=lambda view: [((row.device_class, row.outcome), row.probations) for row in view.counted.probations],
+        read=lambda view: [
+            ((row.device_class, row.outcome), row.probations) for row in view.counted.probations
+        ],
     ),
     Metric(
         name="firmwarden_erase_starts_total",

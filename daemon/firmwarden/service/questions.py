@@ -16,11 +16,13 @@ from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
 from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.naming import find_device
+from firmwarden.service.rollouts_told import member_views, rollout_view
 from firmwarden.service.telling import (
     action_view,
     attempt_view,
     hold_view,
     instant,
+    instant_or_none,
     job_view,
     latch_view,
     power_cut_view,
@@ -45,8 +47,11 @@ if TYPE_CHECKING:
         JobView,
         LatchView,
         PlanView,
+        ProbationView,
         ReadyView,
         ReleaseView,
+        RolloutMemberView,
+        RolloutView,
         StatusView,
         WaitingView,
         WearView,
@@ -126,6 +131,7 @@ class Questions:
             "unsigned_classes": sorted(
                 name for name, policy in warden.planner.classes.items() if not policy.require_signature
             ),
+            "rollouts": [rollout_view(progress) for progress in warden.agenda.rollouts],
             "problems": self._to_be_mended(),
         }
 
@@ -175,6 +181,23 @@ class Questions:
             for refusal in shelf.refused
         ]
         return sorted(accepted + refused, key=lambda view: view["manifest"])
+
+    async def rollouts(self) -> list[RolloutView]:
+        """Tell how far each release has come, where its class goes in waves."""
+        await anyio.lowlevel.checkpoint()
+        return [rollout_view(progress) for progress in self._warden.agenda.rollouts]
+
+    async def rollout(self, device_class: str) -> list[RolloutMemberView]:
+        """Tell who is in the rollouts of a class."""
+        if device_class not in self._warden.planner.classes:
+            raise NotFound(f"there is no class {device_class!r} in the configuration")
+        found = await self._ask(lambda ledger: {device.id: device for device in ledger.devices()})
+        return [
+            member
+            for progress in self._warden.agenda.rollouts
+            if progress.rollout.device_class == device_class
+            for member in member_views(progress, found)
+        ]
 
     async def jobs(self, limit: int) -> list[JobView]:
         """Tell the newest jobs, newest first."""
@@ -258,7 +281,12 @@ class Questions:
                 "latches": [latch_view(latch) for latch in latches],
                 "attempts": [attempt_view(attempt) for attempt in attempts],
                 "next": sentences.cannot_write(self._warden.store_problem)
-                or sentences.on_probation(self._probation_view(found, facts), job, found)
+                or sentences.on_probation(
+                    self._probation_view(found, facts),
+                    found,
+                    job,
+                    roll_back=bool(policy and policy.roll_back),
+                )
                 or sentences.next_step(
                     found,
                     job,

@@ -115,7 +115,7 @@ class Progress:
         wave, places = min(self.rollout.wave, self.rule.last), self.places
         if wave == 0:
             return f"{places} canar{'y' if places == 1 else 'ies'}"
-        return f"wave {wave} of {self.rule.last}, {places} of {len(self.members)} devices,"
+        return f"wave {wave} of {self.rule.last} ({places} of {len(self.members)} devices)"
 
     def count(self, *stages: Stage) -> int:
         """How many units are in one of the stages."""
@@ -171,6 +171,26 @@ def wait_of(progress: Progress) -> Wait:
             so_far = f"{well} {'runs' if well == 1 else 'run'} it well so far"
             detail = f"{version} goes to {progress.wave_in_words} first, and {so_far}"
     return Wait(kind=WaitKind.CANARY, detail=detail, until=progress.until)
+
+
+def standing(progress: Progress) -> str:
+    """Say where it is and what it waits for, as the rest of a sentence."""
+    rollout = progress.rollout
+    match rollout.state:
+        case RolloutState.DONE:
+            return "had by every device that is here; one that comes later is given it at once"
+        case RolloutState.STOPPED:
+            return f"stopped: {rollout.reason}"
+        case RolloutState.RECALLED:
+            return f"called back by {rollout.changed_by}: {rollout.reason}"
+        case _ if progress.until is not None:
+            return f"soaks on {progress.wave_in_words}"
+        case _:
+            well, failed = progress.count(Stage.GOOD), progress.count(Stage.FAILED)
+            besides = f", {failed} failed" if failed else ""
+            return (
+                f"goes to {progress.wave_in_words}; {well} {'runs' if well == 1 else 'run'} it well{besides}"
+            )
 
 
 def _or_stop(progress: Progress) -> Progress:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias, TypedDict
 
 from firmwarden.drivers.base import Step
-from firmwarden.model import CauseCode, JobState, LatchScope, Outcome, Phase, WaitKind
+from firmwarden.model import CauseCode, JobState, LatchScope, Outcome, Phase, RolloutState, WaitKind
+from firmwarden.service.rollout import Stage
 
 Instant: TypeAlias = Annotated[str, "date-time"]
 """RFC 3339 in UTC.  Annotated is the ``format`` of JSON Schema, elsewhere the enum whose values a text may have."""
@@ -254,6 +255,50 @@ class ReleaseView(TypedDict):
     """Whether a latch stops its image on every device."""
 
 
+class RolloutView(TypedDict):
+    """How far a release has come among the devices of its class."""
+
+    device_class: str
+    version: str
+    image: str
+    """SHA-256 of what is sent."""
+    state: Annotated[str, RolloutState]
+    standing: str
+    """Where it is and what it waits for, for a person."""
+    until: Instant | None
+    """When the wave has soaked, where it does."""
+    wave: int
+    """0: the canaries."""
+    waves: int
+    """How many follow the canaries."""
+    places: int
+    """How many devices may have been given it by the end of this wave."""
+    devices: int
+    """How many are meant to have it."""
+    tried: int
+    """At how many it was tried, or runs anyway."""
+    well: int
+    """How many run it in good health."""
+    failed: int
+    began_at: Instant
+    wave_at: Instant
+    """When the wave began."""
+    changed_by: str
+    """Who let it go on or called it back last; empty where nobody did."""
+    reason: str
+    """Why it stopped or was called back."""
+
+
+class RolloutMemberView(TypedDict):
+    """One device in a rollout."""
+
+    device: str
+    label: str
+    version: str
+    stage: Annotated[str, Stage]
+    present: bool
+
+
 class StatusView(TypedDict):
     """The whole in numbers."""
 
@@ -281,6 +326,8 @@ class StatusView(TypedDict):
     refused_releases: int
     unsigned_classes: list[str]
     """Classes that take releases without a signature."""
+    rollouts: list[RolloutView]
+    """Of releases that some device is meant to have now, or that were called back."""
     problems: list[str]
     """What the operator should mend: a refused configuration, an unreadable directory, a full disk."""
 
