@@ -155,7 +155,9 @@ async def test_an_owner_of_several_ports_is_stopped_once_and_started_after_the_l
     assert [unit.runs for unit in units] == [content("2.0.0")] * 3
 
 
-async def test_nothing_is_sent_to_a_device_whose_owner_does_not_leave() -> None:
+async def test_nothing_is_sent_to_a_device_whose_owner_does_not_leave(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
     guard, unit = Guard(), Unit()
     guard.wont_stop = 3
     async with guarded(guard, unit) as house:
@@ -177,6 +179,8 @@ async def test_nothing_is_sent_to_a_device_whose_owner_does_not_leave() -> None:
         assert unit.runs == content("2.0.0")
     # It may have stopped half, so it is started again each time.
     assert guard.asked == ["runs", "stop", "start"] * 4
+    told = [entry["event"] for entry in logs if entry["event"].startswith("port-")]
+    assert told == ["port-lent", "port-returned"], "who did not leave does not return"
 
 
 async def test_an_owner_that_did_not_leave_for_one_is_asked_again_for_its_neighbour() -> None:

@@ -83,6 +83,18 @@ async def test_what_systemctl_complains_of_is_told(systemctl: Path) -> None:
     await owner.start()
 
 
+@pytest.mark.parametrize(("state", "back"), [("active", True), ("failed", False), ("activating", False)])
+async def test_a_unit_that_may_not_be_started_is_back_where_it_runs(
+    systemctl: Path, state: str, back: bool
+) -> None:
+    answers(systemctl, start=("Access denied", 4), show=(f"LoadState=loaded\nActiveState={state}", 0))
+    if back:
+        await UnitOwner("gpsd.service").start()
+    else:
+        with pytest.raises(OwnerStays, match="systemctl start: exit status 4: Access denied"):
+            await UnitOwner("gpsd.service").start()
+
+
 async def test_a_system_without_systemd_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(OwnerStays, match="systemctl show: cannot be run: No such file or directory"):

@@ -45,6 +45,8 @@ class _Loan:
     """Wall clock, when it was about to be stopped; the same as in the store, None where nothing is."""
     stopped: bool = False
     """It was seen to stop, and nothing has started it since."""
+    told: bool = True
+    """Whether anybody heard that it was stopped, and has to hear of its return; not where it would not leave."""
     users: int = 0
     """How many need the port now."""
     trouble: str = ""
@@ -107,11 +109,11 @@ class HandOver:
                     return
                 now = self._clock.wall()
                 await self._store.run(lambda ledger: ledger.hand_over(owner.key, now))
-                loan.since = now
+                loan.since, loan.told = now, False
             await owner.stop()
         except OwnerStays as exc:
             raise PortHeld("its port", f"{owner.title}, which cannot be made to leave: {exc}") from exc
-        loan.stopped = True
+        loan.stopped = loan.told = True
         log.info(LogEvent.PORT_LENT, owner=owner.title)
 
     async def _give_back(self, loan: _Loan) -> None:
@@ -128,7 +130,7 @@ class HandOver:
             except (OwnerStays, StoreError) as exc:
                 pause_s = min(AGAIN_FIRST_S * 2.0 ** min(loan.failures, 10), AGAIN_LONGEST_S)
                 loan.failures += 1
-                loan.trouble = str(exc)
+                loan.trouble, loan.told = str(exc), True
                 loan.again_at = self._clock.boot() + pause_s
                 self._changed.set()
                 log.error(
@@ -139,8 +141,9 @@ class HandOver:
                 )
                 return
             loan.since, loan.trouble, loan.failures, loan.again_at = None, "", 0, 0.0
-            seconds = max(self._clock.wall() - since, 0.0)
-            log.info(LogEvent.PORT_RETURNED, owner=loan.owner.title, seconds=round(seconds, 1))
+            if loan.told:
+                seconds = max(self._clock.wall() - since, 0.0)
+                log.info(LogEvent.PORT_RETURNED, owner=loan.owner.title, seconds=round(seconds, 1))
 
     async def recall(self) -> None:
         """Take up what an earlier run has left stopped.

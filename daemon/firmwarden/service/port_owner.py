@@ -18,6 +18,7 @@ PATIENCE_S: Final = 30.0
 _RUNS: Final = frozenset({"active", "reloading", "activating"})
 """The states of a unit that it was to be in, and is to be in again; systemctl(1) and systemd's D-Bus API,
 org.freedesktop.systemd1(5), ``ActiveState``.  A unit that is being stopped is somebody else's doing."""
+_STARTED: Final = "active"
 _LOADED: Final = "loaded"
 
 
@@ -77,8 +78,7 @@ class UnitOwner:
 
     async def runs(self) -> bool:
         """Ask systemd; see ``Owner``."""
-        heard = await self._systemctl("show", "--property=LoadState,ActiveState")
-        told = dict(line.partition("=")[::2] for line in heard.said.splitlines())
+        told = await self._told()
         known = told.get("LoadState", "")
         if known != _LOADED:
             raise OwnerStays(
@@ -93,7 +93,16 @@ class UnitOwner:
 
     async def start(self) -> None:
         """Have systemd start it, and wait until it has; see ``Owner``."""
-        await self._systemctl("start")
+        try:
+            await self._systemctl("start")
+        except OwnerStays:
+            # Who may not stop it may not start it either: it runs still.
+            if (await self._told()).get("ActiveState") != _STARTED:
+                raise
+
+    async def _told(self) -> dict[str, str]:
+        heard = await self._systemctl("show", "--property=LoadState,ActiveState")
+        return dict(line.partition("=")[::2] for line in heard.said.splitlines())
 
     async def _systemctl(self, verb: str, *options: str) -> Heard:
         argv = ("systemctl", "--no-ask-password", verb, *options, "--", self.unit)
