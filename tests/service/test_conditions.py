@@ -123,8 +123,11 @@ async def test_a_no_counts_until_it_is_time_to_ask_again(bench: Bench) -> None:
     )
     await anyio.sleep(59.0)
     assert bench.conditions.take() == {JobId(1): expected}
+    assert bench.conditions.unmet == {DEVICE.id}
     await anyio.sleep(1.0)
     assert bench.conditions.take() == {}
+    assert bench.conditions.unmet == frozenset()
+    assert bench.conditions.said == {JobId(1): replace(expected, until=None)}, "it is told on"
 
 
 async def test_a_clock_that_is_set_makes_no_no_longer(bench: Bench) -> None:

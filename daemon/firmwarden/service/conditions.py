@@ -84,6 +84,17 @@ class Conditions:
         """Jobs about which a program is being asked."""
         return frozenset(self._asked)
 
+    @property
+    def said(self) -> dict[JobId, Wait]:
+        """The last no about each job, whether or not it still counts."""
+        return {job: Wait(kind=WaitKind.CONDITION, detail=no.reason) for job, no in self._no.items()}
+
+    @property
+    def unmet(self) -> frozenset[DeviceId]:
+        """Devices about which a no counts."""
+        boot = self._clock.boot()
+        return frozenset(no.device for no in self._no.values() if boot < no.ends_at)
+
     def ask_again(self, device: DeviceId) -> None:
         """Take no earlier no for an answer about a device."""
         self._no = {job: no for job, no in self._no.items() if no.device != device}

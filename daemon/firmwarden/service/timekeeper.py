@@ -11,6 +11,7 @@ from firmwarden.service.timing import Moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import tzinfo
 
     from anyio.abc import TaskGroup
@@ -64,6 +65,7 @@ class Timekeeper:
             inhibited=self.inhibitors.waits(),
             asked=self._conditions.asked,
             answers=self._conditions.take(),
+            said=self._conditions.said,
         )
 
     def ask(
@@ -78,6 +80,11 @@ class Timekeeper:
             policy = self._classes.get(job.device_class)
             if policy is not None and policy.condition is not None and address is not None:
                 self._conditions.start(tasks, policy.condition, job, device, str(address))
+
+    @property
+    def unmet(self) -> AbstractSet[DeviceId]:
+        """Devices of which a condition said no, and is not asked again yet."""
+        return self._conditions.unmet
 
     def ask_again(self, device: DeviceId) -> None:
         """Take no earlier no of a condition for an answer about a device."""

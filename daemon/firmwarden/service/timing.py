@@ -34,6 +34,8 @@ class Moment:
     """Jobs of which the condition is being asked."""
     answers: Mapping[JobId, Wait | None] = field(default_factory=dict)
     """What it said: None is a yes."""
+    said: Mapping[JobId, Wait] = field(default_factory=dict)
+    """What it said last, which is told on while it is asked again."""
 
 
 @dataclass(slots=True)
@@ -52,15 +54,15 @@ class Asking:
 
     def wait(self, job: Job, free: int) -> Wait | None:
         """What a job waits for that nothing else keeps waiting; ``free``: how many of its class may start now."""
-        answers = self.moment.answers
+        said = self.moment.said.get(job.id, BEING_ASKED)
         if job.id in self.moment.asked:
-            return answers.get(job.id) or BEING_ASKED
-        if job.id in answers:
-            return answers[job.id]
+            return said
+        if job.id in self.moment.answers:
+            return self.moment.answers[job.id]
         if self.asked[job.device_class] >= free + SPARE:
             return Wait(
                 kind=WaitKind.CONDITION, detail="the condition of its class is asked about others first"
             )
         self.asked[job.device_class] += 1
         self.next.append(job)
-        return BEING_ASKED
+        return said
