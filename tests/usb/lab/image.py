@@ -35,12 +35,14 @@ KERNEL: Final = "linux-image-amd64"
 
 PACKAGES: Final = (
     "busybox-static",
+    "dbus",
     "dfu-util",
     "e2fsprogs",
     "kmod",
     "libudev1",
     "libusb-1.0-0",
     "mount",
+    "polkitd",
     "procps",
     "python3",
     "systemd",
