@@ -194,7 +194,7 @@ async def test_a_newer_release_begins_anew_and_the_old_one_goes_no_further() -> 
     async with living(units, "2.0.0", policies=with_rule()) as house:
         await anyio.sleep(SETTLED_S)
         order = await in_turn(house, units)
-        units[order[0]].script.append(Play(at=Step.PROBE, seconds=HOUR_S))
+        units[order[0]].script.append(Play(seconds=HOUR_S / 4))
         house.drop("2.0.0", "3.0.0")
         await anyio.sleep(SETTLED_S)
         assert progress(house).rollout.version == "3.0.0"
