@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmwarden.files import Signature, Unusable, read_file
+from firmwarden.files import Stamp, Unusable, read_file
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def _no_descriptor_is_left_open() -> object:
 @pytest.mark.parametrize("size", [0, 1, 5000, 3 << 20])
 def test_a_file_comes_whole_with_its_signature(file: Path, size: int) -> None:
     file.write_bytes(b"x" * size)
-    assert read_file(file, 3 << 20) == (b"x" * size, Signature.of(file.stat()))
+    assert read_file(file, 3 << 20) == (b"x" * size, Stamp.of(file.stat()))
 
 
 def test_a_file_that_is_too_large_is_not_read(file: Path) -> None:
@@ -90,11 +90,11 @@ def test_a_file_that_has_more_than_it_said_is_refused() -> None:
 
 def test_a_signature_tells_a_rewritten_and_a_replaced_file(file: Path) -> None:
     file.write_bytes(b"one")
-    before = Signature.of(file.stat())
+    before = Stamp.of(file.stat())
     os.utime(file, ns=(0, 0))
-    rewritten = Signature.of(file.stat())
+    rewritten = Stamp.of(file.stat())
     other = file.with_name("other")
     other.write_bytes(b"two")
     os.utime(other, ns=(0, 0))
     other.replace(file)
-    assert len({before, rewritten, Signature.of(file.stat())}) == 3
+    assert len({before, rewritten, Stamp.of(file.stat())}) == 3

@@ -29,7 +29,7 @@ class Unusable(FirmwardenError):
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class Stamp:
     """What changes when a file does; two equal ones mean the same content, given a moment between writes."""
 
     device: int
@@ -39,13 +39,13 @@ class Signature:
     changed_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> Signature:
+    def of(cls, status: os.stat_result) -> Stamp:
         """Take it from a ``stat``."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def read_file(path: Path, limit: int, *, follow: bool = False) -> tuple[bytes, Signature]:
-    """Read a regular file whole; also returns the signature of what was read.
+def read_file(path: Path, limit: int, *, follow: bool = False) -> tuple[bytes, Stamp]:
+    """Read a regular file whole; also returns the stamp of what was read.
 
     Args:
         path: the file.
@@ -73,12 +73,12 @@ def read_file(path: Path, limit: int, *, follow: bool = False) -> tuple[bytes, S
             if not block:
                 break
             content += block
-        signature = Signature.of(before)
-        if len(content) != before.st_size or signature != Signature.of(os.fstat(descriptor)):
+        stamp = Stamp.of(before)
+        if len(content) != before.st_size or stamp != Stamp.of(os.fstat(descriptor)):
             raise Unusable("changed while it was read")
     finally:
         os.close(descriptor)
-    return bytes(content), signature
+    return bytes(content), stamp
 
 
 def refuse_special(status: os.stat_result) -> None:

@@ -60,7 +60,7 @@ async def watching(bus: SimBus, directory: Path, classes: str) -> AsyncGenerator
             usb=UsbBus(SimLister(bus), lambda: SimBackend(bus)),
             registry=house.registry,
             warden=house.warden,
-            intake=Intake(firmware, images, wiring.image_rules(loaded), house.clock),
+            intake=Intake(firmware, images, wiring.criteria(loaded), house.clock),
             images=images,
             store=house.store,
         )

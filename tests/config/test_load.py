@@ -18,6 +18,7 @@ from firmwarden.config import (
     EnterPulse,
     EnterSend,
     EnterTouch1200,
+    HandOver,
     Identity,
     LogLevel,
     Match,
@@ -129,6 +130,7 @@ enter = { method = "pulse", steps = ["dtr=1", "rts=0", "wait=50ms"] }
 settle = "100ms"
 boot_delay = "5s"
 version_query = { send = [0x56, 0x0d], expect = "v(.+)\\r", timeout = 1, baud = 19200 }
+hand_over = { stop = ["/bin/leave"], start = ["/bin/come", "back"], timeout = "1min" }
 on_outcome = ["/bin/tell", "--me"]
 on_outcome_timeout = "1min"
 mdfu = { retries = 1, discovery = "1s", accept_newer = true, honour_delay = true }
@@ -173,6 +175,7 @@ wear = { per_day = 5 }
         settle=0.1,
         boot_delay=5.0,
         version_query=VersionQuery(send=b"V\r", expect=re.compile(b"v(.+)\r"), timeout=1.0, baud=19_200),
+        hand_over=HandOver(stop=("/bin/leave",), start=("/bin/come", "back"), timeout=60.0),
         on_outcome=("/bin/tell", "--me"),
         on_outcome_timeout=60.0,
         mdfu=MdfuTuning(retries=1, discovery=1.0, accept_newer=True, honour_delay=True),
@@ -300,6 +303,21 @@ def test_a_table_that_is_missing_is_told_with_its_keys(file: Path) -> None:
         ('image_format = "hex"', "image_format", '"intel-hex", "dfu" or "dfuse", got "hex"'),
         ("image_fill = 256", "image_fill", "from 0 to 255"),
         ('settle = "-1s"', "settle", "expected a duration"),
+        ("hand_over = {}", "hand_over", "expected a unit, or the two commands stop and start"),
+        ('hand_over = { stop = ["a"] }', "hand_over", "expected a unit, or the two commands stop and start"),
+        (
+            'hand_over = { unit = "a.service", start = ["b"] }',
+            "hand_over",
+            "expected either a unit, or the two",
+        ),
+        ('hand_over = { unit = "gpsd" }', "hand_over.unit", 'of systemd, such as "gpsd.service"'),
+        (
+            'hand_over = { unit = "getty@.service" }',
+            "hand_over.unit",
+            "the name of a service, socket or target",
+        ),
+        ('hand_over = { unit = "-x.service" }', "hand_over.unit", "the name of a service, socket or target"),
+        ('hand_over = { unit = "firmwarden.service" }', "hand_over.unit", "that is Firmwarden itself"),
         ("on_outcome_timeout = 0", "on_outcome_timeout", "must be more than 0"),
         ('on_outcome = "tell"', "on_outcome", "expected an array"),
         ('on_outcome = [""]', "on_outcome[0]", "expected text that is not empty"),

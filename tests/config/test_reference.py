@@ -17,8 +17,8 @@ EXAMPLE = ROOT / "config" / "devices.d" / "README"
 
 WITHOUT_DEFAULT = {
     DriverName.MDFU: {
-        "label", "parallel", "windows", "time_zone", "inhibit", "condition", "rollout", "version_query", "health",
-        "on_outcome",
+        "label", "parallel", "hardware", "windows", "time_zone", "inhibit", "condition", "rollout",
+        "version_query", "health", "hand_over", "on_outcome",
     },
     DriverName.DFU: {"part", "failsafe", "image_address"},
 }  # fmt: skip
@@ -106,6 +106,7 @@ SECTIONS = {
     "condition": ("device", "condition"),
     "rollout": ("device", "rollout"),
     "version_query": ("device", "version_query"),
+    "hand_over": ("device", "hand_over"),
     "health": ("device", "health"),
     "health.query": ("device", "health", "query"),
     "mdfu": ("device", "mdfu"),

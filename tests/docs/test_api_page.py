@@ -14,8 +14,9 @@ from firmwarden.control import connection, stream, upload
 from firmwarden.control.access import Rules
 from firmwarden.control.operations import LISTED, LISTED_AT_MOST
 from firmwarden.control.requests import BODY_LIMIT, TEXT_LIMIT
+from firmwarden.images.bundle import Packed, pack
 from firmwarden.images.cas import LARGEST_IMAGE
-from firmwarden.images.manifest import LARGEST_MANIFEST
+from firmwarden.images.manifest import LARGEST_MANIFEST, parse_manifest
 from firmwarden.service import pulse
 from firmwarden.service.feed import RING
 from support.api_page import PAGE, render
@@ -66,8 +67,18 @@ def test_figures_are_those_of_the_code() -> None:
 def desk(tmp_path: Path) -> MemoryDesk:
     """A desk that has not got the release that lies beside it."""
     image = b"firmware" * 100
+    manifest = manifest_of(image, device="front-panel", image="front-panel-2.4.0.img")
     (tmp_path / "front-panel-2.4.0.img").write_bytes(image)
-    (tmp_path / "front-panel-2.4.0.toml").write_bytes(manifest_of(image, device="front-panel"))
+    (tmp_path / "front-panel-2.4.0.toml").write_bytes(manifest)
+    (tmp_path / "front-panel-2.4.0.toml.minisig").write_bytes(b"signature")
+    release = Packed(
+        name="spring.toml",
+        manifest=parse_manifest(manifest, "spring.toml"),
+        content=manifest,
+        signature=None,
+        image=image,
+    )
+    (tmp_path / "spring.fwz").write_bytes(pack([release]))
     desk = MemoryDesk()
     desk.shelf.clear()
     return desk

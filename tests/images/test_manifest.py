@@ -71,7 +71,8 @@ def test_inv8_every_fault_is_told_at_once() -> None:
         "m.toml:2: release.size: expected a whole number from 1 to 67108864, got 0; "
         "m.toml:3: release.image: expected the plain name of a file beside the manifest, "
         'got "a/b": it must lie in the directory of the manifest; '
-        "m.toml:4: release.foo: unknown key; known here: device, image, sequence, sha256, size, version; "
+        "m.toml:4: release.foo: unknown key; known here: device, device_id, downgrade, hardware, image, "
+        "sequence, sha256, size, version; "
         "m.toml:5: release.version: expected printable text of 1 to 64 characters, got 3; "
         "m.toml:6: other: unknown key; known here: release"
     )
@@ -177,7 +178,7 @@ def test_the_example_on_the_reference_page_is_good() -> None:
 
 
 def test_the_reference_page_has_every_key_with_its_limits() -> None:
-    rows = re.findall(r"(?m)^\| `(\w+)` \| (required|none) \| (.*?) \|", PAGE.read_text())
+    rows = re.findall(r"(?m)^\| `(\w+)` \| (required|none|`false`) \| (.*?) \|", PAGE.read_text())
     keys = {path[0]: key for path, key in keys_of(Manifest)}
     assert [row[0] for row in rows] == list(keys)
     for name, default, takes in rows:

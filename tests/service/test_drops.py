@@ -12,8 +12,10 @@ from firmwarden.errors import StoreError
 from firmwarden.images.cas import ImageStore, hash_of
 from firmwarden.images.formats import ImageRules
 from firmwarden.model import Action, ClassName
+from firmwarden.service.criteria import Criteria
 from firmwarden.service.drops import SETTLED_S, Drops
 from firmwarden.service.intake import Intake
+from firmwarden.service.trust import Trust
 from firmwarden.store.store import Store
 from support.drop import Clock, Drop
 
@@ -55,7 +57,8 @@ class Gateway:
 
     def start(self) -> None:
         """Start, or start anew."""
-        self._intake = Intake(self.drop.directory, self._images, {PANEL: ImageRules()}, self.clock)
+        criteria = Criteria({PANEL: ImageRules()}, Trust(unsigned=frozenset({PANEL})))
+        self._intake = Intake(self.drop.directory, self._images, criteria, self.clock)
         self._drops = Drops(self.drop.directory, self._store, self.clock)
 
     async def look(self, later_s: float = 0.0) -> list[tuple[str, str, str, str]]:

@@ -15,8 +15,10 @@ from firmwarden.errors import BadManifest, FirmwardenError, NoRoom, Refused, Sto
 from firmwarden.images.cas import ImageStore, hash_of
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import ClassName
+from firmwarden.service.criteria import Criteria
 from firmwarden.service.incoming import Incoming
 from firmwarden.service.intake import Intake
+from firmwarden.service.trust import Trust
 from firmwarden.service.wishes import Wishes
 from support.drop import Clock, Drop, manifest_of
 from support.house import living
@@ -49,7 +51,9 @@ def intake(drop: Drop, tmp_path: Path) -> Intake:
         ClassName("panel"): ImageRules(),
         ClassName("pump"): ImageRules(format=ImageFormat.INTEL_HEX),
     }
-    return Intake(drop.directory, store, classes, Clock.long_after())
+    return Intake(
+        drop.directory, store, Criteria(classes, Trust(unsigned=frozenset(classes))), Clock.long_after()
+    )
 
 
 class Counter:
@@ -64,10 +68,10 @@ class Counter:
         self.arrived += 1
 
     async def put(self, manifest: bytes = MANIFEST, image: bytes = CONTENT, name: str = "panel.toml") -> None:
-        async def record(release: Release) -> None:
-            self.recorded.append(release)
+        async def record(releases: tuple[Release, ...]) -> None:
+            self.recorded += releases
 
-        await self.incoming.put(manifest, image, name, record)
+        await self.incoming.put(manifest, image, None, name, record)
 
 
 @pytest.fixture
@@ -120,7 +124,7 @@ async def test_the_manifest_is_called_as_where_it_comes_from_or_after_its_releas
         (MANIFEST, CONTENT, "a\\panel.toml", "plain name"),
         (MANIFEST, CONTENT, ".toml", "plain name"),
         (MANIFEST, CONTENT, "a\n.toml", "plain name"),
-        (MANIFEST, CONTENT, "a" * 252 + ".toml", "longer than 255"),
+        (MANIFEST, CONTENT, "a" * 243 + ".toml", "longer than 247"),
         (MANIFEST, CONTENT, "panel.txt", "ends with .toml"),
     ],
 )
@@ -157,11 +161,11 @@ async def test_nor_is_what_gets_there_meanwhile(
     if not links:
         refuse_links(monkeypatch, errno.EPERM)
 
-    async def interfere(_: Release) -> None:
+    async def interfere(_: tuple[Release, ...]) -> None:
         drop.file("panel.toml", b"mine")
 
     with pytest.raises(Refused, match=r"panel\.toml is in the firmware directory already"):
-        await counter.incoming.put(MANIFEST, CONTENT, "panel.toml", interfere)
+        await counter.incoming.put(MANIFEST, CONTENT, None, "panel.toml", interfere)
     assert content_of(drop.directory) == {"panel.toml": b"mine"}
 
 
@@ -201,11 +205,11 @@ async def test_a_release_that_would_keep_another_from_counting_is_refused(
 
 
 async def test_inv5_nothing_happens_that_is_not_recorded(drop: Drop, counter: Counter) -> None:
-    async def fail(_: Release) -> None:
+    async def fail(_: tuple[Release, ...]) -> None:
         raise StoreError("database or disk is full")
 
     with pytest.raises(StoreError):
-        await counter.incoming.put(MANIFEST, CONTENT, "panel.toml", fail)
+        await counter.incoming.put(MANIFEST, CONTENT, None, "panel.toml", fail)
     assert content_of(drop.directory) == {}
     assert counter.arrived == 0
 
@@ -301,7 +305,7 @@ async def test_what_a_power_cut_left_is_written_over(drop: Drop, intake: Intake,
 async def test_an_upload_is_a_wish_that_is_recorded(drop: Drop, counter: Counter) -> None:
     async with living({"panel-1": Unit()}, inline=False) as house:
         wishes = Wishes(store=house.store, warden=house.warden, incoming=counter.incoming)
-        view = await wishes.upload(MANIFEST, CONTENT, name="panel.toml", who="ann")
+        view = await wishes.upload(MANIFEST, CONTENT, None, name="panel.toml", who="ann")
         assert (view["manifest"], view["state"], view["latched"]) == ("panel.toml", "accepted", False)
         (action,) = (await house.desk.history(None, 10))["actions"]
     assert (action["who"], action["what"], action["target"]) == ("ann", "upload", "panel.toml")

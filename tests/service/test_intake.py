@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 from firmwarden.images.cas import LARGEST_IMAGE, ImageStore, hash_of
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import ClassName, ImageHash, Release
+from firmwarden.service.criteria import Criteria
 from firmwarden.service.intake import Intake
 from firmwarden.service.shelf import Shelf
+from firmwarden.service.trust import Trust
 from support.drop import Clock, Drop
 
 pytestmark = pytest.mark.anyio
 
 PANEL, PUMP = ClassName("panel"), ClassName("pump")
+UNSIGNED: Final = Trust(unsigned=frozenset({PANEL, PUMP}))
 CONTENT: Final = b"firmware" * 500
 
 
@@ -55,7 +58,7 @@ def clock() -> Clock:
 @pytest.fixture
 def intake(drop: Drop, store: ImageStore, clock: Clock) -> Intake:
     classes = {PANEL: ImageRules(), PUMP: ImageRules(format=ImageFormat.INTEL_HEX)}
-    return Intake(drop.directory, store, classes, clock)
+    return Intake(drop.directory, store, Criteria(classes, UNSIGNED), clock)
 
 
 def reasons(shelf: Shelf) -> dict[str, str]:
@@ -169,11 +172,11 @@ async def test_rules_that_change_are_applied_to_what_lies_there(drop: Drop, inta
     drop.release("panel", text)
     assert (await intake.scan()).releases[0].size == len(text)
 
-    intake.classes = {PANEL: ImageRules(format=ImageFormat.INTEL_HEX)}
+    intake.criteria = Criteria({PANEL: ImageRules(format=ImageFormat.INTEL_HEX)}, UNSIGNED)
     assert (await intake.scan()).releases[0].size == 1
-    intake.classes = {}
+    intake.criteria = Criteria({}, UNSIGNED)
     assert reasons(await intake.scan()) == {"panel.toml": '"panel" is no device class of the configuration'}
-    intake.classes = {PANEL: ImageRules()}
+    intake.criteria = Criteria({PANEL: ImageRules()}, UNSIGNED)
     assert (await intake.scan()).releases[0].size == len(text)
 
 
@@ -240,7 +243,7 @@ async def test_inv8_space_reserved_for_a_copy_is_not_taken_for_it(
             {"version": '"one"'},
             'panel.toml:3: release.version: expected SemVer, or a sequence beside it, got "one"',
         ),
-        ({"colour": 1}, "panel.toml:7: release.colour: unknown key; known here: device, image, "),
+        ({"colour": 1}, "panel.toml:7: release.colour: unknown key; known here: device, device_id, "),
         (
             {"size": LARGEST_IMAGE + 1},
             "panel.toml:6: release.size: expected a whole number from 1 to 67108864",
@@ -572,7 +575,7 @@ def test_inv8_whatever_lies_there_is_a_release_or_refused(
     store.open()
     drop = directory / "drop"
     drop.mkdir()
-    intake = Intake(drop, store, {PANEL: ImageRules()}, Clock.long_after())
+    intake = Intake(drop, store, Criteria({PANEL: ImageRules()}, UNSIGNED), Clock.long_after())
 
     async def scenario() -> None:
         for name, content in files:

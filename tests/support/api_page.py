@@ -54,8 +54,10 @@ def body(operation: Operation) -> str:
     match operation.body:
         case None:
             return ""
+        case Form(files={"bundle": _}):
+            return "[a file](#post-v1bundles)"
         case Form():
-            return "[two files](#post-v1releases)"
+            return "[two or three files](#post-v1releases)"
         case Object(keys=keys, one_of_them=True):
             return " or ".join(code(json.dumps({key: "..."})) for key in keys)
         case Object(example=example):

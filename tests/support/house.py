@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from firmwarden.errors import BadImage
 from firmwarden.images.cas import ImageStore, hash_of
 from firmwarden.model import ClassName, JobState, Release, Sighting, TcpAddress
 from firmwarden.service.clock import SystemClock
+from firmwarden.service.criteria import Criteria
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.desk import Desk
 from firmwarden.service.feed import Feed
@@ -23,15 +25,18 @@ from firmwarden.service.pulse import Pulse
 from firmwarden.service.recovery import log_recovered, recover
 from firmwarden.service.registry import Registry
 from firmwarden.service.shelf import Shelf
+from firmwarden.service.trust import Trust
 from firmwarden.service.warden import Warden
 from firmwarden.store.store import Store
 from support.scripted import ScriptedDriver, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+    from datetime import tzinfo
 
     from firmwarden.drivers.base import Driver, Journal
     from firmwarden.model import Address, Attempt, Device, ImageHash, Job, Latch
+    from firmwarden.programs import Heard
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
     from firmwarden.service.hooks import Hook
@@ -118,6 +123,12 @@ class House:
         self.images = MemoryImages()
         self.conclusions: list[tuple[Conclusion, Hook | None]] = []
         self.plugged = set(units)
+        self.zone: tzinfo = UTC
+        """Of the machine."""
+        self.asked: list[Mapping[str, str]] = []
+        """What conditions were asked about."""
+        self.answer: Callable[[Mapping[str, str]], Awaitable[Heard]] | None = None
+        """How conditions answer."""
         names = sorted({ClassName(policy.name) for policy in policies})
         self.rules = [self._rule(name) for name in names]
         self.registry = Registry(store=store, clock=self.clock, rules=self.rules)
@@ -133,6 +144,8 @@ class House:
             classes={ClassName(policy.name): policy for policy in policies},
             parallel=16,
             on_conclusion=lambda conclusion, hook: self.conclusions.append((conclusion, hook)),
+            zone=lambda: self.zone,
+            ask=self._ask,
         )
         self.pulse = Pulse(store, self.clock)
         self.desk = Desk(
@@ -141,10 +154,19 @@ class House:
             shelf=lambda: self.shelf,
             problems=lambda: (),
             pulse=self.pulse,
-            incoming=Incoming(NOWHERE, Intake(NOWHERE, ImageStore(NOWHERE), {}, clock), lambda: None),
+            incoming=Incoming(
+                NOWHERE, Intake(NOWHERE, ImageStore(NOWHERE), Criteria({}, Trust()), clock), lambda: None
+            ),
         )
         self.drivers: dict[str, Callable[[Job, Journal], Driver]] = {}
         """Instead of the scripted driver, by the unit's name."""
+
+    async def _ask(self, argv: Sequence[str], *, timeout_s: float, extra_env: Mapping[str, str]) -> Heard:
+        assert argv
+        assert timeout_s > 0.0
+        assert self.answer is not None
+        self.asked.append(extra_env)
+        return await self.answer(extra_env)
 
     def make_driver(self, job: Job, device: Device, address: Address, journal: Journal) -> Driver:
         del device

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 
 from firmwarden.errors import BadManifest, NotFound, Refused, StoreError, Unavailable
+from firmwarden.images.bundle import unpack
 from firmwarden.images.cas import hash_of
 from firmwarden.images.manifest import parse_manifest
 from firmwarden.service.feed import Feed
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
         PowerCutView,
         ReadyView,
         ReleaseView,
+        RolloutMemberView,
+        RolloutView,
         StatusView,
         WaitingView,
         WhyView,
@@ -105,6 +108,30 @@ def an_attempt(**changes: object) -> AttemptView:
     return attempt
 
 
+def a_rollout(**changes: object) -> RolloutView:
+    rollout: RolloutView = {
+        "device_class": "front-panel",
+        "version": "2.4.0",
+        "image": IMAGE_B,
+        "state": "canary",
+        "standing": "soaks on 2 canaries",
+        "until": "2026-03-01T12:20:00Z",
+        "wave": 0,
+        "waves": 2,
+        "places": 2,
+        "devices": 24,
+        "tried": 2,
+        "well": 2,
+        "failed": 0,
+        "began_at": EARLIER,
+        "wave_at": EARLIER,
+        "changed_by": "",
+        "reason": "",
+    }
+    rollout.update(changes)  # type: ignore[typeddict-item]
+    return rollout
+
+
 def a_device(**changes: object) -> DeviceView:
     device: DeviceView = {
         "id": "panel-1",
@@ -127,6 +154,8 @@ def a_device(**changes: object) -> DeviceView:
         "may_go_back_to": None,
         "held": None,
         "holds": [],
+        "good_version": "2.3.1",
+        "probation": None,
         "port_lent": None,
         "latched": False,
         "job": None,
@@ -177,6 +206,8 @@ class MemoryDesk:
         self.latched: list[LatchView] = []
         self.held: str | None = None
         self.unsigned_classes: list[str] = []
+        self.going_out: list[RolloutView] = []
+        self.in_it: list[RolloutMemberView] = []
         self.problems: list[str] = []
         self.store_problem = ""
         self.numbers = some_figures()
@@ -210,9 +241,14 @@ class MemoryDesk:
             ],
             "running": sum(job["state"] == "running" for job in jobs),
             "waiting": sum(job["state"] == "queued" for job in jobs),
+            "waits": [
+                {"kind": kind, "jobs": sum((job["wait"] or {}).get("kind") == kind for job in jobs)}
+                for kind in sorted({job["wait"]["kind"] for job in jobs if job["wait"] is not None})
+            ],
             "unknown": sum(job["state"] == "unknown" for job in jobs),
             "latches": len(self.latched),
             "failed": sum(job["state"] == "failed" for job in jobs),
+            "on_probation": sum(device["probation"] is not None for device in self.fleet.values()),
             "waiting_for_you": sum(
                 job["wait"] is not None and job["wait"]["kind"] == "failsafe" for job in jobs
             ),
@@ -221,6 +257,7 @@ class MemoryDesk:
             "releases": sum(each["state"] == "accepted" for each in self.shelf),
             "refused_releases": sum(each["state"] == "refused" for each in self.shelf),
             "unsigned_classes": self.unsigned_classes,
+            "rollouts": self.going_out,
             "problems": self.problems,
         }
 
@@ -243,6 +280,15 @@ class MemoryDesk:
     async def releases(self) -> list[ReleaseView]:
         await anyio.lowlevel.checkpoint()
         return self.shelf
+
+    async def rollouts(self) -> list[RolloutView]:
+        await anyio.lowlevel.checkpoint()
+        return self.going_out
+
+    async def rollout(self, device_class: str) -> list[RolloutMemberView]:
+        await anyio.lowlevel.checkpoint()
+        self._known_class(device_class)
+        return self.in_it
 
     async def jobs(self, limit: int) -> list[JobView]:
         await anyio.lowlevel.checkpoint()
@@ -407,7 +453,30 @@ class MemoryDesk:
         del self.fleet[found["id"]]
         return f"{found['id']} is forgotten."
 
-    async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
+    async def resume(self, device_class: str, *, who: str) -> str:
+        self._known_class(device_class)
+        stopped = [each for each in self.going_out if each["state"] == "stopped"]
+        if not stopped:
+            raise Refused(f"no rollout of {device_class} has stopped")
+        await self._act(who, "resume", device_class)
+        for each in stopped:
+            each["state"] = "canary"
+        return f"the rollout of {device_class} goes on."
+
+    async def recall(self, device_class: str, *, reason: str, who: str) -> str:
+        self._known_class(device_class)
+        await self._act(who, "recall", device_class, reason)
+        for each in self.going_out:
+            each["state"] = "recalled"
+        return f"the newest release of {device_class} is called back."
+
+    def _known_class(self, name: str) -> None:
+        if name not in {device["device_class"] for device in self.fleet.values()}:
+            raise NotFound(f"there is no class {name!r}")
+
+    async def upload(
+        self, manifest: bytes, image: bytes, signature: bytes | None, *, name: str, who: str
+    ) -> ReleaseView:
         said = parse_manifest(manifest, name)
         if hash_of(image) != said.sha256:
             raise BadManifest(f"{said.image} has another sha256")
@@ -423,12 +492,18 @@ class MemoryDesk:
                 "sequence": said.sequence,
                 "image": said.sha256,
                 "size": said.size,
-                "signed_by": None,
+                "signed_by": None if signature is None else "vendor",
                 "reason": None,
                 "latched": False,
             }
         )
         return self.shelf[-1]
+
+    async def upload_bundle(self, content: bytes, *, name: str, who: str) -> list[ReleaseView]:
+        return [
+            await self.upload(each.content, each.image, each.signature, name=each.full_name, who=who)
+            for each in unpack(content, name)
+        ]
 
     # --- the feed ---
 

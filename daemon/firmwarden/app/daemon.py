@@ -184,7 +184,7 @@ class Daemon:
             on_conclusion=lambda conclusion, hook: _call_hook(tasks, conclusion, hook),
             examine=Examiner(lambda: self._classes),
         )
-        intake = Intake(settings.firmware_dir, images, wiring.image_rules(self._config), self._clock)
+        intake = Intake(settings.firmware_dir, images, wiring.criteria(self._config), self._clock)
         self._watching = Watching(
             self._config,
             usb=self._usb,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.app import wiring
 from firmwarden.errors import BadManifest, Refused
 from firmwarden.files import Unusable, read_file, written_whole
+from firmwarden.images import bundle
 from firmwarden.images.cas import LARGEST_IMAGE, ImageStore
 from firmwarden.images.manifest import LARGEST_MANIFEST, parse_manifest
 from firmwarden.images.minisign import LARGEST_SIGNATURE, SUFFIX, BadKey, BadSignature
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from firmwarden.config import Config
     from firmwarden.images.manifest import Manifest
     from firmwarden.images.minisign import PublicKey
+    from firmwarden.model import Release
 
 KEY_SUFFIX: Final = ".key"
 PUBLIC_SUFFIX: Final = ".pub"
@@ -80,27 +83,40 @@ def sign(file: Path, key: SecretKey) -> Path:
     return beside
 
 
-def judge(file: Path, config: Config) -> tuple[Manifest, str]:
-    """Judge a release as a daemon with that configuration would; returns the name of the key that signed it.
+def judge(file: Path, config: Config) -> tuple[Release, ...]:
+    """Judge a release, or a bundle of them, as a daemon with that configuration would.
 
     Raises:
-        BadManifest: it would be refused.
-        OSError: the manifest cannot be read.
+        BadManifest: one would be refused.
+        Refused: they contradict each other.
+        OSError: the file cannot be read.
+    """
+    if file.name.endswith(bundle.SUFFIX):
+        content, _ = _read(file, bundle.LARGEST_BUNDLE)
+        offered = bundle.unpack(content, file.name)
+    else:
+        offered = (packed(file),)
+    beside = file.parent
+    return Intake(beside, ImageStore(beside), wiring.criteria(config), SystemClock()).judge(offered)
+
+
+def packed(file: Path) -> bundle.Packed:
+    """Read a manifest with what belongs to it.
+
+    Raises:
+        BadManifest: it is none, or its image is not there.
+        OSError: one of them cannot be read.
     """
     content, _ = _read(file, LARGEST_MANIFEST)
     manifest = parse_manifest(content, file.name)
-    beside = file.parent
     try:
-        image, _ = _read(beside / manifest.image, LARGEST_IMAGE)
+        image, _ = _read(file.with_name(manifest.image), LARGEST_IMAGE)
     except FileNotFoundError:
         raise BadManifest(f"it waits for {manifest.image}, which is not there") from None
-    intake = Intake(beside, ImageStore(beside), wiring.image_rules(config), SystemClock())
-    intake.judge(manifest, image, file.name)
-    try:
+    signature: bytes | None = None
+    with suppress(FileNotFoundError):
         signature, _ = _read(file.with_name(file.name + SUFFIX), LARGEST_SIGNATURE)
-    except FileNotFoundError:
-        return manifest, wiring.trust(config).judge(manifest.device, content, None)
-    return manifest, wiring.trust(config).judge(manifest.device, content, signature)
+    return bundle.Packed(name=file.name, manifest=manifest, content=content, signature=signature, image=image)
 
 
 def _comment(manifest: Manifest, name: str) -> str:

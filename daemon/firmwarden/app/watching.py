@@ -82,6 +82,7 @@ class Watching:
         """Start watching."""
         self._tasks = tasks
         tasks.start_soon(self._watch_ports)
+        tasks.start_soon(self._warden.timekeeper.inhibitors.run, lambda: self._every_s)
         tasks.start_soon(self._hear_hotplug)
         tasks.start_soon(self._watch_releases)
         tasks.start_soon(self._hear_firmware_directory)
@@ -91,7 +92,7 @@ class Watching:
         """Put another configuration in force."""
         self._configure_scanner(settings)
         self._registry.configure(wiring.rules(settings), wiring.labels(settings))
-        self._intake.classes = wiring.image_rules(settings)
+        self._intake.criteria = wiring.criteria(settings)
         self._watch_pattern_directories()
         self.look_at_releases()
         self._hint_port()

@@ -25,13 +25,18 @@ from firmwarden.images.formats import ImageRules
 from firmwarden.model import ClassName, SerialAddress, UsbAddress
 from firmwarden.protocol.dfu.quirks import quirks_of
 from firmwarden.protocol.mdfu.host import Settings as HostSettings
+from firmwarden.service.conditions import Condition
+from firmwarden.service.criteria import Criteria
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.hooks import Hook
 from firmwarden.service.identity import ClassRule
+from firmwarden.service.inhibitors import Inhibitor
 from firmwarden.service.policy import Budgets
 from firmwarden.service.port_owner import CommandOwner, UnitOwner
 from firmwarden.service.rollout import Rule
 from firmwarden.service.trust import Trust, TrustedKey
+from firmwarden.service.windows import Timetable
+from firmwarden.service.zones import zone_named
 from firmwarden.transport.opening import open_link
 
 if TYPE_CHECKING:
@@ -70,11 +75,27 @@ def policies(config: cfg.Config) -> dict[ClassName, ClassPolicy]:
             power_cuts=_power_cuts(device_class, _relied_on(device_class)[0]),
             unprotected=_power_cuts(device_class, cfg.Failsafe.NONE),
             hand_over=_owner(device_class.hand_over),
+            timetable=_timetable(device_class),
+            inhibitor=_inhibitor(device_class),
+            condition=_condition(device_class.condition),
             health=health_rule(device_class),
             roll_back=device_class.roll_back,
         )
         for device_class in config.devices
     }
+
+
+def _timetable(device_class: cfg.DeviceClass) -> Timetable:
+    zone = device_class.time_zone
+    return Timetable(device_class.windows, None if zone is None else zone_named(zone))
+
+
+def _inhibitor(device_class: cfg.DeviceClass) -> Inhibitor | None:
+    return None if device_class.inhibit is None else Inhibitor(device_class.inhibit, device_class.inhibit_for)
+
+
+def _condition(condition: cfg.Condition | None) -> Condition | None:
+    return None if condition is None else Condition(condition.argv, condition.timeout, condition.again)
 
 
 def _owner(owner: cfg.HandOver | None) -> Owner | None:
@@ -207,7 +228,13 @@ def image_rules_of(device_class: cfg.DeviceClass) -> ImageRules:
         device=device_class.driver is cfg.DriverName.DFU,
         ids=_ids(device_class),
         alternate=device_class.dfu.alternate,
+        hardware=device_class.hardware,
     )
+
+
+def criteria(config: cfg.Config) -> Criteria:
+    """What releases are judged by."""
+    return Criteria(image_rules(config), trust(config))
 
 
 def hooks(config: cfg.Config) -> dict[ClassName, Hook]:

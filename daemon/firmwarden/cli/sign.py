@@ -12,7 +12,7 @@ import click
 from firmwarden.cli.client_command import Output, examples
 from firmwarden.cli.daemon import config_option
 from firmwarden.cli.text import paragraph
-from firmwarden.errors import BadManifest, FirmwardenError
+from firmwarden.errors import BadManifest, FirmwardenError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,9 +78,9 @@ def sign(manifests: tuple[Path, ...], key: Path, password_file: BinaryIO | None)
 
 
 @click.command(epilog=examples("firmwarden verify front-panel-2.4.0.toml"))
-@_manifests
+@click.argument("files", type=_file, nargs=-1, required=True, metavar="MANIFEST|BUNDLE...")
 @config_option
-def verify(manifests: tuple[Path, ...], config: Path) -> None:
+def verify(files: tuple[Path, ...], config: Path) -> None:
     """Say whether releases would be accepted, before they are dropped.
 
     Manifest, signature and image are judged as the daemon does it, by the keys and classes of the configuration. The
@@ -92,21 +92,18 @@ def verify(manifests: tuple[Path, ...], config: Path) -> None:
     refused = False
     with _failing():
         loaded = load(config)
-        for manifest in manifests:
+        for file in files:
             try:
-                release, key = judge(manifest, loaded)
-            except BadManifest as exc:
+                releases = judge(file, loaded)
+            except (BadManifest, Refused) as exc:
                 refused = True
-                said = f"{manifest} would be refused: {exc}."
-            else:
-                by = (
-                    f'signed with the key "{key}"'
-                    if key
-                    else "not signed, and its class asks for no signature"
-                )
-                said = f"{manifest} would be accepted: {release.device} {release.version}, {by}."
-            for line in paragraph(said, indent="  ", first=""):
-                click.echo(line)
+                _say(f"{file} would be refused: {exc}.")
+                continue
+            for release in releases:
+                by = "not signed, and its class asks for no signature"
+                if release.signed_by:
+                    by = f'signed with the key "{release.signed_by}"'
+                _say(f"{file} would be accepted: {release.device_class} {release.version}, {by}.")
     sys.exit(1 if refused else 0)
 
 
@@ -123,6 +120,11 @@ def _password(file: BinaryIO | None, *, new: bool) -> bytes:
     if not password or b"\n" in password or len(password) > _LONGEST_PASSWORD:
         raise click.UsageError(f"a password is one line of 1 to {_LONGEST_PASSWORD} bytes")
     return password
+
+
+def _say(sentence: str) -> None:
+    for line in paragraph(sentence, indent="  ", first=""):
+        click.echo(line)
 
 
 @contextmanager

@@ -38,7 +38,17 @@ from firmwarden.config.values import (
 from firmwarden.drivers.boot.outlook import Failsafe
 from firmwarden.images.formats import ImageFormat
 from firmwarden.toml.keys import Table
-from firmwarden.toml.values import Flag, Name, NameOfClass, PositiveSeconds, Seconds, Text, choice, whole
+from firmwarden.toml.values import (
+    Flag,
+    Name,
+    NameOfClass,
+    PositiveSeconds,
+    Seconds,
+    ShortText,
+    Text,
+    choice,
+    whole,
+)
 
 
 @unique
@@ -323,6 +333,8 @@ class DeviceClass(Table):
     """What an update relies on when it is interrupted; None: nobody said."""
     baud: Annotated[int, whole(50, 20_000_000)] = 115_200
     parallel: Annotated[int, whole(1, 1024)] | None = None
+    hardware: ShortText | None = None
+    """The revision of the hardware, where releases have to name it."""
     require_signature: Flag = True
     """Whether a release needs a signature by one of the keys."""
     allow_downgrade: Flag = False

@@ -89,6 +89,12 @@ class _Api:
     async def releases(self, _: Request) -> JSONResponse:
         return JSONResponse({"releases": await self._desk.releases()})
 
+    async def rollouts(self, _: Request) -> JSONResponse:
+        return JSONResponse({"rollouts": await self._desk.rollouts()})
+
+    async def rollout(self, request: Request) -> JSONResponse:
+        return JSONResponse({"devices": await self._desk.rollout(request.path_params["device_class"])})
+
     async def jobs(self, request: Request) -> JSONResponse:
         return JSONResponse({"jobs": await self._desk.jobs(_limit(request))})
 
@@ -179,13 +185,32 @@ class _Api:
             )
         )
 
+    async def resume(self, request: Request) -> JSONResponse:
+        await read_object(request)
+        return _done(await self._desk.resume(request.path_params["device_class"], who=await who(request)))
+
+    async def recall(self, request: Request) -> JSONResponse:
+        reason = text(await read_object(request, "reason"), "reason")
+        device_class = request.path_params["device_class"]
+        return _done(await self._desk.recall(device_class, reason=reason, who=await who(request)))
+
     async def upload(self, request: Request) -> JSONResponse:
-        async with self._uploads.read(request) as upload:
-            manifest, image = upload.manifest, upload.image
+        async with self._uploads.release(request) as files:
+            manifest, signature = files["manifest"], files.get("signature")
             taken = await self._desk.upload(
-                manifest.content, image.content, name=manifest.name, who=await who(request)
+                manifest.content,
+                files["image"].content,
+                None if signature is None else signature.content,
+                name=manifest.name,
+                who=await who(request),
             )
         return JSONResponse(taken, status_code=201)
+
+    async def upload_bundle(self, request: Request) -> JSONResponse:
+        async with self._uploads.bundle(request) as files:
+            sent = files["bundle"]
+            taken = await self._desk.upload_bundle(sent.content, name=sent.name, who=await who(request))
+        return JSONResponse({"releases": taken}, status_code=201)
 
     async def forget(self, request: Request) -> JSONResponse:
         await read_object(request)

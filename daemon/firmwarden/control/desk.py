@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         PlanView,
         ReadyView,
         ReleaseView,
+        RolloutMemberView,
+        RolloutView,
         StatusView,
         WaitingView,
         WhyView,
@@ -50,6 +52,12 @@ class Desk(Protocol):
 
     async def releases(self) -> list[ReleaseView]:
         """List every manifest in the firmware directory, refused ones with the reason."""
+
+    async def rollouts(self) -> list[RolloutView]:
+        """List how far each release has come, where its class goes in waves."""
+
+    async def rollout(self, device_class: str) -> list[RolloutMemberView]:
+        """List the devices in the rollouts of a class, or raise ``NotFound``."""
 
     async def jobs(self, limit: int) -> list[JobView]:
         """List the newest jobs, newest first."""
@@ -110,12 +118,23 @@ class Desk(Protocol):
     async def forget(self, device: str, *, who: str) -> str:
         """Drop a device that is gone for good."""
 
-    async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
+    async def resume(self, device_class: str, *, who: str) -> str:
+        """Let the rollout of a class go on that has stopped."""
+
+    async def recall(self, device_class: str, *, reason: str, who: str) -> str:
+        """Call the newest release of a class back."""
+
+    async def upload(
+        self, manifest: bytes, image: bytes, signature: bytes | None, *, name: str, who: str
+    ) -> ReleaseView:
         """Put a release into the firmware directory; ``name`` is what its manifest was called, or empty.
 
         Raises ``BadManifest`` where the intake would refuse it, ``Refused`` where it contradicts what is there, and
         ``NoRoom`` or ``Unavailable`` where it cannot be written.
         """
+
+    async def upload_bundle(self, content: bytes, *, name: str, who: str) -> list[ReleaseView]:
+        """Put a bundle into the firmware directory under the same conditions; ``name`` is what it was called."""
 
     async def feed(self, after: int | None, device: str | None) -> AsyncGenerator[FeedItem, None]:
         """Return events as they happen, of one device or all, first those newer than ``after`` that are remembered.

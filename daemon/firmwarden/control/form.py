@@ -34,12 +34,15 @@ class File:
 class FormReader:
     """Takes the pieces of a body, and returns the files in the end."""
 
-    def __init__(self, content_type: str, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, content_type: str, limits: Mapping[str, int], optional: frozenset[str] = frozenset()
+    ) -> None:
         """Begin to read.
 
         Args:
             content_type: the header.
             limits: bytes of each file; the form has these and no other parts.
+            optional: the files that may be missing.
 
         Raises:
             BadRequest: forms cannot be read here, or this is none.
@@ -57,6 +60,7 @@ class FormReader:
             raise BadRequest("A form with files is expected, multipart/form-data.", status=415)
         self._multipart = multipart
         self._limits = limits
+        self._optional = optional
         self._files: dict[str, File] = {}
         self._head: dict[bytes, bytes] = {}
         self._header = bytearray(), bytearray()
@@ -104,7 +108,7 @@ class FormReader:
         """
         if not self._ended:
             raise BadRequest("The form has no end.")
-        missing = [name for name in self._limits if name not in self._files]
+        missing = [name for name in self._limits if name not in self._files and name not in self._optional]
         if missing:
             raise BadRequest(f"The form lacks the file `{missing[0]}`.")
         return self._files

@@ -173,14 +173,14 @@ def _body(body: Object | Form) -> dict[str, Any]:
             else:
                 schema["required"] = [key for key in keys if key not in optional]
             content = {"application/json": {"schema": schema, "example": dict(example)}}
-        case Form(files=files):
+        case Form(files=files, optional=optional):
             schema = {
                 "type": "object",
                 "properties": {
                     name: {"type": "string", "format": "binary", "description": text}
                     for name, text in files.items()
                 },
-                "required": list(files),
+                "required": [name for name in files if name not in optional],
                 "additionalProperties": False,
             }
             content = {"multipart/form-data": {"schema": schema}}

@@ -44,6 +44,8 @@ class Form:
     """A body of files, each with what it is."""
 
     files: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
+    """The files that may be missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,13 @@ _DEVICE: Final = Parameter(
     place="path",
     example="k3f9q2",
 )
+_CLASS: Final = Parameter(
+    name="device_class",
+    text="The name of a device class.",
+    schema={"type": "string", "minLength": 1},
+    place="path",
+    example="front-panel",
+)
 _OF_DEVICE: Final = Parameter(
     name="device", text=f"Only what concerns this one. {_DEVICE_NAME}", schema={"type": "string"}
 )
@@ -125,6 +134,8 @@ _HOLD: Final = Object(
 _UNHOLD: Final = Object(keys={"owner": _TEXT}, example={}, optional=frozenset({"owner"}))
 _UNKNOWN: Final = frozenset({404, 409})
 """Nothing has the name, or several have it."""
+_NOT_TAKEN: Final = frozenset({408, 409, 415, 422, 501, 507})
+"""An upload is too slow, none, in contradiction to what is there, bad, or cannot be read or kept here."""
 
 OPERATIONS: Final = (
     Operation(
@@ -169,6 +180,20 @@ OPERATIONS: Final = (
         path="/releases",
         text="List every manifest in the firmware directory, refused ones with the reason.",
         answer=Listed(key="releases", view=views.ReleaseView),
+    ),
+    Operation(
+        name="rollouts",
+        path="/rollouts",
+        text="List how far each release has come, where its class goes in waves.",
+        answer=Listed(key="rollouts", view=views.RolloutView),
+    ),
+    Operation(
+        name="rollout",
+        path="/rollouts/{device_class}",
+        text="List the devices in the rollouts of a class, those first that were given the release.",
+        answer=Listed(key="devices", view=views.RolloutMemberView),
+        parameters=(_CLASS,),
+        problems=_UNKNOWN,
     ),
     Operation(
         name="jobs",
@@ -321,6 +346,26 @@ OPERATIONS: Final = (
         problems=_UNKNOWN,
     ),
     Operation(
+        name="resume",
+        method="POST",
+        path="/rollouts/{device_class}/resume",
+        text="Let the rollout of a class go on that has stopped.",
+        parameters=(_CLASS,),
+        problems=_UNKNOWN,
+    ),
+    Operation(
+        name="recall",
+        method="POST",
+        path="/rollouts/{device_class}/recall",
+        text=(
+            "Call the newest release of a class back: no device is given it any more, and those that run it go back to "
+            "what they kept well with before."
+        ),
+        parameters=(_CLASS,),
+        body=Object(keys={"reason": _TEXT}, example={"reason": "it hums"}),
+        problems=_UNKNOWN,
+    ),
+    Operation(
         name="hold_everything",
         method="POST",
         path="/hold",
@@ -341,8 +386,25 @@ OPERATIONS: Final = (
         path="/releases",
         text="Put a release into the firmware directory.",
         answer=views.ReleaseView,
-        body=Form(files={"manifest": "The manifest, `NAME.toml`.", "image": "The image that it names."}),
+        body=Form(
+            files={
+                "manifest": "The manifest, `NAME.toml`.",
+                "image": "The image that it names.",
+                "signature": "The signature of the manifest, `NAME.toml.minisig`.",
+            },
+            optional=frozenset({"signature"}),
+        ),
         status=201,
-        problems=frozenset({408, 409, 415, 422, 501, 507}),
+        problems=_NOT_TAKEN,
+    ),
+    Operation(
+        name="upload_bundle",
+        method="POST",
+        path="/bundles",
+        text="Put a bundle of releases into the firmware directory.",
+        answer=Listed(key="releases", view=views.ReleaseView),
+        body=Form(files={"bundle": "The bundle, `NAME.fwz`."}),
+        status=201,
+        problems=_NOT_TAKEN,
     ),
 )

@@ -40,3 +40,5 @@ class ImageRules:
     """Vendor and product by which the device may go, as application and in its loader."""
     alternate: int | None = None
     """The memory that is meant, where a DfuSe file is for several."""
+    hardware: str | None = None
+    """The revision of the hardware, where releases have to name it."""

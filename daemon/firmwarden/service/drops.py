@@ -78,7 +78,8 @@ class Drops:
         found = {}
         for manifest in manifests:
             try:
-                status = (self._directory / manifest).stat(follow_symlinks=False)
+                # What is in a bundle is called BUNDLE/NAME.
+                status = (self._directory / manifest.partition("/")[0]).stat(follow_symlinks=False)
             except OSError:  # gone again, or shown by another name than it has
                 continue
             found[manifest] = status.st_uid
@@ -93,11 +94,7 @@ def content_of(release: Release) -> str:
 
 def _told(shelf: Shelf, now: float) -> dict[str, str]:
     """Say of each manifest what is to be on record; empty where it is not clear yet."""
-    lies: dict[str, str] = {}
-    for release in shelf.releases:
-        # A bundle may carry several.
-        before = f"{lies[release.manifest]}; " if release.manifest in lies else ""
-        lies[release.manifest] = before + content_of(release)
+    lies = {release.manifest: content_of(release) for release in shelf.releases}
     for refusal in shelf.refused:
         settled = abs(now - refusal.since) >= SETTLED_S
         lies[refusal.manifest] = f"refused: {refusal.reason}" if settled else ""

@@ -9,13 +9,16 @@ from __future__ import annotations
 import errno
 import re
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 from anyio import to_thread
 
 from firmwarden.errors import BadManifest, NoRoom, Unavailable
-from firmwarden.images.manifest import Manifest, parse_manifest
+from firmwarden.images import bundle, minisign
+from firmwarden.images.bundle import Packed
+from firmwarden.images.manifest import SUFFIX, Manifest, parse_manifest
 from firmwarden.service.placing import Placing
 
 if TYPE_CHECKING:
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
     from firmwarden.model import Release
     from firmwarden.service.intake import Intake
 
+    Record = Callable[[tuple[Release, ...]], Awaitable[object]]
+
 T = TypeVar("T")
 
-_SUFFIX: Final = ".toml"
 _NAME_MAX: Final = 255
 """Bytes in a file name: NAME_MAX of Linux."""
 _NOT_PLAIN: Final = re.compile(r"[^\w.+-]", re.ASCII)
@@ -55,13 +59,14 @@ class Incoming:
         self._mutex = threading.Lock()
 
     async def put(
-        self, manifest: bytes, image: bytes, name: str, record: Callable[[Release], Awaitable[object]]
-    ) -> Release:
+        self, manifest: bytes, image: bytes, signature: bytes | None, name: str, record: Record
+    ) -> tuple[Release, ...]:
         """Put a release into the directory, wholly and for good, or leave the directory as it was.
 
         Args:
             manifest: its manifest.
             image: the image that it names.
+            signature: the signature of the manifest; None where there is none.
             name: what the file of the manifest was called where it comes from; may be empty.
             record: called when all is written and only the names are missing; if it raises, nothing happens.
 
@@ -71,27 +76,49 @@ class Incoming:
             NoRoom: the disk is full.
             Unavailable: the directory cannot be written.
         """
+
+        def lay(placing: Placing) -> tuple[Release, ...]:
+            read = parse_manifest(manifest, name or "the manifest")
+            called = _file_name(name, SUFFIX, read)
+            packed = Packed(name=called, manifest=read, content=manifest, signature=signature, image=image)
+            releases = self._intake.judge([packed])
+            placing.lay(read.image, image)
+            if signature is not None:
+                placing.lay(called + minisign.SUFFIX, signature)
+            # The last: the others count for nothing without it.
+            placing.lay(called, manifest)
+            return releases
+
+        return await self._put(lay, record)
+
+    async def put_bundle(self, content: bytes, name: str, record: Record) -> tuple[Release, ...]:
+        """Put a bundle into the directory, under the same conditions as ``put`` a release."""
+
+        def lay(placing: Placing) -> tuple[Release, ...]:
+            offered = bundle.unpack(content, name)
+            called = _file_name(name, bundle.SUFFIX, offered[0].manifest)
+            releases = self._intake.judge([replace(each, bundle=called) for each in offered])
+            placing.lay(called, content)
+            return releases
+
+        return await self._put(lay, record)
+
+    async def _put(
+        self, lay: Callable[[Placing], tuple[Release, ...]], record: Record
+    ) -> tuple[Release, ...]:
         async with self._turn:
             placing = Placing(self._directory)
-
-            def lay() -> Release:
-                read = parse_manifest(manifest, name or "the manifest")
-                release = self._intake.judge(read, image, _file_name(name, read))
-                placing.lay(read.image, image)
-                placing.lay(release.manifest, manifest)
-                return release
-
             try:
                 # It is judged beside what is there now: the latest look may be old, or be still to come.
                 await self._intake.scan()
-                release = await self._work(lay)
-                await record(release)
+                releases = await self._work(lambda: lay(placing))
+                await record(releases)
                 await self._work(placing.show)
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._work(placing.clear)
         self._arrived()
-        return release
+        return releases
 
     async def _work(self, work: Callable[[], T]) -> T:
         def alone() -> T:
@@ -105,14 +132,15 @@ class Incoming:
             raise (NoRoom if exc.errno in _FULL else Unavailable)(text) from exc
 
 
-def _file_name(given: str, manifest: Manifest) -> str:
-    """Name the file of a manifest as it was called where it comes from, or else after what it is about."""
+def _file_name(given: str, suffix: str, manifest: Manifest) -> str:
+    """Name a file as it was called where it comes from, or else after the release that it is about."""
     if not given:
-        return _NOT_PLAIN.sub("-", f"{manifest.device}-{manifest.version}") + _SUFFIX
-    if not given.endswith(_SUFFIX):
-        raise BadManifest(f"the name of a manifest ends with {_SUFFIX}, got {given!r}")
+        return _NOT_PLAIN.sub("-", f"{manifest.device}-{manifest.version}") + suffix
+    kind = "manifest" if suffix == SUFFIX else "bundle"
+    if not given.endswith(suffix):
+        raise BadManifest(f"the name of a {kind} ends with {suffix}, got {given!r}")
     if given.startswith(".") or not given.isprintable() or {"/", "\\"} & set(given):
         raise BadManifest(f"expected the plain name of a file, got {given!r}")
-    if len(given.encode(errors="surrogatepass")) > _NAME_MAX:
-        raise BadManifest(f"the name of the manifest is longer than {_NAME_MAX} bytes")
+    if len(given.encode(errors="surrogatepass")) > _NAME_MAX - len(minisign.SUFFIX):
+        raise BadManifest(f"the name of the {kind} is longer than {_NAME_MAX - len(minisign.SUFFIX)} bytes")
     return given

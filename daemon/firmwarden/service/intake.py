@@ -1,87 +1,71 @@
 """Takes releases from the firmware directory: reads manifests, checks images, keeps them in the image store.
 
-Files are only ever read, and left where they lie.  A release counts when its manifest is there and the image
-beside it has the size and the hash that the manifest says; until then it is refused with what it waits for.  The
-directory is looked at again and again, so a look must be cheap: what did not change is not read again.
+Files are only ever read, and left where they lie.  A release counts when its manifest is there, its signature where
+its class needs one, and the image with the size and the hash that the manifest says; until then it is refused with
+what it waits for.  A bundle has all of that in one file, for one release or several, and counts whole or not at all.
+The directory is looked at again and again, so a look must be cheap: what did not change is not read again.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 from anyio import from_thread, to_thread
 
-from firmwarden.errors import BadImage, BadManifest, Refused
-from firmwarden.files import Signature, Unusable, read_file, refuse_special
+from firmwarden.errors import BadManifest, Refused
+from firmwarden.images import bundle, minisign
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
-from firmwarden.images.manifest import LARGEST_MANIFEST, Manifest, parse_manifest
-from firmwarden.images.prepare import prepare
-from firmwarden.model import Release
+from firmwarden.images.manifest import LARGEST_MANIFEST, SUFFIX, Manifest, parse_manifest
+from firmwarden.model import ImageHash, Release
+from firmwarden.service.rereading import NotStored, Reread, stamp_of
 from firmwarden.service.shelf import RefusedRelease, Shelf, misfits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from firmwarden.images.bundle import Packed
     from firmwarden.images.cas import ImageStore
-    from firmwarden.images.formats import ImageRules
-    from firmwarden.model import ClassName, ImageHash
+    from firmwarden.model import ClassName
     from firmwarden.service.clock import Clock
+    from firmwarden.service.criteria import Criteria
 
-_SUFFIX: Final = ".toml"
-
-_SETTLED_S: Final = 2.0
-"""Two writes within one tick of the kernel's clock leave the same time stamp, so a file that changed a moment ago is
-read again.  A tick is at most 10 ms; file systems of USB sticks count in steps of 2 s."""
+_SUFFIXES: Final = (SUFFIX, bundle.SUFFIX)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A manifest as it was read, or why it is refused."""
+class _Known:
+    """What is known of a manifest and what belongs to it, or of a bundle."""
 
-    signature: Signature
-    settled: bool
-    result: Manifest | str
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """An image as it was checked for a manifest: the hash and size of what is to be sent, or why it is refused."""
-
-    signature: Signature
-    settled: bool
-    manifest: Manifest
-    rules: ImageRules
-    result: tuple[ImageHash, int] | str
+    def __init__(self, clock: Clock) -> None:
+        self.manifest = Reread[tuple[Manifest, bytes]](clock)
+        self.signature = Reread[str](clock)
+        self.image = Reread[tuple[ImageHash, int]](clock)
+        self.bundle = Reread[tuple[Release, ...]](clock)
 
 
 class Intake:
     """Looks through the firmware directory; one look at a time."""
 
-    def __init__(
-        self, directory: Path, store: ImageStore, classes: Mapping[ClassName, ImageRules], clock: Clock
-    ) -> None:
+    def __init__(self, directory: Path, store: ImageStore, criteria: Criteria, clock: Clock) -> None:
         """Take what a look needs.
 
         Args:
             directory: where releases are dropped.
             store: where images are kept.
-            classes: the device classes, each with what its images must be.
+            criteria: what releases are judged by.
             clock: dates refusals and tells files that changed a moment ago.
         """
         self._directory = directory
         self._store = store
-        self.classes = classes
-        """May be replaced between looks."""
+        self.criteria = criteria
+        """May be replaced between looks; the next one judges everything by it."""
         self._clock = clock
         self._limiter = anyio.CapacityLimiter(1)
-        self._manifests: dict[str, _Read] = {}
-        self._images: dict[str, _Checked] = {}
+        self._known: dict[str, _Known] = {}
+        self._told: dict[str, tuple[ClassName, str]] = {}
+        """Class and version that manifests say, also those of refused ones."""
         self._ranked: tuple[list[Release], dict[str, str]] = ([], {})
         self._shelf = Shelf()
 
@@ -92,27 +76,22 @@ class Intake:
         """
         return await to_thread.run_sync(self._scan, limiter=self._limiter)
 
-    def judge(self, manifest: Manifest, image: bytes, name: str) -> Release:
-        """Judge a release that is to be dropped with a manifest called ``name``; blocks, and keeps nothing.
+    def judge(self, offered: Sequence[Packed]) -> tuple[Release, ...]:
+        """Judge releases that are to be dropped together; blocks, and keeps nothing.
 
         Raises:
-            BadManifest: it would be refused.
-            Refused: beside what is in the directory it would be refused, or another one.
+            BadManifest: one would be refused.
+            Refused: beside what is in the directory one would be refused, or another one.
         """
-        rules = self._rules(manifest)
-        if len(image) != manifest.size:
-            raise BadManifest(f"{manifest.image} has {len(image)} bytes, the manifest says {manifest.size}")
-        sent = _to_send(image, manifest, rules)
-        if isinstance(sent, str):
-            raise BadManifest(sent)
-        release = _release(manifest, hash_of(sent), len(sent), name)
-        others = [each for each in self._ranked[0] if each.manifest != name]
-        refused = misfits([*others, release])
-        if name in refused:
+        releases = tuple(release for release, _ in map(self._judged, offered))
+        names = {release.manifest for release in releases}
+        others = [each for each in self._ranked[0] if each.manifest not in names]
+        refused = misfits([*others, *releases])
+        for name in sorted(names & refused.keys()):
             raise Refused(f"{name} {refused[name]}")
-        for other in refused.keys() - misfits(others).keys():
-            raise Refused(f"with {name} there, {other} would be refused: it {refused[other]}")
-        return release
+        for other in sorted(refused.keys() - misfits(others).keys()):
+            raise Refused(f"with {releases[0].manifest} there, {other} would be refused: it {refused[other]}")
+        return releases
 
     def _scan(self) -> Shelf:
         try:
@@ -123,21 +102,23 @@ class Intake:
             if isinstance(exc, FileNotFoundError):
                 problem += "; make it, or set another firmware_dir"
             return Shelf(releases=self._shelf.releases, refused=self._shelf.refused, problem=problem)
-        names = sorted(name for name in found if name.endswith(_SUFFIX))
-        self._manifests = {name: self._manifests[name] for name in names if name in self._manifests}
-        self._images = {name: self._images[name] for name in names if name in self._images}
+        names = sorted(name for name in found if name.endswith(_SUFFIXES))
+        self._known = {name: self._known.get(name) or _Known(self._clock) for name in names}
+        self._told = {}
         releases: list[Release] = []
         reasons: dict[str, str] = {}
         for name in names:
             from_thread.check_cancelled()
             try:
-                releases.append(self._release(name, found))
+                releases += self._releases(name, found)
             except BadManifest as exc:
                 reasons[name] = str(exc)
             except FileNotFoundError:
                 continue  # removed since the directory was listed
+        releases.sort(key=lambda release: release.manifest)
         if releases != self._ranked[0]:
             self._ranked = (releases, misfits(releases))
+        self._told |= {each.manifest: (each.device_class, each.version) for each in releases}
         reasons |= self._ranked[1]
         since = {(each.manifest, each.reason): each.since for each in self._shelf.refused}
         self._shelf = Shelf(
@@ -146,95 +127,102 @@ class Intake:
         )
         return self._shelf
 
-    def _release(self, name: str, found: Mapping[str, os.DirEntry[str]]) -> Release:
-        """Judge one manifest; raises ``BadManifest`` with what is wrong or what it waits for."""
+    def _releases(self, name: str, found: Mapping[str, os.DirEntry[str]]) -> Sequence[Release]:
+        """Judge a manifest or a bundle; raises ``BadManifest`` with what is wrong or what it waits for."""
         if not name.isprintable():
             raise BadManifest("its name has characters that cannot be printed")
-        manifest = self._manifest(found[name])
-        rules = self._rules(manifest)
+        if name.endswith(bundle.SUFFIX):
+            return self._bundled(found[name])
+        return [self._release(name, found)]
+
+    def _release(self, name: str, found: Mapping[str, os.DirEntry[str]]) -> Release:
+        known, criteria = self._known[name], self.criteria
+        manifest, content = known.manifest.read(
+            found[name], LARGEST_MANIFEST, lambda content: (parse_manifest(content, name), content)
+        )
+        self._told[name] = manifest.device, manifest.version
+        signature = found.get(name + minisign.SUFFIX)
+        if signature is None:
+            signed_by = criteria.admit(manifest, content, None)
+        else:
+            signed_by = known.signature.read(
+                signature,
+                minisign.LARGEST_SIGNATURE,
+                lambda raw: criteria.admit(manifest, content, raw),
+                beside=(content, criteria),
+            )
         try:
-            image, size = self._image(name, manifest, rules, found[manifest.image])
+            image, size = self._image(known, manifest, found[manifest.image])
         except (KeyError, FileNotFoundError):
             raise BadManifest(f"waits for {manifest.image}, which is not there") from None
-        return _release(manifest, image, size, name)
+        return _release(manifest, image, size, signed_by, name)
 
-    def _rules(self, manifest: Manifest) -> ImageRules:
-        rules = self.classes.get(manifest.device)
-        if rules is None:
-            alike = difflib.get_close_matches(manifest.device, self.classes, n=1)
-            hint = f'; did you mean "{alike[0]}"?' if alike else ""
-            raise BadManifest(f'"{manifest.device}" is no device class of the configuration{hint}')
-        return rules
-
-    def _manifest(self, entry: os.DirEntry[str]) -> Manifest:
-        signature = _signature(entry)
-        known = self._manifests.get(entry.name)
-        if known is None or not known.settled or known.signature != signature:
-            content, signature = _content(entry, LARGEST_MANIFEST)
-            result: Manifest | str
-            try:
-                result = parse_manifest(content, entry.name)
-            except BadManifest as exc:
-                result = str(exc)
-            known = _Read(signature, self._is_settled(signature), result)
-            self._manifests[entry.name] = known
-        if isinstance(known.result, str):
-            raise BadManifest(known.result)
-        return known.result
-
-    def _image(
-        self, name: str, manifest: Manifest, rules: ImageRules, entry: os.DirEntry[str]
-    ) -> tuple[ImageHash, int]:
-        signature = _signature(entry)
-        if signature.size < manifest.size:
+    def _image(self, known: _Known, manifest: Manifest, entry: os.DirEntry[str]) -> tuple[ImageHash, int]:
+        size, criteria = stamp_of(entry).size, self.criteria
+        if size < manifest.size:
             raise BadManifest(
                 f"waits for the rest of {manifest.image}: the manifest says {manifest.size} bytes"
             )
-        if signature.size > manifest.size:
-            raise BadManifest(
-                f"{manifest.image} has {signature.size} bytes, the manifest says {manifest.size}"
-            )
-        known = self._images.get(name)
-        if (
-            known is None
-            or not known.settled
-            or (known.signature, known.manifest, known.rules) != (signature, manifest, rules)
-            or not (isinstance(known.result, str) or self._store.holds(*known.result))
-        ):
-            content, signature = _content(entry, LARGEST_IMAGE)
-            result = self._checked(content, manifest, rules)
-            known = _Checked(signature, self._is_settled(signature), manifest, rules, result)
-            self._images[name] = known
-        if isinstance(known.result, str):
-            raise BadManifest(known.result)
-        return known.result
+        if size > manifest.size:
+            raise BadManifest(f"{manifest.image} has {size} bytes, the manifest says {manifest.size}")
 
-    def _checked(self, content: bytes, manifest: Manifest, rules: ImageRules) -> tuple[ImageHash, int] | str:
-        sent = _to_send(content, manifest, rules)
-        if isinstance(sent, str):
-            return sent
+        def admitted(content: bytes) -> tuple[ImageHash, int]:
+            sent = criteria.prepared(manifest, content)
+            return self._admit(sent, manifest.image), len(sent)
+
+        return known.image.read(
+            entry,
+            LARGEST_IMAGE,
+            admitted,
+            beside=(manifest, criteria.classes[manifest.device]),
+            holds=lambda found: self._store.holds(*found),
+        )
+
+    def _bundled(self, entry: os.DirEntry[str]) -> tuple[Release, ...]:
+        def admitted(content: bytes) -> tuple[Release, ...]:
+            # All are judged before the first one is kept.
+            judged = [self._judged(each) for each in bundle.unpack(content, entry.name)]
+            for _, sent in judged:
+                self._admit(sent, entry.name)
+            return tuple(release for release, _ in judged)
+
+        return self._known[entry.name].bundle.read(
+            entry,
+            bundle.LARGEST_BUNDLE,
+            admitted,
+            beside=self.criteria,
+            holds=lambda releases: all(self._store.holds(each.image, each.size) for each in releases),
+        )
+
+    def _judged(self, packed: Packed) -> tuple[Release, bytes]:
+        """Judge a release of which all is at hand; returns it with what is to be sent."""
+        manifest = packed.manifest
         try:
-            return self._store.admit(sent), len(sent)
-        except OSError as exc:
-            raise BadManifest(f"{manifest.image} cannot be stored: {exc.strerror}") from exc
+            signed_by = self.criteria.admit(manifest, packed.content, packed.signature)
+            sent = self.criteria.prepared(manifest, packed.image)
+        except BadManifest as exc:
+            raise BadManifest(f"{packed.name}: {exc}" if packed.bundle else str(exc)) from None
+        return _release(manifest, hash_of(sent), len(sent), signed_by, packed.full_name), sent
 
-    def _is_settled(self, signature: Signature) -> bool:
-        return abs(self._clock.wall() - signature.changed_ns / 1e9) >= _SETTLED_S
+    def _admit(self, image: bytes, name: str) -> ImageHash:
+        try:
+            return self._store.admit(image)
+        except OSError as exc:
+            raise NotStored(f"{name} cannot be stored: {exc.strerror}") from exc
 
     def _refused(self, name: str, reason: str, since: Mapping[tuple[str, str], float]) -> RefusedRelease:
-        read = self._manifests.get(name)
-        manifest = read.result if read is not None and isinstance(read.result, Manifest) else None
+        device_class, version = self._told.get(name, (None, None))
         shown = name if name.isprintable() else name.encode("unicode_escape", "surrogatepass").decode("ascii")
         return RefusedRelease(
             manifest=shown,
             reason=reason,
             since=since.get((shown, reason), self._clock.wall()),
-            device_class=None if manifest is None else manifest.device,
-            version=None if manifest is None else manifest.version,
+            device_class=device_class,
+            version=version,
         )
 
 
-def _release(manifest: Manifest, image: ImageHash, size: int, name: str) -> Release:
+def _release(manifest: Manifest, image: ImageHash, size: int, signed_by: str, name: str) -> Release:
     return Release(
         device_class=manifest.device,
         version=manifest.version,
@@ -242,41 +230,6 @@ def _release(manifest: Manifest, image: ImageHash, size: int, name: str) -> Rele
         image=image,
         size=size,
         manifest=name,
+        signed_by=signed_by,
+        downgrade=manifest.downgrade,
     )
-
-
-def _to_send(content: bytes, manifest: Manifest, rules: ImageRules) -> bytes | str:
-    """Return what is to be sent of an image, or why it is refused."""
-    own = hash_of(content)
-    if own != manifest.sha256:
-        return f"{manifest.image} has the sha256 {own}, the manifest says {manifest.sha256}"
-    try:
-        return prepare(content, rules)
-    except BadImage as exc:
-        return f'{manifest.image} is no "{rules.format.value}" image: {exc}'
-
-
-def _signature(entry: os.DirEntry[str]) -> Signature:
-    """Look at a file without opening it."""
-    with _refusing(entry.name):
-        status = entry.stat(follow_symlinks=False)
-        refuse_special(status)
-    return Signature.of(status)
-
-
-def _content(entry: os.DirEntry[str], limit: int) -> tuple[bytes, Signature]:
-    with _refusing(entry.name):
-        return read_file(Path(entry.path), limit)
-
-
-@contextmanager
-def _refusing(name: str) -> Iterator[None]:
-    """Turn what keeps a file from being read into a refusal, but not that it has just been removed."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except OSError as exc:
-        raise BadManifest(f"{name} cannot be read: {exc.strerror}") from exc
-    except Unusable as exc:
-        raise BadManifest(f"{name} {exc}") from exc

@@ -26,11 +26,11 @@ from firmwarden.service.running import has_rank, named, record
 from firmwarden.service.telling import instant, latch_view, release_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from firmwarden.model import Device, DeviceId, Latch, Release
+    from firmwarden.model import Device, DeviceId, ImageHash, Latch, Release
     from firmwarden.service.identity import Conflict
-    from firmwarden.service.incoming import Incoming
+    from firmwarden.service.incoming import Incoming, Record
     from firmwarden.service.views import ReleaseView
     from firmwarden.service.warden import Warden
     from firmwarden.store.ledger import Ledger
@@ -55,9 +55,9 @@ class Wishes:
         self._incoming = incoming
 
     async def retry(self, device: str, *, who: str) -> str:
-        """Try again what failed, was cancelled, waits for its back-off or a person, or has an unknown outcome."""
+        """Try again what failed or was cancelled, waits for back-off, a condition or a person, or ended unknown."""
         meant = await self._store.run(lambda ledger: find_device(ledger, device).id)
-        paused = meant in self._warden.paused
+        paused, unmet = meant in self._warden.paused, meant in self._warden.timekeeper.unmet
 
         def work(ledger: Ledger) -> str:
             found = find_device(ledger, meant)
@@ -80,6 +80,8 @@ class Wishes:
                     return f"job {job.id} is tried once more"
                 if job.not_before is not None:
                     return f"job {job.id} no longer waits for its back-off"
+                if unmet:
+                    return f"the condition of job {job.id} is asked again"
                 return f"job {job.id} is queued already; `firmwarden why {found.id}` says what it waits for"
             release = self._wanted(ledger, found)
             job = ledger.create_job(found.id, release, self._now())
@@ -363,27 +365,38 @@ class Wishes:
         self._note("recall", meant, who, text)
         return text
 
-    async def upload(self, manifest: bytes, image: bytes, *, name: str, who: str) -> ReleaseView:
+    async def upload(
+        self, manifest: bytes, image: bytes, signature: bytes | None, *, name: str, who: str
+    ) -> ReleaseView:
         """Put a release into the firmware directory; other than the rest, it returns what it took."""
+        (view,) = await self._taken(
+            who, lambda record: self._incoming.put(manifest, image, signature, name, record)
+        )
+        return view
 
-        def work(ledger: Ledger, release: Release) -> bool:
-            self._record(ledger, who, "upload", release.manifest, content_of(release))
-            return any(
-                latch.image == release.image and latch.scope is LatchScope.IMAGE for latch in ledger.latches()
-            )
-
-        latched = False
-
-        async def record(release: Release) -> None:
-            nonlocal latched
-            latched = await self._store.run(lambda ledger: work(ledger, release))
-
-        release = await self._incoming.put(manifest, image, name, record)
-        text = f"{release.manifest} is in the firmware directory: {release.device_class} {release.version}"
-        self._note("upload", release.manifest, who, text)
-        return release_view(release, latched=latched)
+    async def upload_bundle(self, content: bytes, *, name: str, who: str) -> list[ReleaseView]:
+        """Put a bundle into the firmware directory, and return the releases in it."""
+        return await self._taken(who, lambda record: self._incoming.put_bundle(content, name, record))
 
     # --- inside
+
+    async def _taken(
+        self, who: str, put: Callable[[Record], Awaitable[tuple[Release, ...]]]
+    ) -> list[ReleaseView]:
+        latched: set[ImageHash | None] = set()
+
+        def work(ledger: Ledger, releases: tuple[Release, ...]) -> None:
+            for release in releases:
+                self._record(ledger, who, "upload", release.manifest, content_of(release))
+            latched.update(latch.image for latch in ledger.latches() if latch.scope is LatchScope.IMAGE)
+
+        releases = await put(lambda releases: self._store.run(lambda ledger: work(ledger, releases)))
+        for release in releases:
+            text = (
+                f"{release.manifest} is in the firmware directory: {release.device_class} {release.version}"
+            )
+            self._note("upload", release.manifest, who, text)
+        return [release_view(release, latched=release.image in latched) for release in releases]
 
     def _class(self, name: str) -> ClassName:
         if name not in self._warden.planner.classes:

@@ -28,6 +28,7 @@ _UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|min|h|d)", re.ASCII)
 _NAME: Final = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*", re.ASCII)
 _NAME_MAX: Final = 64
+_SHORT_MAX: Final = 64
 _LONGEST_SHOWN: Final = 60
 _LARGEST_SHOWN: Final = 64
 
@@ -143,6 +144,13 @@ def _some_text(value: str) -> str:
     return value
 
 
+def short(value: str) -> str:
+    """Take text that a table has room for; raises ``ValueError`` for the rest."""
+    if not value or not value.isprintable() or value != value.strip() or len(value) > _SHORT_MAX:
+        raise ValueError
+    return value
+
+
 def _class_name(value: str) -> ClassName:
     if not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
         raise ValueError
@@ -164,3 +172,4 @@ Seconds = Annotated[float, reader(_DURATIONS, seconds)]
 PositiveSeconds = Annotated[float, reader(_DURATIONS, _positive_seconds)]
 """A duration in seconds, more than 0."""
 Text = Annotated[str, text_that("text that is not empty", _some_text)]
+ShortText = Annotated[str, text_that(f"printable text of 1 to {_SHORT_MAX} characters", short)]
