@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
+    from firmwarden.service.views import WaitCountView
+
     Run = Callable[..., Result]
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -141,6 +143,9 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "Releases  1 accepted, 0 refused",
     ]
     unwell = await desk.status()
+    waiting: list[WaitCountView] = [{"kind": "window", "jobs": 5}, {"kind": "hold", "jobs": 1}]
+    unwell |= {"waiting": 7, "waits": waiting}
+    assert "0 running, 7 waiting (window 5, hold 1), 0 with" in list(status_lines(unwell, NOON))[2]
     unwell |= {
         "latches": 2,
         "failed": 3,

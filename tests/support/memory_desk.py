@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal
 
@@ -242,8 +243,8 @@ class MemoryDesk:
             "running": sum(job["state"] == "running" for job in jobs),
             "waiting": sum(job["state"] == "queued" for job in jobs),
             "waits": [
-                {"kind": kind, "jobs": sum((job["wait"] or {}).get("kind") == kind for job in jobs)}
-                for kind in sorted({job["wait"]["kind"] for job in jobs if job["wait"] is not None})
+                {"kind": kind, "jobs": count}
+                for kind, count in Counter(job["wait"]["kind"] for job in jobs if job["wait"]).items()
             ],
             "unknown": sum(job["state"] == "unknown" for job in jobs),
             "latches": len(self.latched),

@@ -109,7 +109,9 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
     yield f"Firmwarden {view['version']} is {view['state']}, started {ago(view['started_at'], now)}."
     trial = f", {view['on_probation']} on probation" if view["on_probation"] else ""
     yield f"Devices   {view['devices']} known, {view['present']} here{trial}"
-    yield f"Updates   {view['running']} running, {view['waiting']} waiting, {view['unknown']} with unknown outcome"
+    waits = ", ".join(f"{wait['kind']} {wait['jobs']}" for wait in view["waits"])
+    waiting = f"{view['waiting']} waiting{f' ({waits})' if waits else ''}"
+    yield f"Updates   {view['running']} running, {waiting}, {view['unknown']} with unknown outcome"
     yield f"Releases  {view['releases']} accepted, {view['refused_releases']} refused"
     needs = (
         [f"Everything is held by {view['held']}. `firmwarden unhold all` lifts it."] if view["held"] else []

@@ -27,6 +27,7 @@ from firmwarden.service.telling import (
     latch_view,
     power_cut_view,
     release_view,
+    wait_counts,
     waiting_view,
     wear_view,
 )
@@ -119,6 +120,11 @@ class Questions:
             ],
             "running": sum(job.state is JobState.RUNNING for job in open_jobs),
             "waiting": sum(job.state is JobState.QUEUED for job in open_jobs),
+            "waits": wait_counts(
+                wait
+                for job in open_jobs
+                if job.state is JobState.QUEUED and (wait := self._wait(job)) is not None
+            ),
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
             "latches": len(facts.latches),
             "failed": sum(self._is_given_up(device, facts) for device in facts.devices),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from firmwarden.model import LatchScope
 from firmwarden.service.policy import MEANINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from firmwarden.drivers.base import PlannedStep, Progress
     from firmwarden.model import Action, Attempt, Cause, Device, Hold, Job, Latch, Release, Wait, Wear
     from firmwarden.service.policy import Budgets
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
         PowerCutView,
         ProgressView,
         ReleaseView,
+        WaitCountView,
         WaitingView,
         WaitView,
         WearView,
@@ -71,6 +75,14 @@ def waiting_view(job: Job, device: Device, wait: Wait) -> WaitingView:
         "version": job.version,
         "wait": wait_view(wait),
     }
+
+
+def wait_counts(waits: Iterable[Wait]) -> list[WaitCountView]:
+    """Count waits by what they are for, the most frequent first."""
+    return [
+        {"kind": kind.value, "jobs": jobs}
+        for kind, jobs in Counter(wait.kind for wait in waits).most_common()
+    ]
 
 
 def progress_view(progress: Progress) -> ProgressView:

@@ -44,6 +44,13 @@ class WaitView(TypedDict):
     """When it ends by itself, where that is known."""
 
 
+class WaitCountView(TypedDict):
+    """How many jobs wait for the same kind of thing."""
+
+    kind: Annotated[str, WaitKind]
+    jobs: int
+
+
 class ProgressView(TypedDict):
     """How far an attempt is."""
 
@@ -310,6 +317,8 @@ class StatusView(TypedDict):
     conflicts: list[ConflictView]
     running: int
     waiting: int
+    waits: list[WaitCountView]
+    """What those that wait do so for."""
     unknown: int
     latches: int
     failed: int
