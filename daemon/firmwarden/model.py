@@ -402,6 +402,11 @@ class Device:
     first_seen: float = 0.0
     last_seen: float = 0.0
 
+    @property
+    def good_images(self) -> frozenset[ImageHash]:
+        """What it is known to have kept well with."""
+        return frozenset(each.image for each in (self.good, self.good_before) if each is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -526,7 +531,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What a person did, kept in the history."""
+    """What a person did, kept in the history; also to drop a release into the firmware directory."""
 
     at: float
     who: str

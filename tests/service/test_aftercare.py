@@ -218,9 +218,11 @@ async def test_it_goes_back_once_and_is_not_given_the_other_again() -> None:
         device = await house.device("panel-1")
         assert device.good is not None
         assert device.good.version == "1.0.0"
-        assert await probation(house) is None, "it is known to keep well with that"
         assert examined.done == [("run", "1.0.0"), *[("run", "2.0.0")] * 3]
+        assert await probation(house) is not None, "what ails it may be the unit"
         await anyio.sleep(3 * 86_400.0)
+        assert examined.done[4:] == [("run", "1.0.0")]
+        assert await probation(house) is None
         assert states(await house.jobs("panel-1")) == [JobState.SUCCEEDED] * 3
         assert unit.attempts == 3
         (latch,) = await house.latches()
@@ -347,6 +349,35 @@ async def test_where_nothing_good_is_known_it_stays_and_why_says_so() -> None:
         assert "nothing is known to which it could go back" in why["should_run"]
         assert why["next"].startswith("Nothing, until a person lifts the latch or another image is released.")
         assert f"firmwarden clear {id_}" in why["commands"]
+
+
+async def test_a_unit_that_is_ill_with_its_good_image_too_is_left_alone_until_there_is_a_newer_one() -> None:
+    unit, examined = Unit(), Examined(ran=["", "", *ILL, *ILL])
+    policy = replace(asking(runs=True), allow_downgrade=True)
+    async with living({"panel-1": unit}, policies=[policy], change=examining(examined)) as house:
+        await good_with(house)
+        house.drop("1.0.0", "2.0.0")
+        await house.quiet()
+        await anyio.sleep(SOAK_S + 60.0)
+        house.drop("1.0.0", "2.0.0", "3.0.0")
+        await house.quiet()
+        await anyio.sleep(3 * SOAK_S)
+        assert unit.runs == content("2.0.0")
+        assert [latch.image for latch in await house.latches()] == [
+            release("3.0.0").image,
+            release("2.0.0").image,
+        ]
+        await anyio.sleep(3 * 86_400.0)
+        assert (unit.runs, unit.attempts) == (content("2.0.0"), 4), (
+            "no further back, though that may be given"
+        )
+        why = await house.desk.why((await house.device("panel-1")).id)
+        assert (
+            "2.0.0 did not keep well on it, with which it did before: it is left alone" in why["should_run"]
+        )
+        house.drop("1.0.0", "2.0.0", "3.0.0", "4.0.0")
+        await house.quiet()
+        assert unit.runs == content("4.0.0")
 
 
 async def test_whoever_pinned_it_has_chosen() -> None:

@@ -115,12 +115,14 @@ class Concluding:
         )
 
     def _keep(self, job: Job) -> None:
-        """Take the image for a good one, unless its class wants to see first that the unit keeps well with it."""
+        """Take the image for a good one, unless its class wants to see first that the unit keeps well with it.
+
+        Also with an image that was good before: what ails a unit that went back may be the unit.
+        """
         device = self._ledger.device(job.device)
-        known = [] if device is None else [good.image for good in (device.good, device.good_before) if good]
-        if self._soaks and job.image not in known:
+        if self._soaks:
             self._ledger.start_probation(job, self._now)
-        else:
+        if not self._soaks or (device is not None and job.image in device.good_images):
             good = GoodImage(version=job.version, sequence=job.sequence, image=job.image, size=job.size)
             self._ledger.keeps_well(job.device, good)
             self._ledger.raise_floor(job.device, job.sequence)

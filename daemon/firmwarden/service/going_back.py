@@ -4,6 +4,9 @@ A unit goes back from an image that a person called back, and, where its class s
 which it did not keep well.  It goes back to the last image with which it did.  That is one more update, with all that
 keeps updates from running and all budgets; anti-rollback is not asked, for the unit itself was confirmed with it.
 
+It goes back once.  A unit that does not keep well with its good image either is left alone until something newer comes:
+what ails it is not what it was given.  The good image before that is for one that was called back.
+
 Who pinned a unit chose for it; it stays where it is, and its latch says why.
 """
 
@@ -13,7 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from firmwarden.model import CauseCode, LatchScope, Release
-from firmwarden.service.desired import latched_on
+from firmwarden.service.desired import latched_on, tag
+from firmwarden.versions import VersionTag, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +38,8 @@ def going_back(device: Device, wanted: Desired, latches: Sequence[Latch], policy
     latch = _called_off(device, latches, roll_back=policy.roll_back)
     if latch is None or any(each.scope is LatchScope.DEVICE for each in latched_on(device, latches)):
         return wanted
+    if latch.cause.code is CauseCode.UNHEALTHY and device.running_image in device.good_images:
+        return _left_alone(device, wanted)
     recalled = latch.cause.code is CauseCode.RECALLED
     why = f"{device.running_version} {'was called back' if recalled else 'did not keep well on it'}"
     good = way_back(device, latches)
@@ -43,6 +49,15 @@ def going_back(device: Device, wanted: Desired, latches: Sequence[Latch], policy
     if wanted.release is not None:
         return wanted
     return replace(wanted, reason=f"{why}, and nothing is known to which it could go back", settled=False)
+
+
+def _left_alone(device: Device, wanted: Desired) -> Desired:
+    """Let a unit that is ill with its good image have what is newer, and nothing else."""
+    running = VersionTag(device.running_version or "", device.running_sequence)
+    if wanted.release is not None and (compare(tag(wanted.release), running) or 0) > 0:
+        return wanted
+    why = f"{device.running_version} did not keep well on it, with which it did before: it is left alone"
+    return replace(wanted, release=None, reason=why, settled=False)
 
 
 def _called_off(device: Device, latches: Sequence[Latch], *, roll_back: bool) -> Latch | None:
@@ -62,11 +77,13 @@ def _called_off(device: Device, latches: Sequence[Latch], *, roll_back: bool) ->
 
 def way_back(device: Device, latches: Sequence[Latch]) -> Release | None:
     """Return what a unit goes back to; None where no good image is known, or a latch keeps it from it."""
+    called_back = {latch.image for latch in latches if latch.scope is LatchScope.IMAGE}
     for good in filter(None, (device.good, device.good_before)):
-        if good.image != device.running_image and not any(
-            _stops(latch, device, good.image) for latch in latches
-        ):
-            return _release(device, good)
+        if good.image in called_back:
+            continue
+        if good.image == device.running_image or any(_stops(latch, device, good.image) for latch in latches):
+            return None
+        return _release(device, good)
     return None
 
 

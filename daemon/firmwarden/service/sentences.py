@@ -116,7 +116,12 @@ def on_probation(probation: ProbationView | None, device: Device, job: Job | Non
     told = f"It is on probation with {probation['version']}{until}: {probation['detail']}."
     if not roll_back:
         return f"{told} Should it not keep well, that image is latched for it."
-    back = f"goes back to {device.good.version}" if device.good is not None else "has nothing to go back to"
+    if device.good is None:
+        back = "has nothing to go back to"
+    elif device.good.image == device.running_image:
+        back = "is left alone, for it kept well with that before"
+    else:
+        back = f"goes back to {device.good.version}"
     return f"{told} Should it not keep well, it {back}."
 
 
@@ -300,6 +305,8 @@ def _commands_of_wait(device: Device, wait: Wait, provision: str, *, paused: boo
             return [provision] if provision else []
         case WaitKind.FAILSAFE:
             return ["systemctl reload firmwarden"]
+        case WaitKind.CANARY:
+            return [f"firmwarden rollout {shlex.quote(device.device_class)}"]
         case _:
             return []
 

@@ -84,7 +84,7 @@ def stage(ledger: Ledger, situation: Situation) -> Staged:
         halted = before is not None and before.state in {RolloutState.STOPPED, RolloutState.RECALLED}
         members = _Members(ledger, situation, release, latched, halted=halted).among(units)
         rollout = _unless_latched(before or _begun(release, situation.now), situation.latches)
-        progress = look(rule, rollout, members, now=situation.now)
+        progress = look(rule, rollout, members, now=situation.now, latched=release.image in latched)
         if not members or (before is None and not progress.count(Stage.WAITING, Stage.UNDER_WAY)):
             continue  # it is not wanted any more, or all have had it since before there was a rule
         if progress.rollout != before:
@@ -119,9 +119,9 @@ def _kept_back(situation: Situation, progress: Progress, units: Sequence[Device]
     """The jobs that would be begun, were it not for the rollout."""
     bound = {member.device for member in progress.members} - progress.admitted
     bound -= {device.id for device in units if device.complete is False}
-    wait = wait_of(progress)
+    turns = progress.turns()
     return {
-        job.id: wait
+        job.id: wait_of(progress, turns.get(job.device, progress.rule.last))
         for job in situation.jobs
         if job.device in bound and job.image == progress.rollout.image and job.state is JobState.QUEUED
     }
@@ -244,8 +244,7 @@ class _Members:
 
 
 def _is_no_experiment(unit: Device, image: ImageHash) -> bool:
-    known = {unit.running_image, *(good.image for good in (unit.good, unit.good_before) if good is not None)}
-    return image in known
+    return image == unit.running_image or image in unit.good_images
 
 
 def _notes(before: Rollout | None, progress: Progress) -> Iterator[Note]:
