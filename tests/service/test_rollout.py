@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firmwarden.model import DeviceId, Rollout, RolloutState, WaitKind
-from firmwarden.service.rollout import Member, Rule, Stage, look, resumed, wait_of
+from firmwarden.service.rollout import Member, Rule, Stage, look, resumed, standing, wait_of
 from support.house import NOON, PANEL, release
 
 if TYPE_CHECKING:
@@ -63,9 +63,16 @@ def test_a_wave_has_its_share_of_the_units_but_never_fewer_than_the_canaries(
 def test_the_canaries_are_those_that_have_been_here_longest() -> None:
     progress = look(RULE, BEGUN, members(*waiting(24)), now=NOON)
     assert (progress.rollout, names(progress)) == (BEGUN, "ab")
-    wait = wait_of(progress)
+    wait = wait_of(progress, 1)
     assert (wait.kind, wait.until) == (WaitKind.CANARY, None)
-    assert wait.detail == "2.0.0 goes to 2 canaries first, and 0 run it well so far"
+    assert wait.detail == (
+        "2.0.0 goes to 2 canaries, of which 0 run it well so far; "
+        "this one has its turn in wave 1 of 2 (6 of 24 devices)"
+    )
+    assert progress.turns() == {
+        member.device: 0 if number < 2 else 1 if number < 6 else 2
+        for number, member in enumerate(progress.members)
+    }
 
 
 def test_who_cannot_be_tried_keeps_no_place_from_who_can() -> None:
@@ -101,16 +108,17 @@ def test_a_wave_soaks_for_its_time() -> None:
     units = members(Stage.GOOD, Stage.GOOD, *waiting(22))
     progress = look(RULE, BEGUN, units, now=NOON)
     assert progress.rollout == replace(BEGUN, soaks_since=NOON)
-    wait = wait_of(progress)
-    assert (wait.detail, wait.until) == ("2.0.0 soaks on 2 canaries", NOON + SOAK_S)
+    wait = wait_of(progress, 2)
+    assert (wait.detail, wait.until) == (
+        "2.0.0 soaks on 2 canaries; this one has its turn in wave 2 of 2 (24 of 24 devices)",
+        NOON + SOAK_S,
+    )
     again = look(RULE, progress.rollout, units, now=NOON + SOAK_S - 1.0)
     assert (again.rollout, names(again)) == (progress.rollout, "ab")
     over = look(RULE, progress.rollout, units, now=NOON + SOAK_S)
     assert over.rollout == replace(BEGUN, state=RolloutState.WAVES, wave=1, wave_at=NOON + SOAK_S)
     assert names(over) == "abcdef"
-    assert (
-        wait_of(over).detail == "2.0.0 goes to wave 1 of 2 (6 of 24 devices) first, and 2 run it well so far"
-    )
+    assert standing(over) == "goes to wave 1 of 2 (6 of 24 devices), of which 2 run it well so far"
 
 
 def test_a_soak_that_a_clock_ahead_dated_begins_anew() -> None:
@@ -156,8 +164,9 @@ def test_it_stops_when_failures_pass_their_share() -> None:
         wave, state=RolloutState.STOPPED, soaks_since=None, reason="1 of 9 devices failed"
     )
     assert beyond.admitted == frozenset()
-    assert wait_of(beyond).detail == (
-        "the rollout of 2.0.0 is stopped: 1 of 9 devices failed; `firmwarden resume panel` lets it go on"
+    assert wait_of(beyond, 2).detail == (
+        "the rollout of 2.0.0 stopped at wave 2 of 2 (13 of 13 devices): 1 of 9 devices failed; "
+        "`firmwarden resume panel` lets it go on, `firmwarden recall panel --reason TEXT` takes it back where it runs"
     )
 
 

@@ -90,7 +90,10 @@ async def test_a_release_goes_to_two_then_to_a_quarter_then_to_all(
         order = await in_turn(house, units)
         assert [name for name in order if units[name].attempts] == order[:2]
         waits = await wait_of(house, order[2])
-        assert (waits.kind, waits.detail) == (WaitKind.CANARY, "2.0.0 soaks on 2 canaries")
+        assert waits.kind is WaitKind.CANARY
+        assert waits.detail == (
+            "2.0.0 soaks on 2 canaries; this one has its turn in wave 1 of 2 (6 of 24 devices)"
+        )
         assert waits.until == pytest.approx(NOON + SOAK_S, abs=5.0)
         await anyio.sleep(SOAK_S - 2 * SETTLED_S)
         assert running(units) == tried(units) == 2
@@ -126,7 +129,8 @@ async def test_it_stops_at_a_canary_that_refuses_and_goes_on_when_a_person_says_
         waits = await wait_of(house, order[1])
         assert waits.until is None
         assert waits.detail == (
-            "the rollout of 2.0.0 is stopped: 1 of 1 devices failed; `firmwarden resume panel` lets it go on"
+            "the rollout of 2.0.0 stopped at 1 canary: 1 of 1 devices failed; `firmwarden resume panel` lets it go on, "
+            "`firmwarden recall panel --reason TEXT` takes it back where it runs"
         )
         for name in order[2:]:
             units[name].script.clear()

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from firmwarden.model import CauseCode, ClassName, JobState, LatchScope, LinkStats, Outcome, WaitKind
+from firmwarden.model import (
+    CauseCode,
+    ClassName,
+    JobState,
+    LatchScope,
+    LinkStats,
+    Outcome,
+    RolloutState,
+    WaitKind,
+)
 from firmwarden.service.figures import NO_CLASS, DeviceState, FiguresView, ReleaseState
+from firmwarden.service.rollout import Stage
 from firmwarden.store.figures import (
     ClassWear,
     Counted,
@@ -88,6 +98,8 @@ def some_figures() -> FiguresView:
         day_budget_used={PANEL: 0.3},
         life_budget_used={PANEL: 0.01},
         on_probation={PANEL: 2},
+        rollouts={(PANEL, RolloutState.CANARY): 1},
+        rollout_devices={(PANEL, Stage.GOOD): 1, (PANEL, Stage.WAITING): 2},
         releases={(PANEL, ReleaseState.ACCEPTED): 2, (NO_CLASS, ReleaseState.REFUSED): 1},
         conflicts=1,
         problems=2,

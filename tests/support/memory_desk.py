@@ -117,6 +117,7 @@ def a_rollout(**changes: object) -> RolloutView:
         "state": "canary",
         "standing": "soaks on 2 canaries",
         "until": "2026-03-01T12:20:00Z",
+        "next": "",
         "wave": 0,
         "waves": 2,
         "places": 2,

@@ -8,6 +8,7 @@ import click
 
 from firmwarden.cli import completing
 from firmwarden.cli.client_command import Output, client_command
+from firmwarden.cli.rollout import standing
 from firmwarden.cli.text import day_and_time, paragraph, table, utc_now, width
 from firmwarden.service.measures import IMAGE_SHOWN, ago, size
 from firmwarden.service.words import state_of_device, state_of_job
@@ -113,40 +114,51 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
     waiting = f"{view['waiting']} waiting{f' ({waits})' if waits else ''}"
     yield f"Updates   {view['running']} running, {waiting}, {view['unknown']} with unknown outcome"
     yield f"Releases  {view['releases']} accepted, {view['refused_releases']} refused"
-    needs = (
-        [f"Everything is held by {view['held']}. `firmwarden unhold all` lifts it."] if view["held"] else []
-    )
-    if view["latches"]:
-        needs.append(
-            f"Stopped by a device's own verdict: {view['latches']}. `firmwarden devices` shows where, "
-            "`firmwarden why DEVICE` shows why."
-        )
-    if view["failed"]:
-        needs.append(
-            f"Ended without success: {view['failed']}. `firmwarden devices` shows where, "
-            "`firmwarden why DEVICE` shows why and what comes next."
-        )
-    if view["waiting_for_you"]:
-        needs.append(
-            f"Waiting for what only you can do: {view['waiting_for_you']}. `firmwarden devices` shows where, "
-            "`firmwarden why DEVICE` shows what it is."
-        )
-    if view["refused_releases"]:
-        needs.append("`firmwarden releases` says why a release is refused.")
-    if view["unsigned_classes"]:
-        needs.append(
-            f"Classes that take releases without a signature: {', '.join(view['unsigned_classes'])}. Whoever can write "
-            "to the firmware directory decides what their devices run."
-        )
-    for conflict in view["conflicts"]:
-        named = any(port in conflict["detail"] for port in conflict["ports"])
-        needs.append(("" if named else f"{', '.join(conflict['ports'])}: ") + conflict["detail"])
-    needs += view["problems"]
+    for rollout in view["rollouts"]:
+        if rollout["state"] not in {"done", "stopped"}:
+            yield from paragraph(f"{standing(rollout, now)}.", first="Rollout   ", indent=" " * 10)
+    needs = list(_needs(view))
     if needs:
         yield ""
         yield "For you to look at:"
     for need in needs:
         yield from paragraph(need, first="- ", indent="  ")
+
+
+def _needs(view: StatusView) -> Iterator[str]:
+    """Tell what needs a person, with the command that tells more of it."""
+    if view["held"]:
+        yield f"Everything is held by {view['held']}. `firmwarden unhold all` lifts it."
+    if view["latches"]:
+        yield (
+            f"Stopped by a device's own verdict: {view['latches']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows why."
+        )
+    if view["failed"]:
+        yield (
+            f"Ended without success: {view['failed']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows why and what comes next."
+        )
+    if view["waiting_for_you"]:
+        yield (
+            f"Waiting for what only you can do: {view['waiting_for_you']}. `firmwarden devices` shows where, "
+            "`firmwarden why DEVICE` shows what it is."
+        )
+    for rollout in view["rollouts"]:
+        if rollout["state"] == "stopped":
+            named = f"{rollout['device_class']} {rollout['version']}"
+            yield f"The rollout of {named} {rollout['standing']}. {rollout['next']}."
+    if view["refused_releases"]:
+        yield "`firmwarden releases` says why a release is refused."
+    if view["unsigned_classes"]:
+        yield (
+            f"Classes that take releases without a signature: {', '.join(view['unsigned_classes'])}. Whoever can write "
+            "to the firmware directory decides what their devices run."
+        )
+    for conflict in view["conflicts"]:
+        told = any(port in conflict["detail"] for port in conflict["ports"])
+        yield ("" if told else f"{', '.join(conflict['ports'])}: ") + conflict["detail"]
+    yield from view["problems"]
 
 
 def device_lines(views: list[DeviceView], now: datetime) -> list[str]:

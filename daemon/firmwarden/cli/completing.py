@@ -80,6 +80,13 @@ def latched(client: Client, _ctx: click.Context) -> Iterator[Offer]:
 
 
 @_offers
+def classes(client: Client, _ctx: click.Context) -> Iterator[Offer]:
+    """Offer the classes whose releases go out in waves."""
+    for each in client.get("rollouts")["rollouts"]:
+        yield each["device_class"], f"{each['version']} {each['standing']}"
+
+
+@_offers
 def versions(client: Client, ctx: click.Context) -> Iterator[Offer]:
     """Offer the versions that there are for the device that was named before."""
     return _versions(client, ctx)

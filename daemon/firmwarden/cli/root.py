@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from firmwarden import __version__
-from firmwarden.cli import act, ask, daemon, once, provision, sign, state, watch, why
+from firmwarden.cli import act, ask, daemon, once, provision, rollout, sign, state, watch, why
 from firmwarden.cli.screen import speak_to_nobody
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
     "The daemon": (daemon.run, daemon.check, daemon.hand_back, state.backup, state.restore),
     "One device, without the daemon": (once.update, once.info, once.plan, provision.provision),
-    "Releases": (sign.keygen, sign.sign, sign.verify),
+    "Releases": (sign.keygen, sign.sign, sign.bundle, sign.verify),
     "Ask the running daemon": (
         ask.status,
         ask.devices,
         ask.releases,
         ask.jobs,
         ask.history,
+        rollout.rollout,
         why.why,
         watch.watch,
     ),
@@ -39,6 +40,8 @@ SECTIONS: Final[dict[str, tuple[click.Command, ...]]] = {
         act.pin,
         act.adopt,
         act.forget,
+        rollout.resume,
+        rollout.recall,
     ),
 }
 

@@ -16,8 +16,9 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from firmwarden.model import JobState, LatchScope, WaitKind
+from firmwarden.model import JobState, LatchScope, RolloutState, WaitKind
 from firmwarden.service.figures import DeviceState, ReleaseState
+from firmwarden.service.rollout import Stage
 from firmwarden.store.figures import BOUNDS_S
 
 if TYPE_CHECKING:
@@ -220,6 +221,18 @@ METRICS: Final = (
         help="Devices that were updated and have yet to show that they keep well.",
         labels=_CLASS,
         read=_by_class(lambda view: view.on_probation),
+    ),
+    Metric(
+        name="firmwarden_rollouts",
+        help="Releases of classes with a `rollout` that devices are meant to have, by how far each has come.",
+        labels=("device_class", "state"),
+        read=_by_class_and(RolloutState, lambda view: view.rollouts),
+    ),
+    Metric(
+        name="firmwarden_rollout_devices",
+        help="Devices in those rollouts, by how far each is with the release.",
+        labels=("device_class", "stage"),
+        read=_by_class_and(Stage, lambda view: view.rollout_devices),
     ),
     Metric(
         name="firmwarden_wear_day_budget_used_ratio",

@@ -24,8 +24,9 @@ from firmwarden.service.questions import Questions
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from firmwarden.model import Device, DeviceId, Job, WaitKind
+    from firmwarden.model import Device, DeviceId, Job, RolloutState, WaitKind
     from firmwarden.service.facts import Facts
+    from firmwarden.service.rollout import Stage
     from firmwarden.store.figures import Counted
     from firmwarden.store.ledger import Ledger
 
@@ -87,6 +88,10 @@ class FiguresView:
     """Erases of the unit that had most today, beside what a day allows."""
     life_budget_used: Mapping[ClassName, float]
     on_probation: Mapping[ClassName, int]
+    rollouts: Mapping[tuple[ClassName, RolloutState], int]
+    """Of releases that some device is meant to have now, or that were called back."""
+    rollout_devices: Mapping[tuple[ClassName, Stage], int]
+    """The devices in them."""
     releases: Mapping[tuple[ClassName, ReleaseState], int]
     conflicts: int
     problems: int
@@ -164,6 +169,14 @@ class Figures(Questions):
                 for each in counted.wear
             },
             on_probation=Counter(classes[device] for device in facts.probations),
+            rollouts=Counter(
+                (each.rollout.device_class, each.rollout.state) for each in warden.agenda.rollouts
+            ),
+            rollout_devices=Counter(
+                (each.rollout.device_class, member.stage)
+                for each in warden.agenda.rollouts
+                for member in each.members
+            ),
             releases=self._count_releases(facts),
             conflicts=len(warden.registry.conflicts),
             problems=len(self._to_be_mended()),

@@ -20,6 +20,7 @@ from enum import StrEnum, unique
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import Rollout, RolloutState, Wait, WaitKind
+from firmwarden.service.measures import IMAGE_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,6 +99,8 @@ class Progress:
     """When the wave has soaked, if it does."""
     admitted: frozenset[DeviceId] = field(default_factory=frozenset)
     """Whose jobs may run."""
+    latched: bool = False
+    """Whether its image is, for every unit."""
 
     @property
     def tried(self) -> int:
@@ -107,22 +110,48 @@ class Progress:
     @property
     def places(self) -> int:
         """How many may be tried by the end of this wave."""
-        return self.rule.places(min(self.rollout.wave, self.rule.last), len(self.members))
+        return self.rule.places(self.wave, len(self.members))
 
     @property
-    def wave_in_words(self) -> str:
-        """Which wave it is, and how many units may have been tried by its end."""
-        wave, places = min(self.rollout.wave, self.rule.last), self.places
+    def wave(self) -> int:
+        """Which wave it is, by the rule of now: there may have been more when it began."""
+        return min(self.rollout.wave, self.rule.last)
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing is begun until a person says so."""
+        return self.rollout.state in {RolloutState.STOPPED, RolloutState.RECALLED}
+
+    def in_words(self, wave: int) -> str:
+        """Name a wave, with how many units may have been tried by its end."""
+        places = self.rule.places(wave, len(self.members))
         if wave == 0:
             return f"{places} canar{'y' if places == 1 else 'ies'}"
         return f"wave {wave} of {self.rule.last} ({places} of {len(self.members)} devices)"
+
+    def turns(self) -> dict[DeviceId, int]:
+        """In which wave each unit that was not tried yet has its turn, if all go on as they are."""
+        waiting = sorted(
+            (member for member in self.members if member.stage is Stage.WAITING),
+            key=lambda member: (not member.ready, member.since, member.device),
+        )
+        return {
+            member.device: next(
+                wave
+                for wave in range(self.wave, self.rule.last + 1)
+                if wave == self.rule.last or self.rule.places(wave, len(self.members)) > number
+            )
+            for number, member in enumerate(waiting, start=self.tried)
+        }
 
     def count(self, *stages: Stage) -> int:
         """How many units are in one of the stages."""
         return sum(member.stage in stages for member in self.members)
 
 
-def look(rule: Rule, rollout: Rollout, members: Sequence[Member], *, now: float) -> Progress:
+def look(
+    rule: Rule, rollout: Rollout, members: Sequence[Member], *, now: float, latched: bool = False
+) -> Progress:
     """Move a rollout as far as it may go now, and say whose jobs may run.
 
     Args:
@@ -130,8 +159,9 @@ def look(rule: Rule, rollout: Rollout, members: Sequence[Member], *, now: float)
         rollout: as it is stored.
         members: the units of the class that are meant to have the release.
         now: wall clock.  Where it was set, what is stored of a soak was moved with it.
+        latched: whether the image is, for every unit.
     """
-    progress = Progress(rule=rule, rollout=rollout, members=members)
+    progress = Progress(rule=rule, rollout=rollout, members=members, latched=latched)
     if rollout.state in {RolloutState.CANARY, RolloutState.WAVES}:
         progress = _advance(_or_stop(progress), now)
     return replace(progress, admitted=_admitted(progress))
@@ -155,42 +185,59 @@ def stopped(rollout: Rollout, reason: str) -> Rollout:
     return replace(rollout, state=RolloutState.STOPPED, soaks_since=None, changed_by="", reason=reason)
 
 
-def wait_of(progress: Progress) -> Wait:
-    """What the units wait for that may not be tried yet."""
-    rollout, version = progress.rollout, progress.rollout.version
-    match rollout.state:
-        case RolloutState.STOPPED | RolloutState.RECALLED:
-            detail = (
-                f"the rollout of {version} is {rollout.state.value}: {rollout.reason}; "
-                f"`firmwarden resume {rollout.device_class}` lets it go on"
-            )
-        case _ if progress.until is not None:
-            detail = f"{version} soaks on {progress.wave_in_words}"
-        case _:
-            well = progress.count(Stage.GOOD)
-            so_far = f"{well} {'runs' if well == 1 else 'run'} it well so far"
-            detail = f"{version} goes to {progress.wave_in_words} first, and {so_far}"
+def wait_of(progress: Progress, turn: int) -> Wait:
+    """What a unit waits for that may not be tried yet.
+
+    Args:
+        progress: of the rollout.
+        turn: the wave in which the unit has its turn.
+    """
+    version = progress.rollout.version
+    if progress.halted:
+        detail = f"the rollout of {version} {standing(progress)}; {way_on(progress)}"
+    else:
+        detail = f"{version} {standing(progress)}; this one has its turn in {progress.in_words(turn)}"
     return Wait(kind=WaitKind.CANARY, detail=detail, until=progress.until)
 
 
 def standing(progress: Progress) -> str:
     """Say where it is and what it waits for, as the rest of a sentence."""
-    rollout = progress.rollout
+    rollout, well = progress.rollout, progress.count(Stage.GOOD)
+    wave = progress.in_words(progress.wave)
     match rollout.state:
         case RolloutState.DONE:
-            return "had by every device that is here; one that comes later is given it at once"
+            return "went to all; a device that comes later is given it at once"
         case RolloutState.STOPPED:
-            return f"stopped: {rollout.reason}"
+            return f"stopped at {wave}: {rollout.reason}"
         case RolloutState.RECALLED:
-            return f"called back by {rollout.changed_by}: {rollout.reason}"
+            return f"was called back by {rollout.changed_by}: {rollout.reason}"
         case _ if progress.until is not None:
-            return f"soaks on {progress.wave_in_words}"
+            return f"soaks on {wave}"
         case _:
-            well, failed = progress.count(Stage.GOOD), progress.count(Stage.FAILED)
+            failed = progress.count(Stage.FAILED)
             besides = f", {failed} failed" if failed else ""
-            return (
-                f"goes to {progress.wave_in_words}; {well} {'runs' if well == 1 else 'run'} it well{besides}"
-            )
+            return f"goes to {wave}, of which {well} {'runs' if well == 1 else 'run'} it well so far{besides}"
+
+
+def way_on(progress: Progress) -> str:
+    """Say what a person can do about one that does not go on by itself; empty where it does."""
+    rollout = progress.rollout
+    resume, clear = (
+        f"`firmwarden resume {rollout.device_class}`",
+        f"`firmwarden clear {rollout.image[:IMAGE_SHOWN]}`",
+    )
+    recall = f"`firmwarden recall {rollout.device_class} --reason TEXT`"
+    match rollout.state:
+        case RolloutState.STOPPED if progress.latched:
+            return f"{clear} and then {resume} let it go on, {recall} takes it back where it runs"
+        case RolloutState.STOPPED:
+            return f"{resume} lets it go on, {recall} takes it back where it runs"
+        case RolloutState.RECALLED if progress.latched:
+            return f"release something better, or let it go on after all with {clear} and then {resume}"
+        case RolloutState.RECALLED:
+            return f"{resume} lets it go on after all"
+        case _:
+            return ""
 
 
 def _or_stop(progress: Progress) -> Progress:

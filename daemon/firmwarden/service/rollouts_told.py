@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from firmwarden.service.rollout import Stage, standing
+from firmwarden.service.rollout import Stage, standing, way_on
 from firmwarden.service.telling import instant, instant_or_none
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def rollout_view(progress: Progress) -> RolloutView:
         "state": rollout.state.value,
         "standing": standing(progress),
         "until": instant_or_none(progress.until),
-        "wave": min(rollout.wave, progress.rule.last),
+        "next": way_on(progress),
+        "wave": progress.wave,
         "waves": progress.rule.last,
         "places": progress.places,
         "devices": len(progress.members),
@@ -41,9 +42,15 @@ def rollout_view(progress: Progress) -> RolloutView:
 
 def member_views(progress: Progress, devices: Mapping[DeviceId, Device]) -> list[RolloutMemberView]:
     """Tell who is in it: first those that were given it, then in the order in which the others will be."""
+    turns = progress.turns()
     by_turn = sorted(
         progress.members,
-        key=lambda member: (member.stage in {Stage.WAITING, Stage.OUT}, member.since, member.device),
+        key=lambda member: (
+            turns.get(member.device, 0),
+            member.stage in {Stage.WAITING, Stage.OUT},
+            member.since,
+            member.device,
+        ),
     )
     return [
         {
@@ -51,6 +58,7 @@ def member_views(progress: Progress, devices: Mapping[DeviceId, Device]) -> list
             "label": devices[member.device].label,
             "version": progress.rollout.version,
             "stage": member.stage.value,
+            "wave": turns.get(member.device),
             "present": member.here,
         }
         for member in by_turn

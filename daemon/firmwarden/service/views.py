@@ -274,6 +274,8 @@ class RolloutView(TypedDict):
     """Where it is and what it waits for, for a person."""
     until: Instant | None
     """When the wave has soaked, where it does."""
+    next: str
+    """What a person can do; empty where it goes on by itself."""
     wave: int
     """0: the canaries."""
     waves: int
@@ -303,6 +305,8 @@ class RolloutMemberView(TypedDict):
     label: str
     version: str
     stage: Annotated[str, Stage]
+    wave: int | None
+    """In which wave it has its turn if all go on as they are; none where that is over."""
     present: bool
 
 
