@@ -19,6 +19,7 @@ from firmwarden.service.conditions import Condition
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.inhibitors import Inhibitor
 from firmwarden.service.planner import Here, Planner
+from firmwarden.service.rollout import Rule
 from firmwarden.service.timing import BEING_ASKED, SPARE, Moment
 from firmwarden.service.windows import Timetable, Window
 from support.house import NOON, PANEL, living, release, virtual_time
@@ -438,6 +439,28 @@ async def test_inv6_a_program_that_hangs_for_one_device_holds_up_no_other() -> N
         await house.until(lambda ledger: len(ledger.open_jobs()) == 1)
         assert (await house.job("panel-0")).state is JobState.QUEUED
         assert "10 s and was ended" in (await why(house, "panel-0"))["next"] or house.clock.boot() < 10.0
+
+
+@pytest.mark.anyio
+async def test_a_device_whose_condition_says_no_is_no_canary() -> None:
+    units = {f"panel-{number}": Unit() for number in range(4)}
+    policy = replace(asking(), rollout=Rule(first=1, soak_s=60.0, waves=(100,), stop_at=0))
+    async with living(units, policies=[policy]) as house:
+        unwilling = {(await house.device(f"panel-{number}")).id for number in (0, 1, 2)}
+
+        async def answer(about: Mapping[str, str]) -> Heard:
+            return NO if about["FIRMWARDEN_DEVICE"] in unwilling else YES
+
+        house.answer = answer
+        house.drop("2.0.0")
+        await house.planned()
+        await house.until(lambda ledger: len(ledger.open_jobs()) == 3)
+        assert (await house.job("panel-3")).state is JobState.SUCCEEDED
+        await anyio.sleep(300.0)
+        assert [units[f"panel-{number}"].attempts for number in range(4)] == [0, 0, 0, 1]
+        unwilling.clear()
+        await house.quiet(600.0)
+        assert all(unit.attempts == 1 for unit in units.values())
 
 
 @pytest.mark.anyio

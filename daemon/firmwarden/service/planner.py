@@ -291,7 +291,9 @@ class _Planning:
         suspects = _suspect_images(self.ledger.latches())
         holds = self.ledger.holds()
         outside = {
-            job.id: self._outside_wait(job, holds) or self._time_wait(job)
+            job.id: self._outside_wait(job, holds)
+            or self._time_wait(job)
+            or self.here.moment.answers.get(job.id)
             for job in jobs
             if not self._under_way(job)
         }
