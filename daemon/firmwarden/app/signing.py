@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.app import wiring
@@ -18,7 +20,7 @@ from firmwarden.service.clock import SystemClock
 from firmwarden.service.intake import Intake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from firmwarden.config import Config
@@ -95,19 +97,30 @@ def judge(file: Path, config: Config) -> tuple[Release, ...]:
         content, _ = _read(file, bundle.LARGEST_BUNDLE)
         offered = bundle.unpack(content, file.name)
     else:
-        offered = (packed(file),)
+        offered = (_packed(file)[0],)
     beside = file.parent
     return Intake(beside, ImageStore(beside), wiring.criteria(config), SystemClock()).judge(offered)
 
 
-def packed(file: Path) -> bundle.Packed:
-    """Read a manifest with what belongs to it.
+def make_bundle(file: Path, manifests: Iterable[Path]) -> None:
+    """Put releases into a bundle, which appears whole.
 
     Raises:
-        BadManifest: it is none, or its image is not there.
-        OSError: one of them cannot be read.
+        BadManifest: a manifest is none, its image is not there, or the bundle would be refused.
+        OSError: one of them cannot be read, or the bundle not be written.
     """
-    content, _ = _read(file, LARGEST_MANIFEST)
+    if not file.name.endswith(bundle.SUFFIX):
+        raise BadManifest(f"the name of a bundle ends with {bundle.SUFFIX}, got {file.name!r}")
+    releases, modes = zip(*map(_packed, manifests), strict=True)
+    content = bundle.pack(releases)
+    with written_whole(file) as unfinished:
+        unfinished.write(content)
+        os.fchmod(unfinished.fileno(), reduce(and_, modes))  # who may read all that is in it may read it
+
+
+def _packed(file: Path) -> tuple[bundle.Packed, int]:
+    """Read a manifest with what belongs to it; also returns the manifest's mode."""
+    content, mode = _read(file, LARGEST_MANIFEST)
     manifest = parse_manifest(content, file.name)
     try:
         image, _ = _read(file.with_name(manifest.image), LARGEST_IMAGE)
@@ -116,7 +129,10 @@ def packed(file: Path) -> bundle.Packed:
     signature: bytes | None = None
     with suppress(FileNotFoundError):
         signature, _ = _read(file.with_name(file.name + SUFFIX), LARGEST_SIGNATURE)
-    return bundle.Packed(name=file.name, manifest=manifest, content=content, signature=signature, image=image)
+    release = bundle.Packed(
+        name=file.name, manifest=manifest, content=content, signature=signature, image=image
+    )
+    return release, mode
 
 
 def _comment(manifest: Manifest, name: str) -> str:

@@ -1,4 +1,4 @@
-"""For those who make releases: a key, a signature, and what a daemon would say."""
+"""For those who make releases: a key, a signature, a bundle, and what a daemon would say."""
 
 from __future__ import annotations
 
@@ -75,6 +75,22 @@ def sign(manifests: tuple[Path, ...], key: Path, password_file: BinaryIO | None)
         secret = signing.read_key(key, lambda: _password(password_file, new=False))
         for manifest in manifests:
             click.echo(f"{signing.sign(manifest, secret)} is written.")
+
+
+@click.command(epilog=examples("firmwarden bundle spring.fwz front-panel-2.4.0.toml pump-1.9.0.toml"))
+@click.argument("out", type=_file)
+@_manifests
+def bundle(out: Path, manifests: tuple[Path, ...]) -> None:
+    """Put releases into one file.
+
+    OUT, which ends with .fwz, gets each manifest with its image and, where there is one, its signature. The same
+    releases make the same file, byte for byte.
+    """
+    from firmwarden.app.signing import make_bundle
+
+    with _failing():
+        make_bundle(out, manifests)
+        click.echo(f"{out} is written.")
 
 
 @click.command(epilog=examples("firmwarden verify front-panel-2.4.0.toml"))

@@ -33,6 +33,7 @@ _END: Final = Struct("<4sHHHHLLH")
 _END_MAGIC: Final = b"PK\x05\x06"
 
 _LONGEST_COMMENT: Final = 0xFFFF
+_GAPS: Final = "there are bytes before, behind or between its parts that belong to none of them"
 
 MOST_MEMBERS: Final = 64
 _NAME_MAX: Final = 255
@@ -126,18 +127,7 @@ def write_zip(files: Mapping[str, bytes]) -> bytes:
 
 def _members(archive: bytes) -> Iterator[_Member]:
     """Walk through the directory and the members, and see that nothing else is there."""
-    end = len(archive) - _END.size
-    if end < 0 or archive[end : end + 4] != _END_MAGIC:
-        if _END_MAGIC in archive[-_LONGEST_COMMENT - _END.size :]:
-            raise BadManifest("there is a comment or something else behind its end")
-        raise BadManifest("waits for the rest of it: it does not end as a zip archive does")
-    _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(archive, end)
-    if disk or first_disk or here != count or comment:
-        raise BadManifest("its end record is of an archive in several parts, or has a comment")
-    if count > MOST_MEMBERS:
-        raise BadManifest(f"it has {count} members, and {MOST_MEMBERS} are the most")
-    if start + size != end:
-        raise BadManifest("there are bytes before, behind or between its parts that belong to none of them")
+    count, start, end = _directory(archive)
     at = start
     reached = 0
     for _ in range(count):
@@ -149,7 +139,26 @@ def _members(archive: bytes) -> Iterator[_Member]:
         reached = _behind(archive, member)
         yield member
     if at != end or reached != start:
-        raise BadManifest("there are bytes before, behind or between its parts that belong to none of them")
+        raise BadManifest(_GAPS)
+
+
+def _directory(archive: bytes) -> tuple[int, int, int]:
+    """Find the directory: how many entries it has, and from where to where it reaches."""
+    end = len(archive) - _END.size
+    if end < 0 or archive[end : end + 4] != _END_MAGIC:
+        if not archive.startswith(_LOCAL_MAGIC[: len(archive)]):
+            raise BadManifest("it is no zip archive")
+        if _END_MAGIC in archive[-_LONGEST_COMMENT - _END.size :]:
+            raise BadManifest("there is a comment or something else behind its end")
+        raise BadManifest("waits for the rest of it: it does not end as a zip archive does")
+    _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(archive, end)
+    if disk or first_disk or here != count or comment:
+        raise BadManifest("its end record is of an archive in several parts, or has a comment")
+    if count > MOST_MEMBERS:
+        raise BadManifest(f"it has {count} members, and {MOST_MEMBERS} are the most")
+    if start + size != end:
+        raise BadManifest(_GAPS)
+    return count, start, end
 
 
 def _entry(archive: bytes, at: int, end: int) -> tuple[_Member, int]:
