@@ -166,8 +166,10 @@ def test_which_waits_are_for_a_person_is_what_the_service_says() -> None:
     for kind in WaitKind:
         for until in (None, "2026-03-01T12:00:00Z"):
             told = is_for_a_person({"kind": kind.value, "detail": "", "until": until})
-            # A hold is a person's own wish, so `status` does not ask for them; nothing goes on without them, though.
-            assert told is (kind is WaitKind.HOLD or for_a_person(kind, ends=until is not None)), kind
+            # A hold is a person's own wish, so `status` does not ask for them; nothing goes on without them, though,
+            # unless they said for how long.
+            held = kind is WaitKind.HOLD and until is None
+            assert told is (held or for_a_person(kind, ends=until is not None)), kind
 
 
 def test_another_job_in_its_place_is_not_taken_for_it(run: Run, api: Served, desk: MemoryDesk) -> None:

@@ -40,8 +40,8 @@ def _seconds(_ctx: click.Context, _parameter: click.Parameter, value: str | None
 def retry(client: Client, output: Output, device: str, *, wait: bool) -> None:
     """Try again now, without waiting for the back-off.
 
-    What failed, was cancelled, waits for its back-off or has an unknown outcome is tried again. A latch has to be
-    lifted first, with `firmwarden clear`.
+    What failed, was cancelled, waits for its back-off or a condition, or has an unknown outcome is tried again. A latch
+    has to be lifted first, with `firmwarden clear`.
 
     With --wait the exit status is that of `firmwarden update`: 0 when the device runs the image, 1 when it refused it,
     2 when nothing is sent before a person does something, 3 when there was too much transport trouble, 4 when the

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from firmwarden.service.views import CauseView, FeedItem, JobView, WaitView, WhyView
 
 _GOES_ON = frozenset({"queued", "running"})
-_FOR_A_PERSON = frozenset({"failsafe", "hold", "identity"})
+_FOR_A_PERSON = frozenset({"failsafe", "identity"})
+_UNLESS_IT_ENDS = frozenset({"hold", "wear"})
+"""For a person where nothing says when it ends by itself."""
 
 _LOOK_AGAIN_S = 1.0
 """The retry may just have ended a wait; the daemon plans anew at once."""
@@ -55,7 +57,7 @@ def retry_and_wait(client: Client, output: Output, name: str) -> NoReturn:
 
 def is_for_a_person(wait: WaitView) -> bool:
     """Whether only a person can end a wait."""
-    return wait["kind"] in _FOR_A_PERSON or (wait["kind"] == "wear" and wait["until"] is None)
+    return wait["kind"] in _FOR_A_PERSON or (wait["kind"] in _UNLESS_IT_ENDS and wait["until"] is None)
 
 
 class _Following:
