@@ -148,7 +148,7 @@ def _directory(archive: bytes) -> tuple[int, int, int]:
     if end < 0 or archive[end : end + 4] != _END_MAGIC:
         if not archive.startswith(_LOCAL_MAGIC[: len(archive)]):
             raise BadManifest("it is no zip archive")
-        if _END_MAGIC in archive[-_LONGEST_COMMENT - _END.size :]:
+        if 0 <= archive.rfind(_END_MAGIC, max(0, end - _LONGEST_COMMENT)) < end:
             raise BadManifest("there is a comment or something else behind its end")
         raise BadManifest("waits for the rest of it: it does not end as a zip archive does")
     _, disk, first_disk, here, count, size, start, comment = _END.unpack_from(archive, end)
