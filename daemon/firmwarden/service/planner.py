@@ -370,15 +370,15 @@ class _Planning:
         To ask what became of an update is nothing new, and a unit that one left without a working application is
         finished whenever that is possible: nobody can use it as it is.
         """
-        device = self.ledger.device(job.device)
-        useless = device is not None and device.complete is False
-        if job.state is not JobState.QUEUED or useless or self._may_be_put_back(job):
-            return None
         name = job.device_class
         if name not in self.closed:
             timetable = self.rules.classes[name].timetable
             self.closed[name] = timetable.wait(self.now, self.here.moment.zone)
-        return self.closed[name]
+        if self.closed[name] is None or job.state is not JobState.QUEUED:
+            return None
+        device = self.ledger.device(job.device)
+        useless = device is not None and device.complete is False
+        return None if useless or self._may_be_put_back(job) else self.closed[name]
 
     def _may_be_put_back(self, job: Job) -> bool:
         """Whether its driver would find a unit that was left in its loader, and start it again for want of more."""
