@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.memory_desk import IMAGE_B, WRONG_DEVICE, MemoryDesk, a_job
+from support.memory_desk import IMAGE_B, WRONG_DEVICE, MemoryDesk, a_job, a_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         ("adopt panel-1 lamp-2", "adopt", "panel-1", "old=lamp-2 running=None"),
         ("adopt panel-1 --running 2.4.0", "adopt", "panel-1", "old=None running=2.4.0"),
         ("forget panel-1", "forget", "panel-1", ""),
+        ("resume front-panel", "resume", "front-panel", ""),
+        ("recall front-panel --reason hums", "recall", "front-panel", "hums"),
         (f"clear {IMAGE_B}", "clear", IMAGE_B, ""),
     ],
 )
@@ -42,6 +44,7 @@ def test_each_wish_reaches_the_desk_and_says_what_was_done(
     run: Run, desk: MemoryDesk, command: str, what: str, target: str, detail: str
 ) -> None:
     desk.fleet["panel-1"]["job"] = a_job()
+    desk.going_out = [a_rollout(state="stopped")]
     desk.latched = [
         {
             "id": 3,

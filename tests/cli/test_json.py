@@ -10,7 +10,16 @@ from jsonschema import Draft202012Validator
 
 from firmwarden.cli.root import SECTIONS
 from firmwarden.control.openapi import document
-from support.memory_desk import IMAGE_B, WRONG_DEVICE, MemoryDesk, a_device, a_job, an_attempt
+from support.memory_desk import (
+    IMAGE_B,
+    WRONG_DEVICE,
+    MemoryDesk,
+    a_device,
+    a_job,
+    a_member,
+    a_rollout,
+    an_attempt,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +34,8 @@ LINES = {
     "releases": "Release",
     "jobs": "Job",
     "plan": "Plan",
+    "rollout": "Rollout",
+    "rollout front-panel": "RolloutMember",
     "why panel-1": "Why",
     "retry lamp-2": "Done",
     f"clear {IMAGE_B}": "Done",
@@ -34,6 +45,8 @@ LINES = {
     "pin panel-1 2.3.1": "Done",
     "adopt panel-1 --running 2.3.1": "Done",
     "forget lamp-2": "Done",
+    "resume front-panel": "Done",
+    "recall front-panel --reason hums": "Done",
 }
 """What each command prints; ``history``, ``watch`` and ``retry --wait`` have tests of their own."""
 
@@ -58,6 +71,8 @@ def busy(desk: MemoryDesk) -> MemoryDesk:
     desk.fleet["far-3"] = a_device(id="far-3", job=a_job(id=9, state="failed", cause=WRONG_DEVICE))
     desk.log = [a_job(cause=WRONG_DEVICE), a_job(id=6, wait=waits)]
     desk.tried = [an_attempt(number=2, ended_at=None, outcome="running", cause=None), an_attempt()]
+    desk.going_out = [a_rollout(state="stopped")]
+    desk.in_it = [a_member(), a_member(device="lamp-2", stage="waiting", wave=1)]
     desk.power_cuts = [{"step": "write", "does": "erase", "if_interrupted": "its loader runs"}]
     desk.latched = [
         {

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.memory_desk import IMAGE_B, WRONG_DEVICE, MemoryDesk, a_device, a_job, an_attempt
+from support.memory_desk import (
+    IMAGE_B,
+    WRONG_DEVICE,
+    MemoryDesk,
+    a_device,
+    a_job,
+    a_member,
+    a_rollout,
+    an_attempt,
+)
 from support.served import Served, served
 
 if TYPE_CHECKING:
@@ -82,6 +91,10 @@ def test_answers_every_question(api: Served, desk: MemoryDesk) -> None:
     assert ask(api, "GET", "/v1/attempts?device=panel-1&limit=3").json == {"attempts": [an_attempt()]}
     assert ask(api, "GET", "/v1/attempts?device=panel-2").json == {"attempts": []}
     assert ask(api, "GET", "/v1/latches").json == {"latches": []}
+    desk.going_out, desk.in_it = [a_rollout()], [a_member()]
+    assert ask(api, "GET", "/v1/rollouts").json == {"rollouts": [a_rollout()]}
+    assert ask(api, "GET", "/v1/rollouts/front-panel").json == {"devices": [a_member()]}
+    assert ask(api, "GET", "/v1/rollouts/pannel").status == 404
     assert [each["device"] for each in ask(api, "GET", "/v1/wear").json["wear"]] == ["panel-1", "panel-2"]
 
 
@@ -136,6 +149,7 @@ def test_every_action_is_done_in_the_name_of_the_peer(api: Served, desk: MemoryD
         }
     ]
     desk.fleet["panel-2"]["job"] = a_job(id=9, device="panel-2")
+    desk.going_out = [a_rollout(state="stopped")]
     done = [
         ask(api, "POST", "/v1/devices/panel-1/retry"),
         ask(api, "POST", "/v1/devices/panel-1/hold", {"reason": "being painted"}),
@@ -149,6 +163,8 @@ def test_every_action_is_done_in_the_name_of_the_peer(api: Served, desk: MemoryD
         ask(api, "POST", "/v1/latches/clear", {"target": IMAGE_B}),
         ask(api, "POST", "/v1/hold", {"reason": "fair week"}),
         ask(api, "POST", "/v1/unhold"),
+        ask(api, "POST", "/v1/rollouts/front-panel/resume"),
+        ask(api, "POST", "/v1/rollouts/front-panel/recall", {"reason": "it hums"}),
         ask(api, "DELETE", "/v1/devices/panel-1"),
     ]
     assert [answer.status for answer in done] == [200] * len(done)
@@ -166,6 +182,8 @@ def test_every_action_is_done_in_the_name_of_the_peer(api: Served, desk: MemoryD
         (ME, "clear", IMAGE_B),
         (ME, "hold", "all"),
         (ME, "unhold", "all"),
+        (ME, "resume", "front-panel"),
+        (ME, "recall", "front-panel"),
         (ME, "forget", "panel-1"),
     ]
     assert desk.fleet == {}

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from firmwarden.control.page.rendering import HEADERS, Renderer, environment
 from firmwarden.service.words import cause_in_words, outcome_in_words
-from support.memory_desk import IMAGE_B, WRONG_DEVICE, MemoryDesk, a_device, a_job, an_attempt
+from support.memory_desk import IMAGE_B, WRONG_DEVICE, MemoryDesk, a_device, a_job, a_rollout, an_attempt
 from support.served import Served, served
 
 if TYPE_CHECKING:
@@ -260,6 +260,26 @@ def test_releases_are_told_with_the_reasons_for_refusals_first(api: Served, desk
     assert refused < text.index("accepted, but stopped by the verdict of several devices")
     desk.shelf = []
     assert "No release is known." in get(api, "/releases").text
+
+
+def test_rollouts_are_told_and_those_that_stopped_are_for_somebody(api: Served, desk: MemoryDesk) -> None:
+    assert "Rollout" not in get(api, "/").text
+    desk.going_out = [
+        a_rollout(),
+        a_rollout(
+            state="stopped",
+            standing="stopped at 2 canaries: 1 of 2 devices failed",
+            next="`firmwarden resume front-panel` lets it go on",
+        ),
+    ]
+    page = get(api, "/")
+    look, rollouts = page.text.split("Rollouts front-panel")
+    assert "The rollout of front-panel 2.4.0 stopped at 2 canaries: 1 of 2 devices failed." in look
+    assert "firmwarden resume front-panel lets it go on." in look
+    assert rollouts.startswith(" 2.4.0 soaks on 2 canaries, over ")
+    assert "Given to 2 of 24 devices: well 2, failed 0." in rollouts
+    desk.going_out = [a_rollout(state="done", standing="went to all")]
+    assert "Rollout" not in get(api, "/").text
 
 
 def test_what_people_did_stands_below_the_log(api: Served, desk: MemoryDesk) -> None:

@@ -166,7 +166,7 @@ def test_it_stops_when_failures_pass_their_share() -> None:
     assert beyond.admitted == frozenset()
     assert wait_of(beyond, 2).detail == (
         "the rollout of 2.0.0 stopped at wave 2 of 2 (13 of 13 devices): 1 of 9 devices failed; "
-        "`firmwarden resume panel` lets it go on, `firmwarden recall panel --reason TEXT` takes it back where it runs"
+        "`firmwarden resume panel` lets it go on"
     )
 
 

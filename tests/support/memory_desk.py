@@ -134,6 +134,19 @@ def a_rollout(**changes: object) -> RolloutView:
     return rollout
 
 
+def a_member(**changes: object) -> RolloutMemberView:
+    member: RolloutMemberView = {
+        "device": "panel-1",
+        "label": "north wall",
+        "version": "2.4.0",
+        "stage": "good",
+        "wave": None,
+        "present": True,
+    }
+    member.update(changes)  # type: ignore[typeddict-item]
+    return member
+
+
 def a_device(**changes: object) -> DeviceView:
     device: DeviceView = {
         "id": "panel-1",

@@ -81,9 +81,10 @@ def latched(client: Client, _ctx: click.Context) -> Iterator[Offer]:
 
 @_offers
 def classes(client: Client, _ctx: click.Context) -> Iterator[Offer]:
-    """Offer the classes whose releases go out in waves."""
-    for each in client.get("rollouts")["rollouts"]:
-        yield each["device_class"], f"{each['version']} {each['standing']}"
+    """Offer the classes of which there is a release."""
+    for release in client.get("releases")["releases"]:
+        if release["device_class"]:
+            yield release["device_class"], release["manifest"]
 
 
 @_offers

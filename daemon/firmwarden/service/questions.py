@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from firmwarden.model import Device, Job, Latch
     from firmwarden.service.pulse import Pulse
+    from firmwarden.service.rollout import Progress
     from firmwarden.service.shelf import RefusedRelease, Shelf
     from firmwarden.service.views import (
         AttemptView,
@@ -314,6 +315,7 @@ class Questions:
                     paused=found.id in paused,
                     riddles=riddles,
                     provision=self._provision(found),
+                    going_out=self._going_out(wait, job),
                 ),
             }
 
@@ -379,6 +381,21 @@ class Questions:
 
     def _wait(self, job: Job | None) -> Wait | None:
         return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
+
+    def _going_out(self, wait: Wait | None, job: Job | None) -> Progress | None:
+        """The rollout that keeps a job waiting."""
+        if wait is None or job is None or wait.kind is not WaitKind.CANARY:
+            return None
+        asked = (job.device_class, job.image)
+        return next(
+            (
+                each
+                for each in self._warden.agenda.rollouts
+                if (each.rollout.device_class, each.rollout.image) == asked
+                and job.device not in each.admitted
+            ),
+            None,
+        )
 
     def _state(self) -> Literal["starting", "ready", "stopping"]:
         if self._warden.stopping:

@@ -15,6 +15,7 @@ What follows is all of the rule, and each part has a reason:
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
 from typing import TYPE_CHECKING, Final
@@ -194,7 +195,8 @@ def wait_of(progress: Progress, turn: int) -> Wait:
     """
     version = progress.rollout.version
     if progress.halted:
-        detail = f"the rollout of {version} {standing(progress)}; {way_on(progress)}"
+        resume = f"`firmwarden resume {progress.rollout.device_class}` lets it go on"
+        detail = f"the rollout of {version} {standing(progress)}; {resume}"
     else:
         detail = f"{version} {standing(progress)}; this one has its turn in {progress.in_words(turn)}"
     return Wait(kind=WaitKind.CANARY, detail=detail, until=progress.until)
@@ -238,6 +240,20 @@ def way_on(progress: Progress) -> str:
             return f"{resume} lets it go on after all"
         case _:
             return ""
+
+
+def commands(progress: Progress) -> list[str]:
+    """The commands that tell more of it, or change it."""
+    rollout = progress.rollout
+    name = shlex.quote(rollout.device_class)
+    found = [f"firmwarden rollout {name}"]
+    if progress.halted:
+        if progress.latched:
+            found.append(f"firmwarden clear {rollout.image[:IMAGE_SHOWN]}")
+        found.append(f"firmwarden resume {name}")
+    if rollout.state is RolloutState.STOPPED:
+        found.append(f"firmwarden recall {name} --reason TEXT")
+    return found
 
 
 def _or_stop(progress: Progress) -> Progress:

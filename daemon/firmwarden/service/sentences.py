@@ -7,6 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import CauseCode, JobState, LatchScope, Outcome, WaitKind
+from firmwarden.service import rollout
 from firmwarden.service.floor import allowing
 from firmwarden.service.telling import instant
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from firmwarden.model import Attempt, Device, Hold, Job, Latch, Wait
     from firmwarden.service.desired import Desired
     from firmwarden.service.identity import Conflict
+    from firmwarden.service.rollout import Progress
     from firmwarden.service.shelf import RefusedRelease
     from firmwarden.service.views import ProbationView
 
@@ -249,6 +251,7 @@ def commands(
     paused: bool = False,
     riddles: Sequence[str] = (),
     provision: str = "",
+    going_out: Progress | None = None,
 ) -> list[str]:
     """The exact commands that would change it.
 
@@ -262,6 +265,7 @@ def commands(
         paused: whether the wait is one that ``retry`` ends.
         riddles: places of loaders that may be its own.
         provision: the command that sets what its class relies on where it is, or empty.
+        going_out: the rollout in which it has yet to have its turn.
     """
     found = [f"firmwarden adopt {place} {device.id}" for place in riddles]
     for latch in latches:
@@ -270,6 +274,8 @@ def commands(
     found += _commands_of_holds(holds)
     if wait is not None:
         found += _commands_of_wait(device, wait, provision, paused=paused)
+    if going_out is not None:
+        found += rollout.commands(going_out)
     if job is not None and job.state is JobState.QUEUED:
         found.append(f"firmwarden cancel {job.id}")
     hurried = wait is not None and wait.kind in {WaitKind.BACK_OFF, WaitKind.CONDITION}
@@ -305,8 +311,6 @@ def _commands_of_wait(device: Device, wait: Wait, provision: str, *, paused: boo
             return [provision] if provision else []
         case WaitKind.FAILSAFE:
             return ["systemctl reload firmwarden"]
-        case WaitKind.CANARY:
-            return [f"firmwarden rollout {shlex.quote(device.device_class)}"]
         case _:
             return []
 
