@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,14 +17,14 @@ from firmwarden.drivers.dfu import DfuDriver
 from firmwarden.drivers.dfu_settings import DfuSettings, EnterDetach, VersionSource
 from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.model import ClassName, Device, DeviceId, ImageHash, Job, JobId, JobState, UsbAddress
+from firmwarden.service.conditions import Condition
 from firmwarden.service.identity import ClassRule
+from firmwarden.service.inhibitors import Inhibitor
 from firmwarden.service.rollout import Rule
+from firmwarden.service.windows import Timetable, Window
 from support.dfu_attempts import Book
 from support.dfu_bench import DEVICE
 from support.dfu_ports import PLACE, SimulatedUsb
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 METER = ClassName("meter")
 
@@ -226,3 +226,22 @@ def test_a_release_goes_out_as_the_class_says(tmp_path: Path) -> None:
     assert wiring.policies(meter(tmp_path, "rollout = {}"))[METER].rollout == Rule(
         first=1, soak_s=1800.0, waves=(100,), stop_at=10
     )
+
+
+def test_an_update_waits_for_the_time_that_the_class_says(tmp_path: Path) -> None:
+    said = wiring.policies(
+        meter(
+            tmp_path,
+            """windows = ["Mon-Fri 22:00-04:00"]
+time_zone = "Europe/Berlin"
+inhibit = "/run/kiosk/busy"
+inhibit_for = "10min"
+condition = { argv = ["may-update"], timeout = "5s", again = "30s" }""",
+        )
+    )
+    timed, free = said[METER], said[ClassName("panel")]
+    night, berlin = Window.parse("Mon-Fri 22:00-04:00"), timed.timetable.zone
+    assert (timed.timetable.windows, str(berlin)) == ((night,), "Europe/Berlin")
+    assert timed.inhibitor == Inhibitor(Path("/run/kiosk/busy"), 600.0)
+    assert timed.condition == Condition(("may-update",), 5.0, 30.0)
+    assert (free.timetable, free.inhibitor, free.condition) == (Timetable(), None, None)
