@@ -432,7 +432,10 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
             "device's memory shows the doubt, it is looked at again after a reload, `firmwarden retry` or a plug"
         ),
     ),
-    WaitKind.HOLD: ("A person holds the device, or all of them.", "`firmwarden unhold`"),
+    WaitKind.HOLD: (
+        "A person holds the device, or all of them, or a workload holds the class with a file.",
+        "`firmwarden unhold`, at the end that the hold has, or the file goes",
+    ),
     WaitKind.BACK_OFF: (
         "The last attempt failed in transport, or a question had no answer.",
         "the pause is over, or with `firmwarden retry`",
@@ -445,7 +448,10 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
         ),
     ),
     WaitKind.WINDOW: ("No window of the class is open.", "the next one opens"),
-    WaitKind.CONDITION: ("The condition command of the class says: not now.", "it says otherwise"),
+    WaitKind.CONDITION: (
+        "The condition of the class says: not now.",
+        "it says otherwise; `firmwarden retry` asks it at once",
+    ),
     WaitKind.CANARY: (
         "Another device refused this image, so one device at a time tries it.",
         "the device that tries it now is done",
