@@ -62,6 +62,10 @@ class PortHeld(OpenFailed):
         """Who has it, for a person: a command name and process id, or the command that finds out."""
 
 
+class CannotTell(FirmwardenError):
+    """Nothing was found out about a unit, for a reason that lies with this machine."""
+
+
 class BadImage(FirmwardenError):
     """An image file does not follow its format; the message names the offset or line."""
 

@@ -56,6 +56,7 @@ class LogEvent(StrEnum):
     UPDATE_UNKNOWN = "update-unknown"
     UPDATE_SETTLED = "update-settled"
     PROBATION_STARTED = "probation-started"
+    PROBATION_HELD_UP = "probation-held-up"
     PROBATION_PASSED = "probation-passed"
     PROBATION_FAILED = "probation-failed"
     PROBATION_OVERTAKEN = "probation-overtaken"
@@ -187,7 +188,7 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     LogEvent.CONFLICT_SETTLED: Entry("info", ("port",), "A conflict of identities is over.", _NOBODY),
     LogEvent.RELEASE_ACCEPTED: Entry(
         "info",
-        ("manifest", "device_class", "release", "image", "size"),
+        ("manifest", "device_class", "release", "image", "size", "signed_by"),
         "A release was checked and taken.",
         _NOBODY,
     ),
@@ -265,6 +266,13 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         ("device", "job", "release", "soaked_s"),
         "A device that was updated has yet to show that it keeps well; told again when the daemon starts meanwhile.",
         _NOBODY,
+    ),
+    LogEvent.PROBATION_HELD_UP: Entry(
+        "warning",
+        ("device", "job", "release", "detail"),
+        "The device is to be checked and cannot be: somebody else has its port, or the command cannot be run. It is "
+        "tried again every minute, and meanwhile nothing is held against the device, nor told again.",
+        "see `detail`, if it lasts",
     ),
     LogEvent.PROBATION_PASSED: Entry(
         "info",

@@ -33,6 +33,8 @@ class Heard(NamedTuple):
     """The first line of it."""
     status: int | None = None
     """Its exit status; None where it did not come to an end of its own."""
+    started: bool = True
+    """False where there is no such program, or it may not be run."""
 
 
 async def run_program(
@@ -65,9 +67,9 @@ async def hear_program(
             start_new_session=True,
         )
     except OSError as exc:
-        return Heard(f"cannot be run: {exc.strerror}", "")
+        return Heard(f"cannot be run: {exc.strerror}", "", started=False)
     except ValueError as exc:  # a serial number from the USB may hold what no environment can
-        return Heard(f"cannot be run: {exc}", "")
+        return Heard(f"cannot be run: {exc}", "", started=False)
     said, first = bytearray(), bytearray()
     try:
         with anyio.move_on_after(timeout_s) as limit:

@@ -342,6 +342,15 @@ def test_a_table_that_is_missing_is_told_with_its_keys(file: Path) -> None:
         ('retry = { back_off = "1h" }', "retry.back_off_max", "expected no less than back_off"),
         ("retry = { attempts = 0 }", "retry.attempts", "from 1 to 1000"),
         ("retry = 3", "retry", "expected a table, got 3"),
+        ("roll_back = true", "roll_back", "expected only with health"),
+        ('health = { timeout = "1s" }', "health.timeout", "expected only with command"),
+        ('health = { return_within = "0s" }', "health.return_within", "expected"),
+        ('health = { query = { expect = "!" } }', "health.query.send", "is missing"),
+        (
+            'health = { query = { send = "?", expect = "(v)(w)" } }',
+            "health.query.expect",
+            "expected one group, which holds the version, or none",
+        ),
         ("rollout = { first = 0 }", "rollout.first", "from 1 to 1000000"),
         ("rollout = { stop_at = 101 }", "rollout.stop_at", "from 0 to 100"),
         *(

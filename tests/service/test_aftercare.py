@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from firmwarden.drivers.base import Step
-from firmwarden.errors import PortHeld
+from firmwarden.errors import CannotTell, LinkLost, PortHeld
 from firmwarden.model import Cause, CauseCode, JobState, LatchScope, WaitKind
 from firmwarden.service.aftercare import ASK_AGAIN_S
 from firmwarden.service.desired import ClassPolicy
@@ -20,7 +20,7 @@ from support.house import PANEL, VirtualClock, content, living, release, states,
 from support.scripted import Unit, fails
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
+    from collections.abc import Callable, MutableMapping, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -170,8 +170,10 @@ async def test_a_unit_that_comes_and_goes_is_not_well() -> None:
 class Examined:
     """Answers for units that are asked how they are, and for the operator's command."""
 
-    def __init__(self, *, asked: list[str | Exception] | None = None, ran: list[str] | None = None) -> None:
-        self.answers = {"ask": asked or [], "run": list[str | Exception](ran or [])}
+    def __init__(
+        self, *, asked: list[str | Exception] | None = None, ran: Sequence[str | Exception] = ()
+    ) -> None:
+        self.answers = {"ask": asked or [], "run": list(ran)}
         self.done: list[tuple[str, str]] = []
 
     async def ask(self, device: Device, address: Address, expected_version: str) -> str:
@@ -258,6 +260,42 @@ async def test_a_unit_is_asked_once_and_only_when_the_soak_is_over() -> None:
         await anyio.sleep(86_400.0)
         assert examined.done == [("ask", "2.0.0")], "nor is there need for the command"
         assert [latch.cause.code for latch in await house.latches()] == [CauseCode.UNHEALTHY]
+
+
+@pytest.mark.parametrize("lost", [2, 3])
+async def test_a_link_that_fails_is_tried_again_before_the_unit_is_blamed(lost: int) -> None:
+    examined = Examined(asked=[LinkLost("the cable was pulled")] * lost)
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(asks=True)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S + 60.0)
+        assert len(examined.done) == 3
+        assert [latch.cause.detail for latch in await house.latches()] == (
+            ["it cannot be asked: the cable was pulled"] if lost == 3 else []
+        )
+
+
+async def test_inv2_a_command_that_cannot_be_run_says_nothing_of_the_unit(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    examined = Examined(ran=[CannotTell("/bin/is-well: cannot be run: No such file or directory")] * 5)
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(runs=True)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        await anyio.sleep(SOAK_S + 2 * ASK_AGAIN_S)
+        why = await house.desk.why((await house.device("panel-1")).id)
+        assert "it is to be checked, and cannot be yet: /bin/is-well: cannot be run" in why["next"]
+        await anyio.sleep(5 * ASK_AGAIN_S)
+        assert (await house.device("panel-1")).good is not None
+    assert [entry["event"] for entry in logs].count("probation-held-up") == 1, "it is told once"
 
 
 async def test_a_unit_whose_port_is_held_is_asked_later() -> None:

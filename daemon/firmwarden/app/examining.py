@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from firmwarden.drivers.question import Question, ask_how_it_is
+from firmwarden.errors import CannotTell
 from firmwarden.model import SerialAddress, UsbAddress
-from firmwarden.programs import run_program
+from firmwarden.programs import hear_program
 from firmwarden.service.health import HealthRule
 from firmwarden.transport.opening import open_link
 
@@ -61,8 +62,11 @@ class Examiner:
             "FIRMWARDEN_PORT": str(address),
             "FIRMWARDEN_VERSION": expected_version,
         }
-        wrong = await run_program(health.command, timeout_s=health.timeout, extra_env=about)
-        return wrong and f"{health.command[0]}: {wrong}"
+        heard = await hear_program(health.command, timeout_s=health.timeout, extra_env=about)
+        wrong = heard.wrong and f"{health.command[0]}: {heard.wrong}"
+        if not heard.started:
+            raise CannotTell(wrong)
+        return wrong
 
     def _health(self, device: Device) -> cfg.Health | None:
         device_class = self._classes().get(device.device_class)

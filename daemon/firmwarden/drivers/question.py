@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from firmwarden.errors import LinkError, PortHeld
 from firmwarden.model import SerialAddress
 from firmwarden.transport.link import OPEN_PATIENCE_S
 
@@ -22,6 +21,9 @@ TRIES: Final = 3
 
 _REPLY_LIMIT: Final = 16 * 1024
 """Bytes among which the answer is looked for."""
+
+_TOLD: Final = 80
+"""Bytes of an unexpected reply that are told."""
 
 _REPLY_SETTLES_S: Final = 0.1
 """A reply that matches may still go on: 2.4.1 may be the beginning of 2.4.10."""
@@ -47,6 +49,12 @@ class Question:
 
 async def ask_once(link: Link, question: Question) -> str | None:
     """Ask once; None when no answer comes in time."""
+    told, _ = await _ask(link, question)
+    return told
+
+
+async def _ask(link: Link, question: Question) -> tuple[str | None, bytes]:
+    """Ask once; return the answer, None when none comes in time, and all that was heard."""
     link.discard_input()
     await link.send(question.send)
     heard = told = b""
@@ -59,7 +67,7 @@ async def ask_once(link: Link, question: Question) -> str | None:
             if found is not None and (found[question.expect.groups] or b"") != told:
                 told = found[question.expect.groups] or b""
                 scope.deadline = min(anyio.current_time() + _REPLY_SETTLES_S, latest)
-    return told.decode(errors="replace") or None
+    return told.decode(errors="replace") or None, heard
 
 
 async def ask_how_it_is(
@@ -71,22 +79,21 @@ async def ask_how_it_is(
 
     Raises:
         PortHeld: somebody else has the port; nothing was sent.
+        LinkError: the way to it failed.
     """
     told: str | None = None
+    heard = b""
+    link = await open_link(question.at(address), patience_s=OPEN_PATIENCE_S)
     try:
-        link = await open_link(question.at(address), patience_s=OPEN_PATIENCE_S)
-        try:
-            for _ in range(TRIES):
-                answer = await ask_once(link, question)
-                if answer is not None and (not question.expect.groups or answer == expected_version):
-                    return ""
-                told = answer or told
-        finally:
-            await link.aclose()
-    except PortHeld:
-        raise
-    except LinkError as exc:
-        return f"it cannot be asked: {exc}"
-    if told is None:
-        return f"asked {TRIES} times, it gave no answer that was expected"
-    return f"it says that it is {told}, not {expected_version}"
+        for _ in range(TRIES):
+            answer, reply = await _ask(link, question)
+            if answer is not None and (not question.expect.groups or answer == expected_version):
+                return ""
+            told, heard = answer or told, reply or heard
+    finally:
+        await link.aclose()
+    if told is not None:
+        return f"it says that it is {told}, not {expected_version}"
+    if heard:
+        return f"it was asked {TRIES} times, and the last reply was {heard[:_TOLD]!r}"
+    return f"it was asked {TRIES} times, and gave no reply"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import anyio
 import structlog
 
-from firmwarden.errors import PortHeld, StoreError
+from firmwarden.errors import CannotTell, LinkError, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, LatchScope
 from firmwarden.service.health import Course, Ill, Seen, follow, left_s
@@ -46,11 +46,11 @@ SAVE_EVERY_S: Final = 300.0
 """How much of a soak a restart may lose, for few commits."""
 CHECKS_AT_ONCE: Final = 16
 """Commands and questions: the soak of a whole rack may be over in the same moment."""
-COMMAND_TRIES: Final = 3
-COMMAND_AGAIN_S: Final = 10.0
-"""A command fails for many reasons; it is run again after this pause before the unit is blamed."""
+TRIES: Final = 3
+AGAIN_S: Final = 10.0
+"""A command fails for many reasons, and so does a link: it is tried again after this pause before a unit is blamed."""
 ASK_AGAIN_S: Final = 60.0
-"""After which a unit whose port somebody else had is asked again."""
+"""After which it is tried again where this machine could not: somebody else had the port, the command is not there."""
 
 
 class Examine(Protocol):
@@ -61,10 +61,15 @@ class Examine(Protocol):
 
         Raises:
             PortHeld: somebody else has the port; nothing was sent.
+            LinkError: the way to it failed.
         """
 
     async def run(self, device: Device, address: Address, expected_version: str) -> str:
-        """Run the operator's command once, and return what is wrong, nothing when all is well."""
+        """Run the operator's command once, and return what is wrong, nothing when all is well.
+
+        Raises:
+            CannotTell: it cannot be run.
+        """
 
 
 @dataclass(slots=True)
@@ -257,8 +262,16 @@ class Aftercare:
                 with self._warden.looking_at(check.device.id):
                     care.found = await self._find_out(check)
                     care.held_up = ""
-        except (PortHeld, StoreError) as exc:
-            care.held_up = f"it is to be asked, and cannot be yet: {exc}"
+        except (CannotTell, PortHeld, StoreError) as exc:
+            if not care.held_up:
+                log.warning(
+                    LogEvent.PROBATION_HELD_UP,
+                    device=check.device.id,
+                    job=care.job,
+                    release=check.expected_version,
+                    detail=str(exc),
+                )
+            care.held_up = f"it is to be checked, and cannot be yet: {exc}"
             care.check_at = self._clock.boot() + ASK_AGAIN_S
         except Exception as exc:
             # A defect of ours must not end what others are doing (invariant 6).
@@ -270,15 +283,29 @@ class Aftercare:
 
     async def _find_out(self, check: _Check) -> str:
         """Ask the unit, then the operator's command; return what is wrong, nothing when all is well."""
-        about = check.device, check.address, check.expected_version
+        wrong = await self._ask(check) if check.rule.asks else ""
+        return await self._run(check) if check.rule.runs and not wrong else wrong
+
+    async def _ask(self, check: _Check) -> str:
         wrong = ""
-        if check.rule.asks:
-            async with self._warden.hand_over.lent(self._warden.owner(check.device.device_class)):
-                wrong = await check.examine.ask(*about)
-        for number in range(COMMAND_TRIES if check.rule.runs and not wrong else 0):
+        for number in range(TRIES):
             if number:
-                await anyio.sleep(COMMAND_AGAIN_S)
-            wrong = await check.examine.run(*about)
+                await anyio.sleep(AGAIN_S)
+            try:
+                async with self._warden.hand_over.lent(self._warden.owner(check.device.device_class)):
+                    return await check.examine.ask(check.device, check.address, check.expected_version)
+            except PortHeld:
+                raise
+            except LinkError as exc:
+                wrong = f"it cannot be asked: {exc}"
+        return wrong
+
+    async def _run(self, check: _Check) -> str:
+        wrong = ""
+        for number in range(TRIES):
+            if number:
+                await anyio.sleep(AGAIN_S)
+            wrong = await check.examine.run(check.device, check.address, check.expected_version)
             if not wrong:
                 break
         return wrong
