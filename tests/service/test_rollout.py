@@ -81,6 +81,12 @@ def test_who_cannot_be_tried_keeps_no_place_from_who_can() -> None:
     assert names(look(RULE, BEGUN, away, now=NOON)) == "cd"
 
 
+def test_what_is_begun_now_is_told_as_under_way() -> None:
+    progress = look(RULE, BEGUN, members(Stage.FAILED, *waiting(3)), now=NOON)
+    begun = progress.with_begun({DeviceId("a"), DeviceId("b")})
+    assert [member.stage for member in begun.members] == [Stage.FAILED, Stage.UNDER_WAY, *waiting(2)]
+
+
 def test_who_was_tried_keeps_the_place_whatever_became_of_it() -> None:
     rule = replace(RULE, stop_at=100)
     for stage in (Stage.UNDER_WAY, Stage.PROVING, Stage.GOOD, Stage.FAILED):

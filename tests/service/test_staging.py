@@ -107,6 +107,16 @@ async def test_a_release_goes_to_two_then_to_a_quarter_then_to_all(
     assert events(logs) == ["rollout-started", "wave-started", "wave-started", "rollout-done"]
 
 
+async def test_what_was_just_begun_is_told_at_once() -> None:
+    units = rack(4)
+    async with living(units, policies=with_rule()) as house:
+        for unit in units.values():
+            unit.script.append(Play(seconds=HOUR_S))
+        house.drop("2.0.0")
+        await anyio.sleep(1.0)
+        assert progress(house).count(Stage.UNDER_WAY) == 2
+
+
 async def test_a_class_without_a_rule_has_everything_at_once() -> None:
     units = rack(5)
     async with living(units, "2.0.0") as house:

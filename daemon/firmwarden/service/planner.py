@@ -316,6 +316,8 @@ class _Planning:
             slots[job.device_class] += 1
             on_trial.add(job.image)
             (self.agenda.run if job.state is JobState.QUEUED else self.agenda.ask).append(job)
+        begun = {job.device for job in self.agenda.run}
+        self.agenda.rollouts = [progress.with_begun(begun) for progress in self.agenda.rollouts]
         for job in asking.next:
             device = self.ledger.device(job.device)
             if device is not None:

@@ -25,6 +25,8 @@ from firmwarden.service.measures import IMAGE_SHOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
+    from typing import Self
 
     from firmwarden.model import DeviceId
 
@@ -144,6 +146,18 @@ class Progress:
             )
             for number, member in enumerate(waiting, start=self.tried)
         }
+
+    def with_begun(self, devices: AbstractSet[DeviceId]) -> Self:
+        """The same, with what is begun now at those of its units that waited."""
+        return replace(
+            self,
+            members=[
+                replace(member, stage=Stage.UNDER_WAY)
+                if member.stage is Stage.WAITING and member.device in devices
+                else member
+                for member in self.members
+            ],
+        )
 
     def count(self, *stages: Stage) -> int:
         """How many units are in one of the stages."""

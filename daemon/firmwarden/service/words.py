@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         WaitView,
     )
 
+_END_AT = frozenset({"hold", "window", "canary"})
+"""Waits whose instant is their end; after that of the others, what was in vain is tried once more."""
 _WAITING = frozenset({"queued", "unknown"})
 _WITHOUT_SUCCESS = frozenset({"failed", "cancelled"})
 
@@ -108,7 +110,8 @@ def state_of_job(job: JobView, now: datetime) -> str:
 
 def wait_in_words(wait: WaitView, now: datetime) -> str:
     """Say what is waited for, and until when where that is known."""
-    until = f"; again {ahead(wait['until'], now)}" if wait["until"] is not None else ""
+    ends = "over" if wait["kind"] in _END_AT else "again"
+    until = f"; {ends} {ahead(wait['until'], now)}" if wait["until"] is not None else ""
     return (wait["detail"] or wait["kind"]) + until
 
 
