@@ -23,6 +23,8 @@ from firmwarden.model import (
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.planner import Agenda, Here, Planner
 from firmwarden.service.policy import Budgets
+from firmwarden.service.timing import Moment
+from firmwarden.service.windows import Timetable, Window
 from support.house import NOON, PANEL, release
 from support.stored import bare_ledger
 
@@ -511,6 +513,8 @@ def stopped(ledger: Ledger, job: Job) -> bool:
     motors=st.none() | st.integers(1, 2),
     downgrades=st.booleans(),
     everything_held=st.sampled_from([False, False, True]),
+    closed=st.booleans(),
+    inhibited=st.sampled_from([False, False, True]),
 )
 def test_inv3_what_holds_for_every_planning(
     pasts: list[Past],
@@ -519,10 +523,13 @@ def test_inv3_what_holds_for_every_planning(
     motors: int | None,
     downgrades: bool,
     everything_held: bool,
+    closed: bool,
+    inhibited: bool,
 ) -> None:
+    window = Window.parse("Sun 00:00-01:00" if closed else "Fri 00:00-24:00")
     policies = {
         PANEL: ClassPolicy(name=PANEL, allow_downgrade=downgrades),
-        MOTOR: ClassPolicy(name=MOTOR, parallel=motors),
+        MOTOR: ClassPolicy(name=MOTOR, parallel=motors, timetable=Timetable((window,))),
     }
     planner = Planner(classes=policies, parallel=parallel)
     releases = [
@@ -541,6 +548,9 @@ def test_inv3_what_holds_for_every_planning(
             paused={device: wait for device, past in devices.items() if past.port_held},
             busy=frozenset(job.device for job in running),
             asking_rests={},
+            moment=Moment(
+                inhibited={PANEL: Wait(kind=WaitKind.HOLD, detail="a customer pays")} if inhibited else {}
+            ),
         )
         agenda = planner.plan(ledger, releases=releases, here=here, now=NOON)
         after = ledger.jobs(limit=100)
@@ -568,6 +578,9 @@ def test_inv3_what_holds_for_every_planning(
             past = devices[job.device]
             assert past.here
             assert not any((past.conflict, past.held, past.port_held, everything_held))
+            assert not (inhibited and job.device_class == PANEL)
+        for job in agenda.run:
+            assert not closed or job.device_class == PANEL or devices[job.device].complete is False
         check_limits(agenda, running, parallel, motors)
         check_canaries(ledger, agenda, running)
 
