@@ -28,6 +28,7 @@ def test_a_key_takes_the_place_of_another(gateway: Gateway) -> None:
     gateway.configure(key_table("leaving", LEAVING), key_table("coming", COMING), panel)
     daemon = gateway.start()
     gateway.drop("panel", NEW, image(), by=LEAVING)
+    daemon.wait_for("release-accepted", signed_by="leaving")
     gateway.runs("panel-0001", NEW)
 
     # What waits for a release of a key that is revoked does not get it, and what runs one goes on.

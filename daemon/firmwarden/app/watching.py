@@ -233,6 +233,7 @@ class Watching:
                     release=release.version,
                     image=release.image,
                     size=release.size,
+                    signed_by=release.signed_by or None,
                 )
         manifests = {release.manifest for release in self.shelf.releases}
         for release in before.releases:
