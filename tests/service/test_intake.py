@@ -5,8 +5,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from firmwarden.service.intake import Intake
 from firmwarden.service.shelf import Shelf
 from firmwarden.service.trust import Trust
 from support.drop import Clock, Drop
+from support.opened import opened_below
 
 pytestmark = pytest.mark.anyio
 
@@ -64,30 +64,6 @@ def intake(drop: Drop, store: ImageStore, clock: Clock) -> Intake:
 def reasons(shelf: Shelf) -> dict[str, str]:
     assert not shelf.problem
     return {refused.manifest: refused.reason for refused in shelf.refused}
-
-
-_opened: list[str] | None = None
-
-
-def _note_open(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "open" and _opened is not None:
-        _opened.append(str(arguments[0]))
-
-
-sys.addaudithook(_note_open)
-
-
-@contextmanager
-def opened_below(directory: Path) -> Iterator[list[str]]:
-    """Collect the names of files that this process opens in a directory."""
-    global _opened  # noqa: PLW0603 - an audit hook stays for the life of the process
-    names: list[str] = []
-    _opened = []
-    try:
-        yield names
-    finally:
-        names += [Path(name).name for name in _opened if Path(name).parent == directory]
-        _opened = None
 
 
 # --- what counts -----------------------------------------------------------------------------------------
