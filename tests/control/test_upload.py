@@ -15,6 +15,9 @@ import pytest
 
 from firmwarden.control import upload
 from firmwarden.errors import NoRoom
+from firmwarden.images.bundle import Packed, pack
+from firmwarden.images.manifest import parse_manifest
+from firmwarden.images.minisign import LARGEST_SIGNATURE
 from support.drop import manifest_of
 from support.form import BOUNDARY, CONTENT_TYPE, form, part, release_form
 from support.memory_desk import MemoryDesk
@@ -49,8 +52,8 @@ def connected(api: Served) -> Iterator[socket.socket]:
         yield sock
 
 
-def head(length: int, kind: str = CONTENT_TYPE) -> bytes:
-    lines = ("POST /v1/releases HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Content-Length: {length}")
+def head(length: int, kind: str = CONTENT_TYPE, path: str = "releases") -> bytes:
+    lines = (f"POST /v1/{path} HTTP/1.1", "Host: x", f"Content-Type: {kind}", f"Content-Length: {length}")
     return "\r\n".join((*lines, "", "")).encode()
 
 
@@ -63,9 +66,9 @@ class Answer:
         self.json: Any = json.loads(response.read())
 
 
-def send(api: Served, body: bytes, kind: str = CONTENT_TYPE) -> Answer:
+def send(api: Served, body: bytes, kind: str = CONTENT_TYPE, path: str = "releases") -> Answer:
     with connected(api) as sock:
-        sock.sendall(head(len(body), kind) + body)
+        sock.sendall(head(len(body), kind, path) + body)
         return Answer(sock)
 
 
@@ -77,6 +80,42 @@ def test_a_release_is_taken_in_the_name_of_who_sent_it(api: Served, desk: Memory
     assert [(each["who"], each["what"], each["target"]) for each in desk.actions] == [
         (ME, "upload", "panel.toml")
     ]
+
+
+def test_a_signature_comes_with_it(api: Served) -> None:
+    files = (part("manifest", MANIFEST, "panel.toml"), part("image", IMAGE, "panel.img"))
+    answer = send(api, form(*files, part("signature", b"a signature", "panel.toml.minisig")))
+    assert (answer.status, answer.json["signed_by"]) == (201, "vendor")
+    answer = send(api, form(*files, part("signature", bytes(LARGEST_SIGNATURE + 1), "panel.toml.minisig")))
+    assert (answer.status, answer.json["type"]) == (413, "too-large")
+
+
+def test_a_bundle_is_taken_with_all_that_is_in_it(api: Served, desk: MemoryDesk) -> None:
+    release = Packed(
+        name="panel.toml",
+        manifest=parse_manifest(MANIFEST, "panel.toml"),
+        content=MANIFEST,
+        signature=None,
+        image=IMAGE,
+    )
+    body = form(part("bundle", pack([release]), "spring.fwz"))
+    answer = send(api, body, path="bundles")
+    assert answer.status == 201
+    assert answer.json == {"releases": [desk.shelf[-1]]}
+    assert desk.shelf[-1]["manifest"] == "spring.fwz/panel.toml"
+    assert [(each["who"], each["what"]) for each in desk.actions] == [(ME, "upload")]
+    assert send(api, body).status == 400, "a bundle is no release"
+    assert send(api, GOOD, path="bundles").status == 400, "and a release no bundle"
+
+
+def test_inv8_a_bad_bundle_is_refused_with_the_reason(api: Served, desk: MemoryDesk) -> None:
+    answer = send(api, form(part("bundle", b"hello", "spring.fwz")), path="bundles")
+    assert (answer.status, answer.json["type"], answer.json["detail"]) == (
+        422,
+        "bad-release",
+        "it is no zip archive",
+    )
+    assert desk.actions == []
 
 
 @pytest.mark.parametrize(

@@ -6,23 +6,28 @@ import asyncio
 import errno
 import os
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from anyio import to_thread, wait_all_tasks_blocked
 
 from firmwarden.errors import BadManifest, FirmwardenError, NoRoom, Refused, StoreError, Unavailable
+from firmwarden.images.bundle import Packed, pack
 from firmwarden.images.cas import ImageStore, hash_of
 from firmwarden.images.formats import ImageFormat, ImageRules
+from firmwarden.images.manifest import parse_manifest
+from firmwarden.images.strict_zip import write_zip
 from firmwarden.model import ClassName
 from firmwarden.service.criteria import Criteria
 from firmwarden.service.incoming import Incoming
 from firmwarden.service.intake import Intake
-from firmwarden.service.trust import Trust
+from firmwarden.service.trust import Trust, TrustedKey
 from firmwarden.service.wishes import Wishes
 from support.drop import Clock, Drop, manifest_of
 from support.house import living
 from support.scripted import Unit
+from support.signing import VENDOR, key, signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -311,3 +316,129 @@ async def test_an_upload_is_a_wish_that_is_recorded(drop: Drop, counter: Counter
     assert (action["who"], action["what"], action["target"]) == ("ann", "upload", "panel.toml")
     assert action["detail"] == f"panel 1.0.0, image {hash_of(CONTENT)[:12]}"
     assert set(content_of(drop.directory)) == {"panel.img", "panel.toml"}
+
+
+# --- signatures and bundles
+
+
+SIGNATURE: Final = signature(MANIFEST)
+PACKED: Final = Packed(
+    name="panel.toml",
+    manifest=parse_manifest(MANIFEST, "panel.toml"),
+    content=MANIFEST,
+    signature=SIGNATURE,
+    image=CONTENT,
+)
+BUNDLE: Final = pack([PACKED])
+
+
+def demanding(drop: Drop, tmp_path: Path) -> Incoming:
+    """Make one whose panels take signed releases only."""
+    store = ImageStore(tmp_path / "images")
+    store.open()
+    trust = Trust(keys=(TrustedKey(name="vendor", public=VENDOR.public, classes=None),))
+    criteria = Criteria({ClassName("panel"): ImageRules()}, trust)
+    intake = Intake(drop.directory, store, criteria, Clock.long_after())
+    return Incoming(drop.directory, intake, lambda: None)
+
+
+async def nothing(_: tuple[Release, ...]) -> None:
+    """Record nothing."""
+
+
+async def test_inv8_a_release_is_sent_with_its_signature(drop: Drop, tmp_path: Path) -> None:
+    incoming = demanding(drop, tmp_path)
+    for bad, says in ((None, "it is not signed"), (signature(b"other"), "does not match")):
+        with pytest.raises(BadManifest, match=says):
+            await incoming.put(MANIFEST, CONTENT, bad, "panel.toml", nothing)
+        assert content_of(drop.directory) == {}
+    (taken,) = await incoming.put(MANIFEST, CONTENT, SIGNATURE, "new.toml", nothing)
+    assert (taken.manifest, taken.signed_by) == ("new.toml", "vendor")
+    assert content_of(drop.directory) == {
+        "panel.img": CONTENT,
+        "new.toml": MANIFEST,
+        "new.toml.minisig": SIGNATURE,
+    }
+
+
+async def test_a_bundle_is_where_and_what_the_intake_takes(drop: Drop, tmp_path: Path) -> None:
+    incoming = demanding(drop, tmp_path)
+    for name, becomes in (("spring.fwz", "spring.fwz"), ("", "panel-1.0.0.fwz")):
+        (taken,) = await incoming.put_bundle(BUNDLE, name, nothing)
+        assert (taken.manifest, taken.signed_by) == (f"{becomes}/panel.toml", "vendor")
+        assert content_of(drop.directory) == {becomes: BUNDLE}
+        (drop.directory / becomes).unlink()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "says"),
+    [
+        (BUNDLE[:-1], "a.fwz", "waits for the rest"),
+        (b"hello", "a.fwz", "it is no zip archive"),
+        (write_zip({"../panel.toml": MANIFEST}), "a.fwz", "is a path"),
+        (BUNDLE, "a.zip", "the name of a bundle ends with .fwz"),
+        (BUNDLE, "../a.fwz", "plain name"),
+        (pack([replace(PACKED, signature=None)]), "a.fwz", "panel.toml: it is not signed"),
+        (
+            pack([replace(PACKED, signature=signature(MANIFEST, key(2)))]),
+            "a.fwz",
+            "panel.toml: its signature",
+        ),
+    ],
+)
+async def test_inv8_a_bad_bundle_is_refused_whole_with_the_reason(
+    drop: Drop, tmp_path: Path, content: bytes, name: str, says: str
+) -> None:
+    with pytest.raises(BadManifest) as caught:
+        await demanding(drop, tmp_path).put_bundle(content, name, nothing)
+    assert says in str(caught.value)
+    assert content_of(drop.directory) == {}
+
+
+async def test_a_bundle_that_contradicts_what_is_there_is_refused(drop: Drop, tmp_path: Path) -> None:
+    incoming = demanding(drop, tmp_path)
+    await incoming.put_bundle(BUNDLE, "a.fwz", nothing)
+    other = manifest_of(b"other")
+    packed = replace(
+        PACKED, manifest=parse_manifest(other, "b"), content=other, signature=signature(other), image=b"other"
+    )
+    with pytest.raises(Refused, match=r"b\.fwz/panel\.toml has the same version as a\.fwz/panel\.toml"):
+        await incoming.put_bundle(pack([packed]), "b.fwz", nothing)
+    with pytest.raises(Refused, match=r"a\.fwz is in the firmware directory already"):
+        await incoming.put_bundle(
+            pack([replace(PACKED, signature=signature(MANIFEST, comment="anew"))]), "a.fwz", nothing
+        )
+    assert content_of(drop.directory) == {"a.fwz": BUNDLE}
+
+
+async def test_each_release_of_a_bundle_that_is_sent_is_recorded(drop: Drop, tmp_path: Path) -> None:
+    second = manifest_of(b"other", version="2.0.0", image="other.img")
+    packed = Packed(
+        name="second.toml",
+        manifest=parse_manifest(second, "second.toml"),
+        content=second,
+        signature=signature(second),
+        image=b"other",
+    )
+    async with living({"panel-1": Unit()}, inline=False) as house:
+        wishes = Wishes(store=house.store, warden=house.warden, incoming=demanding(drop, tmp_path))
+        views = await wishes.upload_bundle(pack([PACKED, packed]), name="a.fwz", who="ann")
+        actions = (await house.desk.history(None, 10))["actions"]
+    assert [(view["manifest"], view["state"]) for view in views] == [
+        ("a.fwz/panel.toml", "accepted"),
+        ("a.fwz/second.toml", "accepted"),
+    ]
+    assert {(each["who"], each["what"], each["target"], each["detail"]) for each in actions} == {
+        (
+            "ann",
+            "upload",
+            "a.fwz/panel.toml",
+            f"panel 1.0.0, image {hash_of(CONTENT)[:12]}, signed by vendor",
+        ),
+        (
+            "ann",
+            "upload",
+            "a.fwz/second.toml",
+            f"panel 2.0.0, image {hash_of(b'other')[:12]}, signed by vendor",
+        ),
+    }
