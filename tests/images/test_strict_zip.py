@@ -184,8 +184,7 @@ def test_a_bomb_is_never_decompressed_beyond_what_it_announces(monkeypatch: pyte
 def test_inv8_what_is_read_is_what_another_reader_finds(raw: bytes) -> None:
     try:
         found = read(raw)
-    except BadManifest as exc:
-        assert str(exc).isprintable()
+    except BadManifest:
         return
     with zipfile.ZipFile(io.BytesIO(raw)) as file:
         assert {name: file.read(name) for name in file.namelist()} == found

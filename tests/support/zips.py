@@ -60,7 +60,7 @@ class Member:
     def head(self) -> bytes:
         """All of it."""
         said = replace(self, **self.local)
-        extra = self.local.get("extra", b"")
+        extra: bytes = self.local.get("extra", b"")
         return b"PK\x03\x04" + said.told(extra) + said.name + extra + self.raw
 
     def entry(self, offset: int) -> bytes:
