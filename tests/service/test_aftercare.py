@@ -418,6 +418,31 @@ async def test_a_unit_that_is_ill_with_its_good_image_too_is_left_alone_until_th
         assert unit.runs == content("4.0.0")
 
 
+async def test_inv3_who_lifts_the_latch_has_to_say_that_it_is_to_be_tried_again() -> None:
+    unit, examined = Unit(), Examined(ran=["", *ILL])
+    async with living({"panel-1": unit}, policies=[asking(runs=True)], change=examining(examined)) as house:
+        await good_with(house)
+        await on_probation(house)
+        await anyio.sleep(3 * SOAK_S)
+        id_ = (await house.device("panel-1")).id
+        await house.desk.clear(id_, who="ann")
+        await anyio.sleep(86_400.0)
+        assert unit.runs == content("1.0.0")
+        why = await house.desk.why(id_)
+        assert why["next"] == (
+            "Nothing by itself: it was given 2.0.0 before, and that did not go well. "
+            "A new release or a retry starts another job."
+        )
+        assert why["commands"] == [f"firmwarden retry {id_}"]
+        await house.desk.retry(id_, who="ann")
+        await house.quiet()
+        assert unit.runs == content("2.0.0")
+        await anyio.sleep(SOAK_S + 60.0)
+        good = (await house.device("panel-1")).good
+        assert good is not None
+        assert good.version == "2.0.0", "whatever ailed it is mended"
+
+
 async def test_whoever_pinned_it_has_chosen() -> None:
     unit = Unit()
     async with living({"panel-1": unit}, policies=[POLICY]) as house:

@@ -246,7 +246,7 @@ class _Planning:
         """Whether a job for this pair may be made, given how its last one ended."""
         last = self.ledger.last_job(device.id, release.image)
         if last is not None and last.state is JobState.SUCCEEDED:
-            return not self._does_not_keep_it(device, release)
+            return not (self._does_not_keep_it(device, release) or self._was_ill_with_it(last))
         if last is None or last.state not in {JobState.FAILED, JobState.CANCELLED}:
             return True
         code = None if last.cause is None else last.cause.code
@@ -275,6 +275,15 @@ class _Planning:
             and all((job.state, job.image) == (JobState.SUCCEEDED, release.image) for job in jobs)
             and abs(self.now - jobs[-1].updated_at) < budgets.again_after_s
         )
+
+    def _was_ill_with_it(self, last: Job) -> bool:
+        """Whether the unit did not keep well with what that job gave it.
+
+        Who lifts the latch for that says that it may be tried again; that it is to be tried is a word of its own.
+        """
+        attempt = self.ledger.last_attempt(last.id)
+        latches = [] if attempt is None else self.ledger.latches_of(attempt.id)
+        return any(latch.cause.code is CauseCode.UNHEALTHY for latch in latches)
 
     def _note(self, event: LogEvent, job: Job, **more: object) -> None:
         self.agenda.notes.append(

@@ -171,7 +171,10 @@ def _after_that(device: Device, job: Job | None) -> str:
 def _next_of_free(device: Device, job: Job | None, wanted: Desired | None, again_after_s: float) -> str:
     """What follows where no job is open and nothing is latched."""
     if job is not None and _may_be_retried(device, job, wanted):
-        if job.state is JobState.SUCCEEDED:
+        if job.state is JobState.SUCCEEDED and wanted is not None and wanted.release is not None:
+            if job.image != wanted.release.image:
+                tried = f"it was given {wanted.release.version} before, and that did not go well"
+                return f"Nothing by itself: {tried}. A new release or a retry starts another job."
             return (
                 f"Nothing within {again_after_s / 3600.0:g} hours of the first of its last updates to {job.version}: "
                 "it did not keep any of them. Then it is updated again, or when a person retries."
@@ -318,8 +321,8 @@ def _commands_of_wait(device: Device, wait: Wait, provision: str, *, paused: boo
 def _may_be_retried(device: Device, job: Job, wanted: Desired | None) -> bool:
     """Whether a person's ``retry`` would start something that does not start by itself."""
     if job.state is JobState.SUCCEEDED:
-        again = wanted is not None and wanted.release is not None and wanted.release.image == job.image
-        return again and device.running_image != job.image
+        release = None if wanted is None else wanted.release
+        return release is not None and device.running_image != release.image
     if job.state in {JobState.FAILED, JobState.CANCELLED}:
         return wanted is not None and wanted.release is not None
     return job.state is JobState.UNKNOWN

@@ -59,6 +59,12 @@ class Stops(Transaction):
         )
         return [latch_of(row) for row in rows]
 
+    def latches_of(self, attempt: AttemptId) -> list[Latch]:
+        """List the latches that an attempt led to, also those that were lifted since."""
+        return [
+            latch_of(row) for row in self._all("SELECT * FROM latches WHERE attempt = ? ORDER BY id", attempt)
+        ]
+
     def lift(self, latch_id: LatchId, by: str, now: float) -> Latch:
         """Lift a latch, with any other that stops the same (two adopted records may each have brought one).
 
