@@ -1,6 +1,7 @@
 # One definition of every check, for laptop and CI. Needs Python 3.11 or newer and make; the rest goes into $(VENV).
 #
-#   make demo       the real daemon updating simulated devices, in under a minute; LINGER=1 lets it run on
+#   make demo       the real daemon updating simulated devices, in under a minute; LINGER=1 lets it run on,
+#                   SCENARIO=rack shows a careful rollout
 #   make test       the test suite with coverage       ARGS="tests/protocol -k frame" narrows it
 #   make test-usb   tests on a real USB stack, in a virtual machine that is built for them (root, once a week)
 #   make check      style, types, layers, dependencies, changelog fragments
@@ -31,7 +32,7 @@ DEV := $(VENV)/.installed-dev
 .DELETE_ON_ERROR:
 
 demo: $(RUNTIME)
-	$(BIN)/firmwarden demo $(if $(LINGER),--linger) $(ARGS)
+	$(BIN)/firmwarden demo $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(LINGER),--linger) $(ARGS)
 
 # Narrowed by ARGS, the suite runs without the coverage threshold, which only the whole can reach.
 test: $(DEV)

@@ -53,6 +53,29 @@ def test_it_shows_every_kind_of_end_and_leaves_nothing(demo: Process, tmp_path: 
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_rack_is_updated_with_care(tmp_path: Path) -> None:
+    """A bad image, a bad unit, a stolen port, a window that closes on the way, a kill and an ill canary."""
+    demo = Process("demo", *PROGRAM, "demo", "--scenario", "rack", env={**BARE, "TMPDIR": str(tmp_path)})
+    with closing(demo):
+        assert demo.wait(270.0) == 0, "\n".join(demo.lines)
+    text = "\n".join(demo.lines)
+    for told in (
+        r"^io-module 2\.0\.0  goes no further: . of 2 devices failed",
+        r"^panel-0004  write-error: .*; not tried again$",
+        r"^panel-0007  waits: panels/panel-0007 is held by ",
+        r"^The daemon was killed in the middle",
+        r"^meter-000\d  waits: no window of its class is open",
+        r"^sensor-000\d  is not well with it: ",
+        r"^sensor 2\.0\.0  goes no further: ",
+        r"^front-panel 2\.0\.0  is out: 1 of \d+ failed$",
+    ):
+        assert re.search(told, text, re.MULTILINE), told
+    assert re.search(r"Every device ended as it should, in .*\.$", text)
+    assert left(tmp_path) == []
+
+
 def test_it_lingers_on_request_with_a_status_page(tmp_path: Path) -> None:
     demo = Process("demo", *PROGRAM, "demo", "--linger", env={**BARE, "TMPDIR": str(tmp_path)})
     with closing(demo):

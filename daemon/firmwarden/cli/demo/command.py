@@ -8,16 +8,20 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from firmwarden.cli.demo.fleet import Fleet
+from firmwarden.cli.demo.rack import Rack
 from firmwarden.cli.demo.stage import Stage
 from firmwarden.cli.screen import speak_to_nobody
 from firmwarden.service.measures import duration, printable
 
-_SCENARIOS: Final = {"fleet": Fleet}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SCENARIOS: Final[Mapping[str, type[Fleet | Rack]]] = {"fleet": Fleet, "rack": Rack}
 
 
 @click.command()
@@ -30,7 +34,10 @@ _SCENARIOS: Final = {"fleet": Fleet}
     help="What is played.",
 )
 def demo(*, linger: bool, scenario: str) -> None:
-    """Watch the real daemon update simulated devices, in under a minute.
+    """Watch the real daemon update simulated devices.
+
+    The fleet is eight devices that go wrong in every way, and takes half a minute.  The rack is twenty-four to which a
+    release goes with care, in two minutes: a canary that does not keep well goes back, and a window closes on the way.
 
     Exits with 0 only if every device ended as it should.
     """

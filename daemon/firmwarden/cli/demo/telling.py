@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from firmwarden.cli.demo.stage import Stage
     from firmwarden.cli.screen import Screen
     from firmwarden.service.views import DeviceView
+
+_USUAL_WAITS: Final = frozenset({"absent", "back-off", "canary", "slot"})
+"""They come and go with everybody."""
 
 
 class Telling:
@@ -90,7 +93,7 @@ class Telling:
         return dict(sorted(views.items()))
 
     def conclude(self, devices: Mapping[str, DeviceView]) -> None:
-        """Say what became of each, and why of those that were not updated."""
+        """Say what became of each, and why of those that were not updated: of one where several fared alike."""
         rows = []
         for name, device in devices.items():
             job = device["job"]
@@ -111,12 +114,16 @@ class Telling:
         click.echo()
         for line in table(("", "DEVICE", "RUNS", "JOB", "TRIED", "ERASES", "LAST CAUSE"), rows, fit=width()):
             click.echo(line)
-        for device in devices.values():
-            if device["latched"] or (device["job"] is not None and device["job"]["wait"] is not None):
-                click.echo()
-                click.echo(f"$ firmwarden why {device['id']}")
-                for line in why_lines(self._client.get("devices", device["id"], "why"), utc_now()):
-                    click.echo(line)
+        told = set()
+        for row, device in zip(rows, devices.values(), strict=True):
+            fate = (device["device_class"], row[2], row[3], row[6])
+            if fate in told or not (device["latched"] or row[3] == "waits"):
+                continue
+            told.add(fate)
+            click.echo()
+            click.echo(f"$ firmwarden why {device['id']}")
+            for line in why_lines(self._client.get("devices", device["id"], "why"), utc_now()):
+                click.echo(line)
         click.echo()
         for line in paragraph(
             "`firmwarden why DEVICE` tells the like of every device, `firmwarden history DEVICE` what was tried; "
@@ -163,15 +170,32 @@ class Telling:
             case "update-failed":
                 screen.ended(name)
                 screen.line(printable(f"{name}  {data['cause']}: {detail}; not tried again"), "error")
-            case "job-waiting" if data["wait"] in {role.waits for role in self._cast}:
+            case "job-waiting" if data["wait"] not in _USUAL_WAITS:
                 screen.ended(name)
                 screen.line(printable(f"{name}  waits: {detail}"), "warning")
-            case "device-gone" if name in self._failed:
-                screen.line(printable(f"{name}  is gone"), "info")
-            case "device-appeared" if name in self._failed:
-                screen.line(printable(f"{name}  is back"), "info")
+            case "probation-failed":
+                screen.line(printable(f"{name}  is not well with it: {detail}"), "error")
+            case "rollout-started" | "wave-started" | "rollout-done" | "rollout-stopped" as event:
+                screen.line(*_of_rollout(event, data))
+            case "device-gone" | "device-appeared" as event if name in self._failed:
+                screen.line(f"{name}  is {'gone' if event == 'device-gone' else 'back'}", "info")
             case _:
                 pass
+
+
+def _of_rollout(event: str, data: Mapping[str, Any]) -> tuple[str, str]:
+    """Say in a line how far a release has come; how grave that is comes with it."""
+    match event:
+        case "rollout-started":
+            text = f"goes out: first to {data['places']} of {data['devices']}"
+        case "wave-started":
+            text = f"goes further: to {data['places']} of {data['devices']}"
+        case "rollout-done":
+            text = f"is out: {data['failed']} of {data['devices']} failed"
+        case _:
+            text = f"goes no further: {data['detail']}"
+    level = "error" if event == "rollout-stopped" else "info"
+    return printable(f"{data['device_class']} {data['release']}  {text}"), level
 
 
 def _program() -> str:
