@@ -74,7 +74,7 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
             "failed: the budget is used up (transport-exhausted)",
         ),
         (a_device(running_version="2.4.0", job=a_job(state="succeeded")), "up to date"),
-        (a_device(latched=True), "stopped by a device's verdict"),
+        (a_device(latched=True), "stopped by a latch"),
         (
             a_device(latched=True, complete=False, job=a_job(state="failed", cause=WRONG_DEVICE)),
             "stopped: the device says that the file is for another device (wrong-device-id)",
@@ -109,7 +109,7 @@ def test_a_pin_to_what_is_not_there_names_it(run: Run, desk: MemoryDesk) -> None
 def test_a_newer_release_that_a_latch_keeps_away_is_named(run: Run, desk: MemoryDesk) -> None:
     desk.fleet["panel-1"] |= {"desired_version": "2.3.1", "stopped_version": "2.4.0", "latched": True}
     panel = run("devices").stdout.splitlines()[1]
-    assert panel.endswith("2.3.1  2.3.1 (2.4.0 is stopped)  2.4.0 is stopped by a device's verdict")
+    assert panel.endswith("2.3.1  2.3.1 (2.4.0 is stopped)  2.4.0 is stopped by a latch")
 
 
 def test_a_column_without_content_is_left_out(run: Run, desk: MemoryDesk) -> None:
@@ -154,7 +154,7 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "problems": ["the firmware directory cannot be read: permission denied"],
     }
     text = "\n".join(status_lines(unwell, NOON))
-    assert "own verdict: 2" in text
+    assert "Stopped by a latch: 2" in text
     assert "Ended without success: 3." in text
     assert "Waiting for what only you can do: 4." in text
     assert "Classes that take releases without a signature: lab, pump." in text
@@ -169,7 +169,7 @@ def test_releases_with_the_reason_of_a_refusal(run: Run, desk: MemoryDesk) -> No
         "refused: the image has 1000 bytes, the manifest says 131072: is it still being copied?"
     )
     desk.shelf[0]["latched"] = True
-    assert "accepted, but stopped by the verdict of several devices" in run("releases").stdout
+    assert "accepted, but a latch keeps it from every device" in run("releases").stdout
 
 
 def test_jobs_newest_first(run: Run, desk: MemoryDesk) -> None:

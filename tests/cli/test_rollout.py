@@ -90,5 +90,6 @@ async def test_the_status_has_what_is_on_its_way_and_last_what_has_stopped() -> 
         "",
         "For you to look at:",
         "- The rollout of front-panel 2.4.0 stopped at 2 canaries: 1 of 2 devices failed.",
-        "  `firmwarden resume front-panel` lets it go on.",
+        "  `firmwarden rollout front-panel` shows where; `firmwarden resume front-panel` lets it",
+        "  go on.",
     ]

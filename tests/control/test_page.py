@@ -257,7 +257,7 @@ def test_releases_are_told_with_the_reasons_for_refusals_first(api: Served, desk
     desk.shelf[0]["latched"] = True
     text = get(api, "/releases").text
     refused = text.index("refused: the image has 1000 bytes")
-    assert refused < text.index("accepted, but stopped by the verdict of several devices")
+    assert refused < text.index("accepted, but a latch keeps it from every device")
     desk.shelf = []
     assert "No release is known." in get(api, "/releases").text
 

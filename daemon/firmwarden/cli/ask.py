@@ -131,7 +131,7 @@ def _needs(view: StatusView) -> Iterator[str]:
         yield f"Everything is held by {view['held']}. `firmwarden unhold all` lifts it."
     if view["latches"]:
         yield (
-            f"Stopped by a device's own verdict: {view['latches']}. `firmwarden devices` shows where, "
+            f"Stopped by a latch: {view['latches']}. `firmwarden devices` shows where, "
             "`firmwarden why DEVICE` shows why."
         )
     if view["failed"]:
@@ -147,7 +147,10 @@ def _needs(view: StatusView) -> Iterator[str]:
     for rollout in view["rollouts"]:
         if rollout["state"] == "stopped":
             named = f"{rollout['device_class']} {rollout['version']}"
-            yield f"The rollout of {named} {rollout['standing']}. {rollout['next']}."
+            yield (
+                f"The rollout of {named} {rollout['standing']}. `firmwarden rollout {rollout['device_class']}` shows "
+                f"where; {rollout['next']}."
+            )
     if view["refused_releases"]:
         yield "`firmwarden releases` says why a release is refused."
     if view["unsigned_classes"]:
@@ -210,7 +213,7 @@ def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:
                 view["signed_by"] or "",
                 f"refused: {view['reason']}"
                 if view["state"] == "refused"
-                else "accepted, but stopped by the verdict of several devices"
+                else "accepted, but a latch keeps it from every device"
                 if view["latched"]
                 else "accepted",
             )

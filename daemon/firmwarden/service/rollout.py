@@ -249,7 +249,7 @@ def way_on(progress: Progress) -> str:
         case RolloutState.STOPPED:
             return f"{resume} lets it go on, {recall} takes it back where it runs"
         case RolloutState.RECALLED if progress.latched:
-            return f"release something better, or let it go on after all with {clear} and then {resume}"
+            return f"a better release goes out by itself; {clear} and then {resume} let this one go on after all"
         case RolloutState.RECALLED:
             return f"{resume} lets it go on after all"
         case _:

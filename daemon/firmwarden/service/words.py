@@ -63,8 +63,8 @@ def state_of_device(device: DeviceView, now: datetime) -> str:
 
 def _stopped(device: DeviceView) -> str:
     what = device["stopped_version"]
-    # Of several devices, it may be: a release that two of them call bad is kept from all.
-    return f"{what} is stopped by a device's verdict" if what else "stopped by a device's verdict"
+    # By this device, by others, or by a person who called the release back.
+    return f"{what} is stopped by a latch" if what else "stopped by a latch"
 
 
 def _at_rest(device: DeviceView, now: datetime) -> str:
