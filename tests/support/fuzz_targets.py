@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import tempfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -28,7 +30,7 @@ from firmwarden.control.form import FormReader
 from firmwarden.control.peer import Remote, User
 from firmwarden.control.problems import BadRequest
 from firmwarden.errors import AttemptFailed, BadImage, BadManifest
-from firmwarden.images import dfu_suffix, intel_hex
+from firmwarden.images import bundle, dfu_suffix, intel_hex, mcuboot
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
 from firmwarden.images.dfu_suffix import DfuSuffix
 from firmwarden.images.dfuse_file import DfuseFile, DfuseTarget
@@ -61,8 +63,10 @@ from support import mdfu_vectors as vectors
 from support.dfu_script import run
 from support.drop import manifest_of
 from support.form import BOUNDARY, CONTENT_TYPE, release_form
+from support.mcuboot import GOLDEN, part
 from support.memory_desk import MemoryDesk
 from support.mutation import mutated
+from support.zips import Member, archive, deflated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +168,39 @@ def _sealed_records(raw: bytes) -> bytes:
 _HEX: Final = (
     b":020000040800F2\n:0400000061626364F2\n:0400100065666768D2\n:0400000508000000EF\n:00000001FF\n",
     b":020000021000EC\r\n:01000000619E\r\n:00000001FF\r\n",
+)
+
+
+_MANIFEST: Final = manifest_of(b"image" * 20)
+_MEMBERS: Final = (
+    Member(name=b"panel.toml", content=_MANIFEST),
+    Member(name=b"panel.toml.minisig", content=_SIGNATURE.encode()),
+    Member(name=b"panel.img", content=b"image" * 20),
+)
+_BUNDLES: Final = (
+    archive(*_MEMBERS),
+    archive(*(replace(each, packed=deflated(each.content), method=8) for each in _MEMBERS)),
+)
+
+
+def _sealed_members(raw: bytes) -> bytes:
+    """Give each member that is stored the sum that it needs, in both places (PKWARE's APPNOTE.TXT, 4.4.7)."""
+    sealed = bytearray(raw)
+    entries = (each.start() for each in re.finditer(rb"PK\x01\x02", raw))
+    for local in re.finditer(rb"(?s)PK\x03\x04.{26}", raw):
+        method, size, name, extra = struct.unpack("<8xH8xL4xHH", local[0])
+        start = local.end() + name + extra
+        if method == 0:
+            sum_ = zlib.crc32(raw[start : start + size]).to_bytes(4, "little")
+            sealed[local.start() + 14 : local.start() + 18] = sum_
+            if (entry := next(entries, None)) is not None and entry + 20 <= len(raw):
+                sealed[entry + 16 : entry + 20] = sum_
+    return bytes(sealed)
+
+
+_MCUBOOT: Final = (
+    GOLDEN,
+    GOLDEN[:84] + part(0x6907),  # without a hash, so that what is changed is read to its end
 )
 
 
@@ -388,6 +425,20 @@ TARGETS: Final = (
         read=Signature.decode,
         samples=(_SIGNATURE.encode(),),
         refusals=(BadSignature,),
+    ),
+    Target(
+        name="bundle",
+        read=lambda raw: bundle.unpack(raw, "panel.fwz"),
+        samples=_BUNDLES,
+        refusals=(BadManifest,),
+        seal=_sealed_members,
+        per_byte=1100,  # deflate
+    ),
+    Target(
+        name="MCUboot image",
+        read=mcuboot.parse,
+        samples=_MCUBOOT,
+        refusals=(BadImage,),
     ),
     Target(
         name="key",
