@@ -14,7 +14,7 @@ import yaml  # type: ignore[import-untyped]
 from firmwarden.cli.root import main
 from firmwarden.control.metrics import DURATION, METRICS
 from firmwarden.events import LogEvent
-from firmwarden.model import WaitKind
+from firmwarden.model import RolloutState, WaitKind
 from firmwarden.service.figures import DeviceState, ReleaseState
 from support.pages import DOCS
 
@@ -94,8 +94,7 @@ CASES: Final = {
         quiet_at=0,
         told_at=1,
         labels={**PANEL, "state": "latched"},
-        summary="3 device(s) of class panel on gw are stopped by a device's own verdict on its image or its flash; "
-        "nothing is tried again by itself.",
+        summary="3 device(s) of class panel on gw are stopped by a latch; nothing is tried again by itself.",
     ),
     "FirmwardenImageLatched": Case(
         series={
@@ -105,7 +104,19 @@ CASES: Final = {
         quiet_at=0,
         told_at=1,
         labels={**PANEL, "state": "latched"},
-        summary="A release for class panel on gw was refused by several devices and is given to no other.",
+        summary="A release for class panel on gw was refused by several devices, or called back, and is given to no "
+        "other.",
+    ),
+    "FirmwardenRolloutStopped": Case(
+        series={
+            'firmwarden_rollouts{device_class="panel",state="waves"}': "1 0x9",
+            'firmwarden_rollouts{device_class="panel",state="stopped"}': "0 1x9",
+        },
+        quiet_at=0,
+        told_at=1,
+        labels={**PANEL, "state": "stopped"},
+        summary="The rollout of a release for class panel on gw has stopped: too many devices failed, or its image is "
+        "latched.",
     ),
     "FirmwardenUpdateFailed": Case(
         series={'firmwarden_devices{device_class="panel",state="failed"}': "1x20"},
@@ -275,7 +286,7 @@ def test_a_gateway_that_is_well_is_told_nothing_of(tmp_path: Path) -> None:
 
 
 def test_alerts_ask_for_metrics_and_words_that_there_are() -> None:
-    states = {*DeviceState, *ReleaseState}
+    states = {*DeviceState, *ReleaseState, *RolloutState}
     known = {metric.name for metric in METRICS} | {DURATION.name}
     for name, rule in RULES.items():
         asked = set(re.findall(r"\bfirmwarden_\w+", rule["expr"]))

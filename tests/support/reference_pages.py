@@ -453,8 +453,11 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
         "it says otherwise; `firmwarden retry` asks it at once",
     ),
     WaitKind.CANARY: (
-        "Another device refused this image, so one device at a time tries it.",
-        "the device that tries it now is done",
+        (
+            "The release [goes out in waves](../how-to/roll-out-with-care.md), and this device has its turn later; or "
+            "another device refused this image, so one device at a time tries it."
+        ),
+        "the wave before has soaked, or a stopped rollout is resumed; or the device that tries it now is done",
     ),
     WaitKind.FAILSAFE: (
         "Nothing proves that an interruption would not brick the device.",
