@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import tomllib
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -257,3 +258,54 @@ def test_a_configuration_that_is_refused_judges_nothing(run_alone: Run, place: P
     told = run_alone("verify", "panel.toml", "--config", "bad.conf")
     assert told.exit_code == 1
     assert "firmwarden.keys: unknown key" in told.stderr
+
+
+# --- bundle ------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_made_and_judged(run_alone: Run, place: Path) -> None:
+    file = drop(place)
+    file.chmod(0o640)
+    (place / "panel.toml.minisig").write_bytes(signature(file.read_bytes()))
+    drop(place, "next", version='"1.1.0"')
+    told = run_alone("bundle", "spring.fwz", "panel.toml", "next.toml")
+    assert (told.exit_code, told.stdout) == (0, "spring.fwz is written.\n")
+    assert stat.S_IMODE((place / "spring.fwz").stat().st_mode) == 0o640, "no secret gets out this way"
+    made = (place / "spring.fwz").read_bytes()
+    run_alone("bundle", "spring.fwz", "next.toml", "panel.toml")
+    assert (place / "spring.fwz").read_bytes() == made, "the same releases make the same file"
+    with zipfile.ZipFile(place / "spring.fwz") as found:
+        assert found.namelist() == ["next.toml", "panel.img", "panel.toml", "panel.toml.minisig"]
+
+    told = run_alone("verify", "spring.fwz", "--config", configure(place))
+    assert told.exit_code == 1
+    assert "spring.fwz would be refused: next.toml: it is not signed" in " ".join(told.stdout.split())
+    told = run_alone("verify", "spring.fwz", "--config", configure(place, required=False))
+    assert told.exit_code == 0
+    assert " ".join(told.stdout.split()) == (
+        "spring.fwz would be accepted: panel 1.1.0, not signed, and its class asks for no signature. "
+        'spring.fwz would be accepted: panel 1.0.0, signed with the key "vendor".'
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("out.zip", "panel.toml"), "the name of a bundle ends with .fwz, got 'out.zip'"),
+        (("out.fwz", "no-image.toml"), "it waits for other.img, which is not there"),
+        (("out.fwz", "no-manifest.toml"), "no-manifest.toml:1:6: expected TOML"),
+        (("out.fwz", "missing.toml"), "missing.toml: No such file or directory"),
+        (("missing/out.fwz", "panel.toml"), "No such file or directory"),
+    ],
+)
+def test_inv8_what_would_be_refused_is_not_packed(
+    run_alone: Run, place: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    drop(place)
+    drop(place, "no-image", image='"other.img"')
+    (place / "no-manifest.toml").write_text("hello")
+    before = set(place.iterdir())
+    told = run_alone("bundle", *arguments)
+    assert told.exit_code != 0
+    assert says in " ".join(told.stderr.split())
+    assert set(place.iterdir()) == before
