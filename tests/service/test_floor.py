@@ -69,6 +69,11 @@ def latched(of: Release) -> Latch:
     )
 
 
+def stopped(of: Release, code: CauseCode) -> Latch:
+    """A latch that others set, or a person."""
+    return replace(latched(of), scope=LatchScope.IMAGE, device=None, cause=Cause(code=code))
+
+
 BROUGHT_BACK = replace(UNIT, good=good(OLD), running_image=OLD.image, running_version=OLD.version)
 
 
@@ -122,6 +127,29 @@ def test_below_the_floor_nothing_is_written_to_a_unit_in_its_loader_either() -> 
     kept = replace(left, good=good(MIDDLE))
     wanted = desired(kept, [MIDDLE], [], POLICY)
     assert waiting_in_loader(kept, wanted, [MIDDLE], []).release == MIDDLE
+
+
+@pytest.mark.parametrize("complete", [None, True, False])
+def test_what_a_person_may_allow_a_unit_in_its_loader_is_named_too(*, complete: bool | None) -> None:
+    left = replace(RUNS_NEW, entered=True, complete=complete)
+    wanted = waiting_in_loader(left, desired(left, [MIDDLE], [], POLICY), [MIDDLE], [])
+    assert (wanted.release, wanted.stuck, wanted.older) == (None, True, MIDDLE)
+
+
+def test_what_others_refused_takes_nobody_back_to_a_signed_downgrade() -> None:
+    back = replace(OLD, downgrade=True)
+    refused, called_back = (stopped(NEW, code) for code in (CauseCode.INVALID_FILE, CauseCode.RECALLED))
+    for device in (
+        RUNS_NEW,
+        replace(RUNS_NEW, running_version="2.0.0", running_sequence=2, running_image=None),
+    ):
+        wanted = desired(device, [back, NEW], [refused], POLICY)
+        assert (wanted.release, wanted.older) == (None, back)
+        assert "follows it only when nothing newer is offered" in wanted.reason
+        assert desired(device, [back, NEW], [called_back], POLICY).release == back
+        assert desired(device, [back], [refused], POLICY).release == back
+    assert desired(replace(RUNS_NEW, pinned="1.0.0"), [back, NEW], [refused], POLICY).release == back
+    assert desired(replace(RUNS_NEW, complete=False), [back, NEW], [refused], POLICY).release == back
 
 
 def test_without_a_floor_the_class_decides() -> None:

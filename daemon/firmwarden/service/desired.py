@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cmp_to_key
 from typing import TYPE_CHECKING, Literal
 
-from firmwarden.model import LatchScope
+from firmwarden.model import CauseCode, LatchScope
 from firmwarden.service.floor import below_in_words, may_be_given, may_go_back
 from firmwarden.service.policy import Budgets
 from firmwarden.service.windows import Timetable
@@ -143,7 +143,7 @@ def _desired(
         return Desired(None, f"{why}, {below_in_words(device, release)}", older=release)
     if may_be_erased and device.running_image == release.image:
         return Desired(release, f"{why}, and a refused update may have erased it")
-    return _against_running(device, release, why, policy)
+    return _against_running(device, release, why, policy, newest=_newest_offered(releases, latches))
 
 
 def waiting_in_loader(
@@ -164,7 +164,8 @@ def waiting_in_loader(
             return Desired(release, f"{release.version} is what it holds, and it waits in its loader")
     if wanted.release is not None:
         return wanted
-    return Desired(None, f"it waits in its loader; by what is recorded, {wanted.reason}", stuck=True)
+    reason = f"it waits in its loader; by what is recorded, {wanted.reason}"
+    return replace(wanted, reason=reason, settled=False, stuck=True)
 
 
 def _pick(
@@ -189,6 +190,13 @@ def _pick(
     return first, f"{first.version} is the newest release of its class"
 
 
+def _newest_offered(releases: Sequence[Release], latches: Sequence[Latch]) -> Release:
+    """The newest release that nobody called back."""
+    called_back = {latch.image for latch in latches if latch.cause.code is CauseCode.RECALLED}
+    found = newest_first(releases)
+    return next((release for release in found if release.image not in called_back), found[0])
+
+
 def _is_latched(device: Device, release: Release, latches: Sequence[Latch]) -> bool:
     return any(
         latch.image == release.image
@@ -199,7 +207,9 @@ def _is_latched(device: Device, release: Release, latches: Sequence[Latch]) -> b
     )
 
 
-def _against_running(device: Device, release: Release, why: str, policy: ClassPolicy) -> Desired:
+def _against_running(
+    device: Device, release: Release, why: str, policy: ClassPolicy, *, newest: Release
+) -> Desired:
     """Compare the wanted release with what the device is known to run."""
     if device.complete is False:
         return Desired(release, f"{why}, and the device holds no complete image")
@@ -214,10 +224,12 @@ def _against_running(device: Device, release: Release, why: str, policy: ClassPo
         return Desired(None, f"{release.version} and the running {device.running_version} cannot be compared")
     if order == 0:
         return Desired(None, f"{why}, and the device runs that version", settled=True)
-    if order < 0 and not (policy.allow_downgrade or may_go_back(device, release)):
-        return Desired(
-            None,
-            f"{release.version} is older than the running {device.running_version}, and its class allows no downgrade",
-            older=release,
-        )
+    if order > 0 or policy.allow_downgrade:
+        return Desired(release, why)
+    older = f"{release.version} is older than the running {device.running_version}"
+    if not may_go_back(device, release):
+        return Desired(None, f"{older}, and its class allows no downgrade", older=release)
+    if device.pinned is None and tag(newest) != tag(release):
+        # Else a latch on what is newer, set by one that refused it, would take from all others what they run well.
+        return Desired(None, f"{older}, and follows it only when nothing newer is offered", older=release)
     return Desired(release, why)
