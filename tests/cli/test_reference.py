@@ -29,7 +29,7 @@ def test_every_command_and_option_is_documented() -> None:
     commands = [command for section in SECTIONS.values() for command in section]
     assert [each.name for each in commands if f"`firmwarden {each.name}" not in CLI] == []
     assert sorted({each for command in commands for each in options(command) if each not in CLI}) == []
-    documented = set(re.findall(r"`firmwarden ([a-z]+)", CLI))
+    documented = set(re.findall(r"`firmwarden ([a-z-]+)", CLI))
     assert documented == {command.name for command in commands}
 
 
