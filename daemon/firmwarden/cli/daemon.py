@@ -95,7 +95,7 @@ def check(config: Path) -> None:
 @click.command()
 @config_option
 def hand_back(config: Path) -> None:
-    """Start again whoever was stopped to leave a port, after a daemon that died.
+    """Start again whoever was stopped for a daemon that died.
 
     The daemon does that itself when it starts; this is for one that does not come back. It must not run.
     """
