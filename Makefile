@@ -64,6 +64,7 @@ docs: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.api_page
 	PYTHONPATH=tests $(BIN)/python -m support.power_cut_page
 	PYTHONPATH=tests $(BIN)/python -m support.failsafe_page
+	PYTHONPATH=tests $(BIN)/python -m support.threat_page
 
 pictures: $(DEV)
 	PYTHONPATH=tests $(BIN)/python -m support.page_pictures

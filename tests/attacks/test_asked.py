@@ -70,6 +70,20 @@ def open_gateway() -> Iterator[Gateway]:
         made.close()
 
 
+def is_open_to_others(path: Path, within: Path) -> bool:
+    """Whether the modes let somebody of no group read or write a file, and reach it."""
+    ways = [each for each in path.parents if each.is_relative_to(within)]
+    return bool(path.lstat().st_mode & 0o006) and all(way.stat().st_mode & 0o001 for way in ways)
+
+
+def test_what_the_service_keeps_is_open_to_nobody_else(gateway: Gateway) -> None:
+    configure(gateway)
+    gateway.start()
+    kept = [gateway.socket, gateway.state, *gateway.state.rglob("*")]
+    assert len(kept) > 3
+    assert [path for path in kept if is_open_to_others(path, gateway.place)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
 def test_a_user_without_rights_can_neither_ask_nor_order_nor_reach_any_file(open_gateway: Gateway) -> None:
@@ -83,10 +97,8 @@ def test_a_user_without_rights_can_neither_ask_nor_order_nor_reach_any_file(open
     assert "members of the group adm" in answers[0][1]["detail"]
     assert nothing_happened(gateway)
 
-    # Without a group of its own, not even that; and what it keeps is for nobody else to read or to change.
-    gateway.configure()
-    gateway.reload()
-    paths = [gateway.socket, gateway.state, *gateway.state.rglob("*")]
+    # What it keeps is for nobody else to read or to change.
+    paths = [gateway.state, *gateway.state.rglob("*")]
     tried = subprocess.run(
         [
             "setpriv",
