@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRITING = a_job(state="running", progress={"step": "write", "done": 65_536, "total": 131_072})
 IN_4_MINUTES = "2026-03-01T12:04:00.000Z"
+ON_PROBATION = {
+    "version": "2.4.0",
+    "began_at": "2026-03-01T11:57:00.000Z",
+    "soaked_s": 360.0,
+    "soak_s": 600.0,
+    "until": IN_4_MINUTES,
+    "detail": "it is here and well",
+}
 BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN_4_MINUTES}
 
 
@@ -74,6 +82,15 @@ BACK_OFF = {"kind": "back-off", "detail": "attempt 2 lost its link", "until": IN
             "failed: the budget is used up (transport-exhausted)",
         ),
         (a_device(running_version="2.4.0", job=a_job(state="succeeded")), "up to date"),
+        (
+            a_device(running_version="2.4.0", probation=ON_PROBATION),
+            "on probation with 2.4.0, over in 4 minutes: it is here and well",
+        ),
+        (
+            a_device(present=False, probation=ON_PROBATION | {"until": None, "detail": "it is not here"}),
+            "on probation with 2.4.0: it is not here",
+        ),
+        (a_device(probation=ON_PROBATION, job=WRITING), "updating to 2.4.0: write 50 %"),
         (a_device(latched=True), "stopped by a latch"),
         (
             a_device(latched=True, complete=False, job=a_job(state="failed", cause=WRONG_DEVICE)),
@@ -145,6 +162,8 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
     unwell = await desk.status()
     waiting: list[WaitCountView] = [{"kind": "window", "jobs": 5}, {"kind": "hold", "jobs": 1}]
     unwell |= {"waiting": 7, "waits": waiting}
+    unwell["on_probation"] = 3
+    assert list(status_lines(unwell, NOON))[1] == "Devices   1 known, 1 here, 3 on probation"
     assert "0 running, 7 waiting (window 5, hold 1), 0 with" in list(status_lines(unwell, NOON))[2]
     unwell |= {
         "latches": 2,

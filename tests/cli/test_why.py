@@ -115,6 +115,13 @@ async def test_the_story_of_a_device_that_is_away_and_was_never_tried() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_it_kept_well_with_before_is_told() -> None:
+    device = a_device(running_version="2.4.0", desired_version="2.4.0")
+    text = "\n".join(why_lines(await MemoryDesk(device).why("panel-1"), NOON))
+    assert "  It kept well with 2.3.1 before.\n" in text
+
+
+@pytest.mark.anyio
 async def test_who_was_stopped_for_a_device_is_told() -> None:
     lent = "gpsd.service is stopped since 2026-03-01T11:59:00Z"
     text = "\n".join(why_lines(await MemoryDesk(a_device(port_lent=lent)).why("panel-1"), NOON))

@@ -305,6 +305,27 @@ def test_a_device_page_tells_its_floor_and_what_was_allowed(api: Served, desk: M
     assert "below 7 is given to it, but 2.3.1 once." in get(api, "/devices/panel-1").text
 
 
+def test_who_is_on_probation_is_told_and_what_it_kept_well_with(api: Served, desk: MemoryDesk) -> None:
+    assert "probation" not in get(api, "/").text
+    assert "It kept well with" not in get(api, "/devices/panel-1").text
+    desk.fleet["panel-1"] |= {
+        "running_version": "2.4.0",
+        "desired_version": "2.4.0",
+        "probation": {
+            "version": "2.4.0",
+            "began_at": "2026-03-01T11:57:00Z",
+            "soaked_s": 360.0,
+            "soak_s": 600.0,
+            "until": None,
+            "detail": "it is in its loader",
+        },
+    }
+    text = get(api, "/").text
+    assert "here, 1 on probation." in text
+    assert "on probation with 2.4.0: it is in its loader" in text
+    assert "It kept well with 2.3.1 before." in get(api, "/devices/panel-1").text
+
+
 def test_the_log_is_told_newest_first_and_filtered(api: Served, desk: MemoryDesk) -> None:
     for level, device in (("info", "panel-1"), ("warning", "panel-2"), ("error", "panel-1")):
         event = {

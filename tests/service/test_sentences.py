@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,7 @@ from firmwarden.model import (
     CauseCode,
     Device,
     DeviceId,
+    GoodImage,
     Hold,
     ImageHash,
     Job,
@@ -31,6 +33,9 @@ from firmwarden.service.desired import Desired
 from firmwarden.service.identity import Conflict
 from firmwarden.service.shelf import RefusedRelease
 from support.house import NOON, PANEL, release
+
+if TYPE_CHECKING:
+    from firmwarden.service.views import ProbationView
 
 TWO = release("2.0.0")
 UNIT = Device(id=DeviceId("k3x9qa"), device_class=PANEL, key="serial:1")
@@ -52,6 +57,17 @@ QUEUED = Job(
 WANTS_TWO = Desired(TWO, "2.0.0 is the newest release of its class")
 SETTLED = Desired(None, "2.0.0 is the newest release of its class, and the device runs it", settled=True)
 NOTHING = Desired(None, "no release of its class is in the firmware directory")
+
+
+ON_PROBATION: ProbationView = {
+    "version": "2.0.0",
+    "began_at": "2026-03-01T12:00:00Z",
+    "soaked_s": 0.0,
+    "soak_s": 600.0,
+    "until": "2026-03-01T12:10:00Z",
+    "detail": "it is here and well",
+}
+GOOD = GoodImage(version="2.0.0", sequence=None, image=TWO.image, size=100)
 
 
 def ended(state: JobState, code: CauseCode) -> Job:
@@ -429,3 +445,41 @@ def test_inv4_a_place_of_which_it_is_not_clear_who_is_there_names_who_may_be() -
     assert "`firmwarden why k3x9qa` or, if this is it, `firmwarden adopt usb-1-2 k3x9qa`" in told
     assert "`firmwarden adopt usb-1-2 q8dmz1`" in told
     assert "adopt" not in sentences.whose("/dev/ttyACM0", replace(riddle, place=""))
+
+
+@pytest.mark.parametrize(
+    ("good", "roll_back", "consequence"),
+    [
+        (None, True, "Should it not keep well, it has nothing to go back to."),
+        (
+            replace(GOOD, version="1.0.0", image=ImageHash("1" * 64)),
+            True,
+            "Should it not keep well, it goes back to 1.0.0.",
+        ),
+        (GOOD, True, "Should it not keep well, it is left alone, for it kept well with that before."),
+        (GOOD, False, "Should it not keep well, that image is latched for it."),
+    ],
+)
+def test_what_a_unit_has_yet_to_show(good: GoodImage | None, roll_back: bool, consequence: str) -> None:
+    unit = replace(UNIT, running_version="2.0.0", running_image=TWO.image, good=good)
+    told = sentences.on_probation(ON_PROBATION, unit, None, roll_back=roll_back)
+    shown = "It is on probation with 2.0.0 until 2026-03-01T12:10:00Z: it is here and well."
+    assert told == f"{shown} {consequence}"
+
+
+def test_what_is_done_comes_before_what_it_has_yet_to_show() -> None:
+    assert sentences.on_probation(ON_PROBATION, UNIT, QUEUED, roll_back=True) == ""
+    assert sentences.on_probation(None, UNIT, None, roll_back=True) == ""
+
+
+def test_what_it_was_ill_with_before_is_for_a_person_to_try_again() -> None:
+    """Its latch was lifted; by now it runs what it went back to."""
+    three = release("3.0.0")
+    back = replace(QUEUED, state=JobState.SUCCEEDED)
+    unit = replace(UNIT, running_version="2.0.0", running_image=TWO.image)
+    wanted = Desired(three, "3.0.0 is the newest release of its class")
+    assert sentences.next_step(unit, back, None, wanted, [], again_after_s=3600.0) == (
+        "Nothing by itself: it was given 3.0.0 before, and that did not go well. "
+        "A new release or a retry starts another job."
+    )
+    assert sentences.commands(unit, back, None, wanted, []) == [f"firmwarden retry {unit.id}"]
