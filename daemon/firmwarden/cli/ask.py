@@ -61,7 +61,8 @@ def devices(client: Client, output: Output) -> None:
 def releases(client: Client, output: Output) -> None:
     """List the releases, refused ones with the reason.
 
-    A release is a manifest NAME.toml beside its image in the firmware directory. IMAGE is the beginning of its hash.
+    A release is a manifest NAME.toml beside its image in the firmware directory, or in a bundle NAME.fwz with it. IMAGE
+    is the beginning of its hash.
     """
     found: list[ReleaseView] = client.get("releases")["releases"]
     problems: list[str] = [] if found else client.get("status")["problems"]
@@ -199,7 +200,10 @@ def _should_run(view: DeviceView) -> str:
 def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:
     """Write the table of releases; where there is none, ``problems`` may be why."""
     if not views:
-        none = "No release is known. A release is a manifest NAME.toml beside its image in the firmware directory."
+        none = (
+            "No release is known. A release is a manifest NAME.toml beside its image in the firmware directory, or in "
+            "a bundle NAME.fwz with it."
+        )
         return [line for text in (none, *problems) for line in paragraph(text)]
     return table(
         ("MANIFEST", "CLASS", "VERSION", "SIZE", "IMAGE", "SIGNED BY", "STATE"),
