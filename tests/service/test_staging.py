@@ -12,6 +12,7 @@ from firmwarden.drivers.base import Step
 from firmwarden.errors import NotFound, Refused
 from firmwarden.model import Cause, CauseCode, JobState, LatchScope, RolloutState, WaitKind
 from firmwarden.service.desired import ClassPolicy
+from firmwarden.service.health import HealthRule
 from firmwarden.service.rollout import Rule, Stage
 from firmwarden.service.staging import LOST_AFTER_S
 from support.house import NOON, PANEL, content, living, release, virtual_time
@@ -310,6 +311,30 @@ async def test_an_unknown_outcome_is_waited_for_and_counts_as_failed_when_it_sta
         assert progress(house).count(Stage.UNDER_WAY) == 1
         await anyio.sleep(2 * HOUR_S)
         assert (tried(units), progress(house).rollout.state) == (1, RolloutState.STOPPED)
+
+
+async def test_on_probation_is_not_well_yet_and_who_goes_back_has_failed() -> None:
+    units = rack(12)
+    policy = ClassPolicy(name=PANEL, health=HealthRule(soak_s=600.0, return_within_s=60.0), roll_back=True)
+    async with living(units, "1.0.0", policies=[policy]) as house:
+        await anyio.sleep(HOUR_S)
+        house.warden.configure({PANEL: replace(policy, rollout=RULE)}, 16, {})
+        house.drop("1.0.0", "2.0.0")
+        await anyio.sleep(SETTLED_S)
+        assert (running(units), progress(house).count(Stage.PROVING)) == (2, 2)
+        assert progress(house).until is None, "nothing soaks before they have shown that they keep well"
+        order = await in_turn(house, units)
+        await house.unplug(order[0])
+        await anyio.sleep(2 * SETTLED_S)
+        assert progress(house).rollout.reason == "1 of 2 devices failed"
+        await house.plug(order[0])
+        await anyio.sleep(HOUR_S)
+        assert units[order[0]].runs == content("1.0.0"), "no rollout keeps it from going back"
+        assert (running(units), progress(house).count(Stage.GOOD, Stage.FAILED)) == (1, 2)
+        await house.desk.resume(PANEL, who="ann")
+        await anyio.sleep(4 * HOUR_S)
+        assert running(units) == 11
+        assert progress(house).rollout.state is RolloutState.DONE
 
 
 async def test_a_release_is_called_back_and_those_that_run_it_go_back() -> None:
