@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.gateway import Gateway, device_class
+from support.gateway import NEW, OLD, Gateway, device_class, image
+from support.hostile_drops import CLASS, Maker
 from support.hostile_requests import REQUESTS, TOKEN, Door
 from support.wire_http import Somebody, ask_as
 
@@ -27,9 +28,11 @@ done
 NOBODY = Somebody(65_534, 65_534)
 
 
-def configure(gateway: Gateway, **settings: object) -> None:
-    rack = gateway.rack("panel", "--stay-in-loader")
-    gateway.configure(device_class("panel", rack.match, signed=True), **settings)
+def configure(gateway: Gateway, **settings: object) -> Maker:
+    maker = Maker()
+    rack = gateway.rack(CLASS, "--version", OLD)
+    gateway.configure(maker.tables, device_class(CLASS, rack.match, signed=True), **settings)
+    return maker
 
 
 def nothing_happened(gateway: Gateway) -> bool:
@@ -44,7 +47,7 @@ def test_inv8_requests_that_nobody_should_heed_change_nothing(gateway: Gateway) 
     token = gateway.place / "token"
     token.write_text(TOKEN)
     token.chmod(0o600)
-    configure(gateway, listen="127.0.0.1:0", token_file=str(token))
+    maker = configure(gateway, listen="127.0.0.1:0", token_file=str(token))
     gateway.start()
     host, _, port = str(gateway.daemon.said("listening")[-1]["address"]).rpartition(":")
 
@@ -58,6 +61,10 @@ def test_inv8_requests_that_nobody_should_heed_change_nothing(gateway: Gateway) 
     assert answers == {}
     assert nothing_happened(gateway)
     assert TOKEN not in "\n".join(gateway.daemon.lines)
+
+    # And what should be heeded is.
+    maker.release(gateway.firmware, NEW, image(NEW))
+    gateway.runs(f"{CLASS}-0001", NEW)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DEVICE = f"{CLASS}-0001"
 BEFORE = "1.5.0"
+AFTER = "2.1.0"
 
 
 @pytest.mark.parametrize("allowed", [False, True], ids=["", "although the class allows older versions"])
@@ -43,6 +44,11 @@ def test_inv3_an_old_release_is_not_given_again(gateway: Gateway, allowed: bool)
     rack = gateway.rack(CLASS, "--version", OLD)
     gateway.start()
     gateway.daemon.until(lambda: "confirmed with 7" in gateway.why(DEVICE)["should_run"], "the same refusal")
+    assert rack.told()[DEVICE]["erase_starts"] == 0
+
+    # What follows is given.
+    maker.release(gateway.firmware, AFTER, image(AFTER), "sequence = 8")
+    gateway.runs(DEVICE, AFTER)
     told = rack.report()[DEVICE]
     assert told["running"] is not None
-    assert (told["running"]["version"], told["erase_starts"]) == (OLD, 0)
+    assert (told["running"]["version"], told["erase_starts"]) == (AFTER, 1)
