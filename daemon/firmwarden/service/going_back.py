@@ -1,7 +1,8 @@
 """To which image a unit goes back by itself, and from which.  Pure.
 
 A unit goes back from an image that a person called back, and, where its class says ``roll_back = true``, from one with
-which it did not keep well.  It goes back to the last image with which it did.  That is one more update, with all that
+which it did not keep well; also where an update to what was called back has left it without a complete image, and
+nothing else is offered.  It goes back to the last image with which it kept well.  That is one more update, with all that
 keeps updates from running and all budgets; anti-rollback is not asked, for the unit itself was confirmed with it.
 
 It goes back once.  A unit that does not keep well with its good image either is left alone until something newer comes:
@@ -35,10 +36,13 @@ def going_back(device: Device, wanted: Desired, latches: Sequence[Latch], policy
         latches: every active latch.
         policy: of its class.
     """
-    latch = _called_off(device, latches, roll_back=policy.roll_back)
-    if latch is None or any(each.scope is LatchScope.DEVICE for each in latched_on(device, latches)):
+    if any(latch.scope is LatchScope.DEVICE for latch in latched_on(device, latches)):
         return wanted
-    if latch.cause.code is CauseCode.UNHEALTHY and device.running_image in device.good_images:
+    latch = _called_off(device, latches, roll_back=policy.roll_back)
+    if latch is None:
+        return _made_whole(device, wanted, latches)
+    holds_it = device.complete is not False
+    if latch.cause.code is CauseCode.UNHEALTHY and device.running_image in device.good_images and holds_it:
         return _left_alone(device, wanted)
     recalled = latch.cause.code is CauseCode.RECALLED
     why = f"{device.running_version} {'was called back' if recalled else 'did not keep well on it'}"
@@ -58,6 +62,27 @@ def _left_alone(device: Device, wanted: Desired) -> Desired:
         return wanted
     why = f"{device.running_version} did not keep well on it, with which it did before: it is left alone"
     return replace(wanted, release=None, reason=why, settled=False)
+
+
+def _made_whole(device: Device, wanted: Desired, latches: Sequence[Latch]) -> Desired:
+    """Let a unit that an update left without a complete image go back when a person called that update back."""
+    stopped = wanted.stopped
+    if (
+        device.complete is not False
+        or device.pinned is not None
+        or wanted.release is not None
+        or stopped is None
+    ):
+        return wanted
+    recalled = any(
+        latch.cause.code is CauseCode.RECALLED and _stops(latch, device, stopped.image) for latch in latches
+    )
+    good = way_back(device, latches) if recalled else None
+    if good is None:
+        return wanted
+    why = f"it holds no complete image, and {stopped.version} was called back"
+    reason = f"{good.version} is what it kept well with before, {why}"
+    return replace(wanted, release=good, reason=reason, stuck=False)
 
 
 def _called_off(device: Device, latches: Sequence[Latch], *, roll_back: bool) -> Latch | None:
@@ -81,7 +106,8 @@ def way_back(device: Device, latches: Sequence[Latch]) -> Release | None:
     for good in filter(None, (device.good, device.good_before)):
         if good.image in called_back:
             continue
-        if good.image == device.running_image or any(_stops(latch, device, good.image) for latch in latches):
+        runs_it = good.image == device.running_image and device.complete is not False
+        if runs_it or any(_stops(latch, device, good.image) for latch in latches):
             return None
         return _release(device, good)
     return None

@@ -1,0 +1,110 @@
+"""To what a unit goes back that was called back from something, and when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from firmwarden.model import (
+    Cause,
+    CauseCode,
+    Device,
+    DeviceId,
+    GoodImage,
+    Latch,
+    LatchId,
+    LatchScope,
+)
+from firmwarden.service.desired import ClassPolicy, desired
+from firmwarden.service.going_back import going_back
+from support.house import PANEL, content, living, release
+from support.scripted import PARTIAL, Unit, fails
+
+OLD, NEW, NEWER = (release(f"{number}.0.0", sequence=number) for number in (1, 2, 3))
+POLICY = ClassPolicy(name=PANEL)
+KEPT = GoodImage(version=OLD.version, sequence=OLD.sequence, image=OLD.image, size=OLD.size)
+HALF_DONE = Device(
+    id=DeviceId("unit"),
+    device_class=PANEL,
+    key="serial:1",
+    floor=1,
+    running_version=OLD.version,
+    running_sequence=OLD.sequence,
+    running_image=OLD.image,
+    good=KEPT,
+    complete=False,
+)
+RECALLED = Latch(
+    id=LatchId(1),
+    scope=LatchScope.IMAGE,
+    device=None,
+    image=NEW.image,
+    cause=Cause(code=CauseCode.RECALLED),
+    set_at=0.0,
+)
+REFUSED = replace(RECALLED, cause=Cause(code=CauseCode.INVALID_FILE))
+WORN_OUT = replace(
+    RECALLED,
+    scope=LatchScope.DEVICE,
+    device=HALF_DONE.id,
+    image=None,
+    cause=Cause(code=CauseCode.WRITE_ERROR),
+)
+ITS_OWN = replace(
+    RECALLED,
+    scope=LatchScope.PAIR,
+    device=HALF_DONE.id,
+    image=OLD.image,
+    cause=Cause(code=CauseCode.UNHEALTHY),
+)
+
+
+def test_a_unit_with_half_of_what_was_called_back_goes_back_although_its_own_release_is_gone() -> None:
+    wanted = going_back(HALF_DONE, desired(HALF_DONE, [NEW], [RECALLED], POLICY), [RECALLED], POLICY)
+    assert wanted.release is not None
+    assert wanted.release.image == OLD.image
+    assert wanted.reason == (
+        "1.0.0 is what it kept well with before, it holds no complete image, and 2.0.0 was called back"
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "latches"),
+    [
+        (HALF_DONE, [REFUSED]),
+        (HALF_DONE, [RECALLED, WORN_OUT]),
+        (HALF_DONE, [RECALLED, ITS_OWN]),
+        (replace(HALF_DONE, good=None), [RECALLED]),
+        (replace(HALF_DONE, pinned="2.0.0"), [RECALLED]),
+        (replace(HALF_DONE, complete=True), [RECALLED]),
+        (replace(HALF_DONE, complete=None), [RECALLED]),
+    ],
+)
+def test_but_not_where_something_else_stops_it_or_it_holds_an_image(
+    device: Device, latches: list[Latch]
+) -> None:
+    wanted = desired(device, [NEW], latches, POLICY)
+    assert wanted.release is None
+    assert going_back(device, wanted, latches, POLICY) == wanted
+
+
+@pytest.mark.anyio
+async def test_a_unit_that_was_cut_is_not_left_dark_by_a_recall() -> None:
+    unit = Unit()
+    async with living({"panel-1": unit}) as house:
+        house.drop(OLD.version)
+        await house.quiet()
+        unit.script.extend([fails(CauseCode.LINK_LOST)] * 2)
+        house.drop(NEW.version)
+        await anyio.sleep(1.0)
+        assert unit.flash == PARTIAL
+        await house.desk.recall(PANEL, reason="it forgets its calibration", who="ann")
+        await house.quiet()
+        assert unit.runs == content(OLD.version)
+
+
+def test_what_is_newer_comes_first() -> None:
+    wanted = desired(HALF_DONE, [NEW, NEWER], [RECALLED], POLICY)
+    assert going_back(HALF_DONE, wanted, [RECALLED], POLICY).release == NEWER
