@@ -2,8 +2,8 @@
 
 A unit goes back from an image that a person called back, and, where its class says ``roll_back = true``, from one with
 which it did not keep well; also where an update to what was called back has left it without a complete image, and
-nothing else is offered.  It goes back to the last image with which it kept well.  That is one more update, with all that
-keeps updates from running and all budgets; anti-rollback is not asked, for the unit itself was confirmed with it.
+nothing else is offered.  It goes back to the last image with which it kept well.  That is one more update, with all
+that keeps updates from running and all budgets; anti-rollback is not asked, for the unit itself was confirmed with it.
 
 It goes back once.  A unit that does not keep well with its good image either is left alone until something newer comes:
 what ails it is not what it was given.  The good image before that is for one that was called back.
