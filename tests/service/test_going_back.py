@@ -108,3 +108,13 @@ async def test_a_unit_that_was_cut_is_not_left_dark_by_a_recall() -> None:
 def test_what_is_newer_comes_first() -> None:
     wanted = desired(HALF_DONE, [NEW, NEWER], [RECALLED], POLICY)
     assert going_back(HALF_DONE, wanted, [RECALLED], POLICY).release == NEWER
+
+
+def test_a_unit_that_is_ill_with_its_good_image_is_left_alone_as_long_as_it_holds_that() -> None:
+    policy = replace(POLICY, roll_back=True, allow_downgrade=True)
+    older = replace(NEWER, version="0.9.0", sequence=0)
+    empty = replace(HALF_DONE, floor=None)
+    for device, release_ in ((replace(empty, complete=True), None), (empty, older)):
+        wanted = desired(device, [OLD, older], [ITS_OWN], policy)
+        assert wanted.release == older
+        assert going_back(device, wanted, [ITS_OWN], policy).release == release_
