@@ -137,6 +137,7 @@ def test_inv8_a_bad_bundle_is_refused_with_the_reason(api: Served, desk: MemoryD
             400,
             "Unknown part `note`; known here: manifest, image",
         ),
+        (form(part("\x1b[2J", b"x", "a")), CONTENT_TYPE, 400, r"Unknown part `\x1b[2J`"),
         (form(*[part("image", IMAGE, "a")] * 2), CONTENT_TYPE, 400, "`image` is given twice"),
         (form(part("x" * 2100, b"", "a")), CONTENT_TYPE, 413, "longer than 2048 bytes"),
         (
@@ -146,6 +147,7 @@ def test_inv8_a_bad_bundle_is_refused_with_the_reason(api: Served, desk: MemoryD
             "Unknown part ``",
         ),
         (release_form(b"[release", IMAGE), CONTENT_TYPE, 422, "panel.toml:1"),
+        (release_form(b"[release", IMAGE, "\x1b[2J.toml"), CONTENT_TYPE, 400, "cannot be printed"),
         (release_form(MANIFEST, IMAGE + b"x"), CONTENT_TYPE, 422, "sha256"),
         (release_form(MANIFEST, IMAGE, "front-panel-2.4.0.toml"), CONTENT_TYPE, 409, "already"),
         (release_form(b"#" * 70_000, IMAGE), CONTENT_TYPE, 413, "`manifest` is longer than 65536 bytes"),
@@ -158,6 +160,7 @@ def test_inv8_a_bad_upload_is_refused_whole_with_the_reason(
     assert answer.headers.get_content_type() == "application/problem+json"
     assert (answer.status, answer.json["status"]) == (status, status)
     assert says in answer.json["detail"]
+    assert answer.json["detail"].isprintable()
     assert desk.actions == []
     # and the next one is taken
     assert send(api, GOOD).status == 201

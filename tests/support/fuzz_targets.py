@@ -59,11 +59,11 @@ from firmwarden.simulate.firmware import make_update_file
 from firmwarden.simulate.profile import PROFILES
 from firmwarden.transport.sysfs import text
 from firmwarden.transport.usb_sysfs import active_configuration
+from support import mcuboot as mcuboot_images
 from support import mdfu_vectors as vectors
 from support.dfu_script import run
 from support.drop import manifest_of
-from support.form import BOUNDARY, CONTENT_TYPE, release_form
-from support.mcuboot import GOLDEN, part
+from support.form import BOUNDARY, CONTENT_TYPE, form, part, release_form
 from support.memory_desk import MemoryDesk
 from support.mutation import mutated
 from support.zips import Member, archive, deflated
@@ -199,8 +199,8 @@ def _sealed_members(raw: bytes) -> bytes:
 
 
 _MCUBOOT: Final = (
-    GOLDEN,
-    GOLDEN[:84] + part(0x6907),  # without a hash, so that what is changed is read to its end
+    mcuboot_images.GOLDEN,
+    mcuboot_images.GOLDEN[:84] + mcuboot_images.part(0x6907),  # without a hash: changes do not end it
 )
 
 
@@ -303,6 +303,9 @@ _REQUESTS: Final = (
     b'POST /v1/devices/k3f9q2/pin HTTP/1.1\nHost: x\n\n{"version": "2.6.0"}',
     b"POST /v1/releases HTTP/1.1\nHost: x\nContent-Type: %s\n\n%s"
     % (CONTENT_TYPE.encode(), release_form(manifest_of(b"image"), b"image")),
+    b"POST /v1/bundles HTTP/1.1\nHost: x\nContent-Type: %s\n\n%s"
+    % (CONTENT_TYPE.encode(), form(part("bundle", _BUNDLES[0], "panel.fwz"))),
+    b'POST /v1/rollouts/panel/recall HTTP/1.1\nHost: x\n\n{"reason": "it is ill"}',
     b"GET / HTTP/1.1\nHost: 127.0.0.1:8642\nOrigin: http://127.0.0.1:8642\n\n",
 )
 

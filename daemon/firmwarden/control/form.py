@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.control.problems import BadRequest
+from firmwarden.service.measures import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,12 +131,17 @@ class FormReader:
         _, options = self._multipart.parse_options_header(self._head.get(b"content-disposition"))
         name = options.get(b"name", b"").decode(errors="replace")
         if name not in self._limits:
-            raise BadRequest(f"Unknown part `{name[:100]}`; known here: {', '.join(self._limits)}.")
+            raise BadRequest(
+                f"Unknown part `{printable(name[:100])}`; known here: {', '.join(self._limits)}."
+            )
         if b"filename" not in options:
             raise BadRequest(f"`{name}` is not sent as a file.")
         if name in self._files:
             raise BadRequest(f"`{name}` is given twice.")
-        self._part = name, options[b"filename"].decode(errors="replace")
+        file_name = options[b"filename"].decode(errors="replace")
+        if not file_name.isprintable():  # reasons begin with it
+            raise BadRequest(f"The file name of `{name}` has characters that cannot be printed.")
+        self._part = name, file_name
 
     def _take(self, data: bytes) -> None:
         name, _ = self._part
