@@ -16,6 +16,7 @@ from firmwarden.control.problems import BadRequest
 from firmwarden.control.requests import LARGEST_ID, flag, number, query, read_object, seconds, text
 from firmwarden.control.stream import EventStream
 from firmwarden.control.upload import Uploads
+from firmwarden.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -167,7 +168,7 @@ class _Api:
         version = None if body.get("version", "") is None else text(body, "version")
         may_go_back = flag(body, "allow_downgrade")
         if may_go_back and version is None:
-            raise BadRequest("`allow_downgrade` needs the version to which the device may go back.")
+            raise Refused("`allow_downgrade` needs the version to which the device may go back.")
         device = request.path_params["device"]
         return _done(await self._desk.pin(device, version, may_go_back=may_go_back, who=await who(request)))
 
