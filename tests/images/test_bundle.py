@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 
 from firmwarden.errors import BadManifest
-from firmwarden.images.bundle import Packed, pack, unpack
+from firmwarden.images.bundle import LARGEST_BUNDLE, Packed, pack, unpack
 from firmwarden.images.manifest import LARGEST_MANIFEST, parse_manifest
 from firmwarden.images.minisign import LARGEST_SIGNATURE
-from firmwarden.images.strict_zip import read_zip, write_zip
+from firmwarden.images.strict_zip import MOST_MEMBERS, read_zip, write_zip
 from support.drop import manifest_of
 from support.mutation import mutated
+from support.pages import DOCS
 
 IMAGE: Final = b"firmware" * 20
 MANIFEST: Final = manifest_of(IMAGE)
@@ -83,3 +84,8 @@ def test_noise_raises_only_one_error(raw: bytes) -> None:
     except BadManifest:
         return
     assert unpack(pack(releases), "x.fwz") == tuple(sorted(releases, key=lambda each: each.name))
+
+
+def test_the_reference_page_has_the_limits() -> None:
+    page = " ".join((DOCS / "reference" / "manifest.md").read_text().split())
+    assert f"more than {MOST_MEMBERS} members; more than {LARGEST_BUNDLE >> 20} MiB" in page
