@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,10 @@ from firmwarden.simulate.dfu.lister import SimLister
 from firmwarden.transport.usb import UsbBus
 from support.dfu_bus import LiveBus
 from support.dfu_simulated import L476, image, settings
-from support.house import living
+from support.drop import Drop
+from support.gateway import key_table
+from support.house import House, living
+from support.signing import VENDOR, signature
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-METER = settings(L476, image("meter", L476, 6000))
+APPLICATION = image("meter", L476, 6000)
+METER = settings(L476, APPLICATION)
 KEYBOARD = settings(L476, image("keyboard", L476, 6000, run_time=RunTime(vendor=0x046D, product=0xC31C)))
 
 METERS = """
@@ -45,25 +50,34 @@ require_signature = false
 """
 
 
+def configuration(directory: Path, tables: str) -> config.Config:
+    file = directory / "firmwarden.toml"
+    settings = f'[firmwarden]\nscan_interval = "50ms"\nfirmware_dir = "{directory / "firmware"}"\n'
+    file.write_text(settings + tables)
+    return config.load(file)
+
+
+def watchers(house: House, loaded: config.Config, bus: SimBus) -> Watching:
+    firmware = loaded.settings.firmware_dir
+    images = ImageStore(firmware.with_name("images"))
+    images.open()
+    return Watching(
+        loaded,
+        usb=UsbBus(SimLister(bus), lambda: SimBackend(bus)),
+        registry=house.registry,
+        warden=house.warden,
+        intake=Intake(firmware, images, wiring.criteria(loaded), house.clock),
+        images=images,
+        store=house.store,
+    )
+
+
 @asynccontextmanager
 async def watching(bus: SimBus, directory: Path, classes: str) -> AsyncGenerator[Registry]:
-    file = directory / "firmwarden.toml"
-    firmware = directory / "firmware"
-    firmware.mkdir()
-    file.write_text(f'[firmwarden]\nscan_interval = "50ms"\nfirmware_dir = "{firmware}"\n{classes}')
-    loaded = config.load(file)
-    images = ImageStore(directory / "images")
-    images.open()
+    (directory / "firmware").mkdir()
+    loaded = configuration(directory, classes)
     async with living({}, policies=[], inline=False) as house:
-        watching = Watching(
-            loaded,
-            usb=UsbBus(SimLister(bus), lambda: SimBackend(bus)),
-            registry=house.registry,
-            warden=house.warden,
-            intake=Intake(firmware, images, wiring.criteria(loaded), house.clock),
-            images=images,
-            store=house.store,
-        )
+        watching = watchers(house, loaded, bus)
         async with anyio.create_task_group() as tasks:
             watching.start(tasks)
             watching.configure(loaded)
@@ -100,3 +114,25 @@ async def test_inv7_units_come_and_go_by_scans_alone(tmp_path: Path) -> None:
 
         bus.unplug(1, 4)
         await places(registry, ["usb:1-3"])
+
+
+async def test_inv8_a_reload_withdraws_what_a_revoked_key_has_signed_before_anything_is_looked_at(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "firmware").mkdir()
+    drop = Drop(tmp_path / "firmware")
+    drop.release("meter", APPLICATION.segments[0].data, device="meter")
+    drop.file("meter.toml.minisig", signature((drop.directory / "meter.toml").read_bytes()))
+    tables = METERS.replace("require_signature = false\n", key_table("plant", VENDOR))
+    async with living({}, policies=[], inline=False) as house:
+        watching = watchers(house, configuration(tmp_path, tables), LiveBus())
+        async with anyio.create_task_group() as tasks:
+            watching.start(tasks)
+            with anyio.fail_after(5.0):
+                while not house.warden.releases:  # noqa: ASYNC110  as above
+                    await anyio.sleep(0.01)
+            shutil.rmtree(drop.directory)
+
+            watching.configure(configuration(tmp_path, f"{tables}revoked = true\n"))
+            assert not house.warden.releases
+            tasks.cancel_scope.cancel()

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,14 +21,16 @@ from firmwarden.model import ClassName, ImageHash, Release
 from firmwarden.service.criteria import Criteria
 from firmwarden.service.intake import Intake
 from firmwarden.service.shelf import Shelf
-from firmwarden.service.trust import Trust
+from firmwarden.service.trust import Trust, TrustedKey
 from support.drop import Clock, Drop
 from support.opened import opened_below
+from support.signing import VENDOR, key, signature
 
 pytestmark = pytest.mark.anyio
 
 PANEL, PUMP = ClassName("panel"), ClassName("pump")
 UNSIGNED: Final = Trust(unsigned=frozenset({PANEL, PUMP}))
+PLANT: Final = TrustedKey(name="plant", public=VENDOR.public, classes=None)
 CONTENT: Final = b"firmware" * 500
 
 
@@ -387,6 +390,54 @@ async def test_inv7_a_directory_that_cannot_be_read_withdraws_nothing(
     drop.directory.unlink(missing_ok=True)
     drop.directory.mkdir()
     assert await intake.scan() == Shelf()
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        Trust(keys=(replace(PLANT, revoked=True),)),
+        Trust(keys=(replace(PLANT, classes=frozenset({PUMP})),)),
+        Trust(keys=(replace(PLANT, public=key(2).public),)),
+        Trust(),
+    ],
+    ids=["revoked", "for another class", "another key by its name", "gone"],
+)
+async def test_inv8_a_directory_that_cannot_be_read_keeps_nothing_that_is_not_trusted_any_more(
+    drop: Drop, intake: Intake, trust: Trust
+) -> None:
+    drop.release("signed", CONTENT)
+    drop.file("signed.toml.minisig", signature((drop.directory / "signed.toml").read_bytes()))
+    drop.release("unsigned", b"other", version="2.0.0")
+    classes = intake.criteria.classes
+    intake.criteria = Criteria(classes, Trust(keys=(PLANT,), unsigned=frozenset({PANEL})))
+    assert len((await intake.scan()).releases) == 2
+    shutil.rmtree(drop.directory)
+
+    intake.criteria = Criteria(classes, replace(trust, unsigned=frozenset({PANEL})))
+    assert [each.manifest for each in intake.upheld] == ["unsigned.toml"]
+    shelf = await intake.scan()
+    assert shelf.problem
+    assert [each.manifest for each in shelf.releases] == ["unsigned.toml"]
+
+    intake.criteria = Criteria(classes, Trust(keys=(PLANT,)))
+    assert [each.manifest for each in (await intake.scan()).releases] == ["signed.toml"]
+
+
+async def test_inv8_a_look_during_which_a_key_is_revoked_is_taken_again(
+    drop: Drop, store: ImageStore, tmp_path: Path
+) -> None:
+    drop.release("panel", CONTENT)
+    drop.file("panel.toml.minisig", signature((drop.directory / "panel.toml").read_bytes()))
+
+    class RevokedMeanwhile(ImageStore):
+        def admit(self, content: bytes) -> ImageHash:
+            looking.criteria = Criteria({PANEL: ImageRules()}, Trust(keys=(replace(PLANT, revoked=True),)))
+            return super().admit(content)
+
+    criteria = Criteria({PANEL: ImageRules()}, Trust(keys=(PLANT,)))
+    looking = Intake(drop.directory, RevokedMeanwhile(tmp_path / "images"), criteria, Clock.long_after())
+    assert not (await looking.scan()).releases
+    assert store.load(hash_of(CONTENT)) == CONTENT
 
 
 async def test_a_directory_that_is_missing_from_the_start(drop: Drop, intake: Intake) -> None:

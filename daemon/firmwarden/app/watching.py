@@ -93,6 +93,9 @@ class Watching:
         self._configure_scanner(settings)
         self._registry.configure(wiring.rules(settings), wiring.labels(settings))
         self._intake.criteria = wiring.criteria(settings)
+        if self._warden.releases is not None:
+            # A key that is revoked is so from now on, also where the directory cannot be read just now.
+            self._warden.shelve(self._intake.upheld)
         self._watch_pattern_directories()
         self.look_at_releases()
         self._hint_port()

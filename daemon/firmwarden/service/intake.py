@@ -68,13 +68,26 @@ class Intake:
         """Class and version that manifests say, also those of refused ones."""
         self._ranked: tuple[list[Release], dict[str, str]] = ([], {})
         self._shelf = Shelf()
+        self._judged_by = criteria.trust
+        """Whom the last look went by that found a directory."""
 
     async def scan(self) -> Shelf:
         """Look through the directory.
 
-        A directory that cannot be read withdraws nothing: the last shelf comes back with the problem.
+        A directory that cannot be read withdraws nothing: the last shelf comes back with the problem, but for what is
+        not trusted any more.
         """
-        return await to_thread.run_sync(self._scan, limiter=self._limiter)
+        while True:
+            criteria = self.criteria
+            shelf = await to_thread.run_sync(self._scan, limiter=self._limiter)
+            if self.criteria is criteria:
+                return shelf
+
+    @property
+    def upheld(self) -> tuple[Release, ...]:
+        """What the last look accepted, but for what is not trusted any more since then."""
+        trust = self.criteria.trust
+        return tuple(each for each in self._shelf.releases if trust.upholds(each, self._judged_by))
 
     def judge(self, offered: Sequence[Packed]) -> tuple[Release, ...]:
         """Judge releases that are to be dropped together; blocks, and keeps nothing.
@@ -101,7 +114,8 @@ class Intake:
             problem = f"{self._directory} cannot be read: {exc.strerror}"
             if isinstance(exc, FileNotFoundError):
                 problem += "; make it, or set another firmware_dir"
-            return Shelf(releases=self._shelf.releases, refused=self._shelf.refused, problem=problem)
+            return Shelf(releases=self.upheld, refused=self._shelf.refused, problem=problem)
+        trust = self.criteria.trust
         names = sorted(name for name in found if name.endswith(_SUFFIXES))
         self._known = {name: self._known.get(name) or _Known(self._clock) for name in names}
         self._told = {}
@@ -125,6 +139,7 @@ class Intake:
             releases=tuple(release for release in releases if release.manifest not in reasons),
             refused=tuple(self._refused(name, reasons[name], since) for name in sorted(reasons)),
         )
+        self._judged_by = trust
         return self._shelf
 
     def _releases(self, name: str, found: Mapping[str, os.DirEntry[str]]) -> Sequence[Release]:

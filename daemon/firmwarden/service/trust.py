@@ -12,7 +12,7 @@ from firmwarden.errors import BadManifest
 from firmwarden.images.minisign import BadSignature, PublicKey, Signature, verify
 
 if TYPE_CHECKING:
-    from firmwarden.model import ClassName
+    from firmwarden.model import ClassName, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +60,14 @@ class Trust:
             return self._judge(device_class, manifest, Signature.decode(signature))
         except BadSignature as exc:
             raise BadManifest(f"its signature is refused: {exc}") from exc
+
+    def upholds(self, release: Release, before: Trust) -> bool:
+        """Tell whether a release counts still that was taken by other keys, without its files at hand."""
+        if not release.signed_by:
+            return release.device_class in self.unsigned
+        # By its name alone it could be another key.
+        made_it = {key.public for key in before.keys if key.name == release.signed_by}
+        return any(key.public in made_it and key.signs_for(release.device_class) for key in self.keys)
 
     def _judge(self, device_class: ClassName, manifest: bytes, signature: Signature) -> str:
         key = next((each for each in self.keys if each.public.key_id == signature.key_id), None)
