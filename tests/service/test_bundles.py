@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from firmwarden.images.bundle import LARGEST_BUNDLE, Packed, pack
 from firmwarden.images.cas import ImageStore, hash_of
-from firmwarden.images.formats import ImageRules
+from firmwarden.images.formats import ImageFormat, ImageRules
 from firmwarden.images.manifest import parse_manifest
 from firmwarden.images.strict_zip import write_zip
 from firmwarden.model import ClassName
@@ -114,6 +115,26 @@ async def test_inv8_one_that_would_be_refused_refuses_the_whole_and_nothing_is_k
         "all.fwz": 'meter.toml: it does not name hardware "rev-b", which is what "meter" is'
     }
     assert not store.holds(hash_of(CONTENT), len(CONTENT))
+
+
+async def test_inv8_many_releases_that_become_large_are_not_held_together(drop: Drop, intake: Intake) -> None:
+    # Whoever has one signed release can bundle it under many names.
+    size = 1 << 20
+    intake.criteria = Criteria({PANEL: ImageRules(format=ImageFormat.INTEL_HEX)}, TRUST)
+    image = b":0100000011EE\n:020000040010EA\n:0100000011EE\n:00000001FF\n"
+    packed = release(content=image)
+    files = {"panel.img": image}
+    for number in range(24):
+        files |= {f"{number}.toml": packed.content, f"{number}.toml.minisig": packed.signature or b""}
+    drop.file("all.fwz", write_zip(files))
+    tracemalloc.start()
+    try:
+        (taken,) = (await intake.scan()).releases
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken.size == size + 1
+    assert peak < 12 * size
 
 
 async def test_inv8_a_bundle_that_is_copied_counts_when_it_is_whole(drop: Drop, intake: Intake) -> None:

@@ -195,11 +195,13 @@ class Intake:
 
     def _bundled(self, entry: os.DirEntry[str]) -> tuple[Release, ...]:
         def admitted(content: bytes) -> tuple[Release, ...]:
-            # All are judged before the first one is kept.
-            judged = [self._judged(each) for each in bundle.unpack(content, entry.name)]
-            for _, sent in judged:
-                self._admit(sent, entry.name)
-            return tuple(release for release, _ in judged)
+            offered = bundle.unpack(content, entry.name)
+            # All are judged before the first one is kept, and what is to be sent is made anew then: of many manifests
+            # with one small image each may make 64 MiB of it.
+            releases = tuple(release for release, _ in map(self._judged, offered))
+            for each in offered:
+                self._admit(self.criteria.prepared(each.manifest, each.image), entry.name)
+            return releases
 
         return self._known[entry.name].bundle.read(
             entry,
