@@ -298,6 +298,30 @@ async def test_inv2_a_command_that_cannot_be_run_says_nothing_of_the_unit(
     assert [entry["event"] for entry in logs].count("probation-held-up") == 1, "it is told once"
 
 
+async def test_inv4_a_unit_that_somebody_holds_is_not_asked(logs: list[MutableMapping[str, Any]]) -> None:
+    examined = Examined()
+    async with living(
+        {"panel-1": Unit()},
+        "2.0.0",
+        policies=[asking(asks=True)],
+        change=examining(examined),
+    ) as house:
+        await house.quiet()
+        id_ = (await house.device("panel-1")).id
+        await house.desk.hold(id_, reason="calibration", who="ann")
+        await anyio.sleep(SOAK_S + 3_600.0)
+        assert examined.done == []
+        why = await house.desk.why(id_)
+        assert (
+            "it is to be checked when nobody holds it: the device is held by ann: calibration" in why["next"]
+        )
+        await house.desk.unhold(id_, who="ann")
+        await anyio.sleep(2.0)
+        assert examined.done == [("ask", "2.0.0")]
+        assert (await house.device("panel-1")).good is not None
+    assert "probation-held-up" not in [entry["event"] for entry in logs]
+
+
 async def test_a_unit_whose_port_is_held_is_asked_later() -> None:
     examined = Examined(asked=[PortHeld("/dev/ttyACM0", "minicom (process 7)")] * 3)
     async with living(

@@ -17,6 +17,7 @@ from support.usb_house import TellingUsbHouse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 
@@ -68,6 +69,26 @@ async def test_a_unit_that_falls_back_by_itself_is_not_well_and_not_written_agai
         assert latch.cause.detail == "it says that it is 1.0.0, not 2.0.0"
         await anyio.sleep(86_400.0)
         assert (unit.runs, unit.erases) == (content("1.0.0"), 2)
+
+
+async def test_a_unit_that_fell_back_while_nobody_looked_is_not_well_either(tmp_path: Path) -> None:
+    policies = [ClassPolicy(name=PANEL, settles_s=15.0, health=RULE, roll_back=True)]
+    unit = Unit()
+    for found in ([], ["it says that it is 1.0.0, not 2.0.0"]):
+        async with (
+            living(
+                {"panel-1": unit}, "2.0.0", make=TellingUsbHouse, policies=policies, path=tmp_path / "db"
+            ) as house,
+            anyio.create_task_group() as tasks,
+        ):
+            assert isinstance(house, TellingUsbHouse)
+            tasks.start_soon(house.watch)
+            await house.quiet()
+            await anyio.sleep(60.0)
+            assert [latch.cause.detail for latch in await house.latches()] == found
+            tasks.cancel_scope.cancel()
+        unit.runs = content("1.0.0")
+    assert unit.erases == 1
 
 
 async def test_a_unit_that_withdraws_into_its_loader_is_given_what_it_kept_well_with() -> None:

@@ -22,13 +22,16 @@ from firmwarden.errors import CannotTell, LinkError, PortHeld, StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import Cause, CauseCode, LatchScope
 from firmwarden.service.health import Course, Ill, Seen, follow, left_s
+from firmwarden.service.holding import concerning, wait_for
 from firmwarden.service.worker import STORE_AGAIN_S
 from firmwarden.store.probations import ProbationEnd
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from anyio.abc import TaskGroup
 
-    from firmwarden.model import Address, Device, DeviceId, JobId, Probation
+    from firmwarden.model import Address, ClassName, Device, DeviceId, Hold, JobId, Probation, Wait
     from firmwarden.service.clock import Clock
     from firmwarden.service.health import HealthRule
     from firmwarden.service.planner import Here
@@ -105,6 +108,23 @@ class _Check:
 
 
 @dataclass(frozen=True, slots=True)
+class _Look:
+    """What is known when all units on probation are looked at."""
+
+    here: Here
+    now: float
+    """Boot clock."""
+    holds: Sequence[Hold]
+    inhibited: Mapping[ClassName, Wait]
+    tasks: TaskGroup
+    """For what takes its time."""
+
+    def hands_off(self, device: Device) -> Wait | None:
+        """For what a unit must not be spoken to, as it must not be updated."""
+        return wait_for(concerning(self.holds, device.id)) or self.inhibited.get(device.device_class)
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How a probation stands, for those who ask."""
 
@@ -174,12 +194,14 @@ class Aftercare:
     async def _look(self, tasks: TaskGroup) -> None:
         if not self._warden.registry.scanned:
             return
-        units = await self._store.run(_on_probation)
-        now, here = self._clock.boot(), self._warden.here()
+        units, holds = await self._store.run(_on_probation)
+        now = self._clock.boot()
+        inhibited = self._warden.timekeeper.inhibitors.waits()
+        look = _Look(self._warden.here(), now, holds, inhibited, tasks)
         self._cares = {probation.device: self._care(probation, now) for probation, _ in units}
         verdicts = []
         for probation, device in units:
-            verdict = self._look_at(probation, device, here, now, tasks)
+            verdict = self._look_at(probation, device, look)
             if verdict is not None:
                 verdicts.append(verdict)
         await self._write_down(verdicts)
@@ -198,9 +220,7 @@ class Aftercare:
         )
         return _Care(probation.job, now, Course(soaked_s=soaked_s), looked_at=now, saved_s=soaked_s)
 
-    def _look_at(
-        self, probation: Probation, device: Device, here: Here, now: float, tasks: TaskGroup
-    ) -> _Verdict | None:
+    def _look_at(self, probation: Probation, device: Device, look: _Look) -> _Verdict | None:
         policy = self._warden.planner.classes.get(device.device_class)
         if policy is None:
             return None  # its class left the configuration: what is known of it stays
@@ -209,18 +229,18 @@ class Aftercare:
         rule = policy.health
         care = self._cares[device.id]
         fresh = self._warden.registry.as_of > care.since
-        seen = _seen(device.id, rule, here)
+        seen, now = _seen(device.id, rule, look.here), look.now
         if not fresh and (seen.away or seen.version is not None):
             seen = Seen(doubtful=True)
         elapsed_s, care.looked_at = now - care.looked_at, now
         followed = follow(rule, probation.version, care.course, seen, elapsed_s)
         if isinstance(followed, Ill):
             return _Verdict(probation, ProbationEnd.FAILED, followed.detail)
-        if device.running_image != probation.image:
+        if device.running_image != probation.image and not seen.doubtful:
             return _Verdict(probation, ProbationEnd.OVERTAKEN, f"it runs {device.running_version}")
         care.course = followed
         if self._is_soaked(care, rule, seen, now):
-            return self._when_soaked(probation, device, rule, care, tasks)
+            return self._when_soaked(probation, device, rule, care, look)
         return None
 
     @staticmethod
@@ -233,17 +253,27 @@ class Aftercare:
         return not (seen.doubtful or followed.away or left > 0.0)
 
     def _when_soaked(
-        self, probation: Probation, device: Device, rule: HealthRule, care: _Care, tasks: TaskGroup
+        self,
+        probation: Probation,
+        device: Device,
+        rule: HealthRule,
+        care: _Care,
+        look: _Look,
     ) -> _Verdict | None:
-        """Find out more where the class wants that, and judge when that is done."""
+        """Find out more where the class wants that and nobody holds the unit, and judge when that is done."""
         now = self._clock.boot()
         if care.found is None and self.examine is not None and (rule.asks or rule.runs):
+            hands_off = look.hands_off(device)
+            if hands_off is not None and not care.checking:
+                care.held_up = f"it is to be checked when nobody holds it: {hands_off.detail}"
+                care.due_at = inf
+                return None
             address = self._warden.registry.address(device.id)
             care.due_at = inf if care.checking else max(care.check_at, now + MOMENT_S)
             if address is not None and not care.checking and care.check_at <= now:
                 care.checking, care.due_at = True, inf
                 check = _Check(self.examine, rule, device, address, probation.version)
-                tasks.start_soon(self._check, care, check)
+                look.tasks.start_soon(self._check, care, check)
             return None
         if care.found:
             return _Verdict(probation, ProbationEnd.FAILED, care.found)
@@ -337,9 +367,9 @@ class Aftercare:
             self._warden.poke()
 
 
-def _on_probation(ledger: Ledger) -> list[tuple[Probation, Device]]:
+def _on_probation(ledger: Ledger) -> tuple[list[tuple[Probation, Device]], list[Hold]]:
     found = [(probation, ledger.device(probation.device)) for probation in ledger.probations()]
-    return [(probation, device) for probation, device in found if device is not None]
+    return [(probation, device) for probation, device in found if device is not None], ledger.holds()
 
 
 def _seen(device: DeviceId, rule: HealthRule, here: Here) -> Seen:

@@ -246,7 +246,8 @@ class _Planning:
         """Whether a job for this pair may be made, given how its last one ended."""
         last = self.ledger.last_job(device.id, release.image)
         if last is not None and last.state is JobState.SUCCEEDED:
-            return not (self._does_not_keep_it(device, release) or self._was_ill_with_it(last))
+            unfit = self._does_not_keep_it(device, release) or self._was_ill_with_it(last)
+            return not (unfit or self._has_yet_to_show_it(device, release))
         if last is None or last.state not in {JobState.FAILED, JobState.CANCELLED}:
             return True
         code = None if last.cause is None else last.cause.code
@@ -275,6 +276,11 @@ class _Planning:
             and all((job.state, job.image) == (JobState.SUCCEEDED, release.image) for job in jobs)
             and abs(self.now - jobs[-1].updated_at) < budgets.again_after_s
         )
+
+    def _has_yet_to_show_it(self, device: Device, release: Release) -> bool:
+        """Whether a unit is on probation with that: where it shows something else now, that is for the verdict."""
+        probation = self.ledger.probation(device.id)
+        return probation is not None and probation.image == release.image
 
     def _was_ill_with_it(self, last: Job) -> bool:
         """Whether the unit did not keep well with what that job gave it.
@@ -352,6 +358,7 @@ class _Planning:
         )
         staged = stage(self.ledger, situation)
         self.agenda.rollouts.extend(staged.progress)
+        self.agenda.ends += [each.until for each in staged.progress if each.until is not None]
         self.agenda.notes.extend(staged.notes)
         return staged.waits
 
