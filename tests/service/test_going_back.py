@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmwarden.model import (
     Cause,
@@ -16,8 +18,10 @@ from firmwarden.model import (
     Latch,
     LatchId,
     LatchScope,
+    Release,
 )
 from firmwarden.service.desired import ClassPolicy, desired
+from firmwarden.service.floor import may_be_given
 from firmwarden.service.going_back import going_back
 from support.house import PANEL, content, living, release
 from support.scripted import PARTIAL, Unit, fails
@@ -118,3 +122,95 @@ def test_a_unit_that_is_ill_with_its_good_image_is_left_alone_as_long_as_it_hold
         wanted = desired(device, [OLD, older], [ITS_OWN], policy)
         assert wanted.release == older
         assert going_back(device, wanted, [ITS_OWN], policy).release == release_
+
+
+# --- whatever is recorded of a unit, and whatever lies there
+
+NUMBERED = [release(f"{number}.0.0", sequence=number) for number in range(1, 6)]
+SOME = st.none() | st.sampled_from(NUMBERED)
+CODES = st.sampled_from([CauseCode.RECALLED, CauseCode.UNHEALTHY, CauseCode.INVALID_FILE])
+
+
+def kept(of: Release | None) -> GoodImage | None:
+    return of and GoodImage(version=of.version, sequence=of.sequence, image=of.image, size=of.size)
+
+
+@st.composite
+def units(draw: st.DrawFn) -> Device:
+    runs = draw(SOME)
+    return replace(
+        HALF_DONE,
+        floor=draw(st.none() | st.integers(1, 5)),
+        running_version=runs and runs.version,
+        running_sequence=runs and runs.sequence,
+        running_image=runs and runs.image,
+        complete=draw(st.sampled_from([None, True, False])),
+        good=kept(draw(SOME)),
+        good_before=kept(draw(SOME)),
+        pinned=(pinned := draw(SOME)) and pinned.version,
+        may_go_back_to=draw(st.none() | st.just(pinned and pinned.version)),
+    )
+
+
+@st.composite
+def latch_of_some(draw: st.DrawFn) -> Latch:
+    of, code = draw(st.sampled_from(NUMBERED)), draw(CODES)
+    pair = code is CauseCode.UNHEALTHY or (code is CauseCode.INVALID_FILE and draw(st.booleans()))
+    latch = replace(RECALLED, image=of.image, cause=Cause(code=code))
+    return replace(latch, scope=LatchScope.PAIR, device=HALF_DONE.id) if pair else latch
+
+
+LATCHES = st.lists(latch_of_some(), max_size=4)
+POLICIES = st.builds(ClassPolicy, name=st.just(PANEL), roll_back=st.booleans(), allow_downgrade=st.booleans())
+
+
+@st.composite
+def shelves(draw: st.DrawFn) -> list[Release]:
+    chosen = draw(st.lists(st.sampled_from(NUMBERED), unique=True))
+    return [replace(each, downgrade=draw(st.booleans())) for each in chosen]
+
+
+@given(device=units(), shelf=shelves(), latches=LATCHES, policy=POLICIES)
+def test_inv8_nothing_stopped_is_given_and_below_the_floor_only_what_somebody_answers_for(
+    device: Device, shelf: list[Release], latches: list[Latch], policy: ClassPolicy
+) -> None:
+    wanted = going_back(device, desired(device, shelf, latches, policy), latches, policy)
+    release = wanted.release
+    if release is None:
+        assert wanted.reason
+        return
+    assert release.image not in {latch.image for latch in latches}
+    assert device.complete is False or release.image != device.running_image
+    if release in shelf:
+        assert may_be_given(device, release)
+        assert device.pinned in {None, release.version}
+    else:
+        assert device.pinned is None
+        assert release.image in device.good_images
+        assert any(latch.cause.code is not CauseCode.INVALID_FILE for latch in latches)
+
+
+@given(device=units(), shelf=shelves(), latches=LATCHES, policy=POLICIES)
+def test_a_unit_comes_to_rest_and_gets_nothing_twice(
+    device: Device, shelf: list[Release], latches: list[Latch], policy: ClassPolicy
+) -> None:
+    """Else it would be written again and again, until the erases of the day are used up."""
+    given_before = set()
+    while True:
+        wanted = going_back(device, desired(device, shelf, latches, policy), latches, policy).release
+        if wanted is None:
+            return
+        assert wanted.image not in given_before
+        given_before.add(wanted.image)
+        floors = [floor for floor in (device.floor, wanted.sequence) if floor is not None]
+        device = replace(
+            device,
+            running_version=wanted.version,
+            running_sequence=wanted.sequence,
+            running_image=wanted.image,
+            complete=True,
+            floor=max(floors, default=None),
+            good=kept(wanted),
+            good_before=device.good,
+            may_go_back_to=None,
+        )
