@@ -98,6 +98,18 @@ def test_a_running_daemon_is_left_to_do_it_itself(
     assert not (tmp_path / "guard").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be others")
+def test_inv8_root_runs_no_command_that_another_user_put_into_the_state(
+    run_alone: Run, config: Path, state: Path, tmp_path: Path
+) -> None:
+    in_state(state, lambda ledger: ledger.hand_over(owner(tmp_path), 1_700_000_000.0))
+    os.chown(state, 65_534, -1)
+    done = run_alone("hand-back", "--config", f"{config}")
+    assert done.exit_code == 1
+    assert "`sudo -u nobody firmwarden hand-back`" in " ".join(done.output.split())
+    assert not (tmp_path / "guard").exists()
+
+
 def test_inv8_a_configuration_that_is_refused_says_so(run_alone: Run, config: Path) -> None:
     config.write_text("[firmwarden")
     done = run_alone("hand-back", "--config", f"{config}")
