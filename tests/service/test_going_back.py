@@ -132,23 +132,26 @@ CODES = st.sampled_from([CauseCode.RECALLED, CauseCode.UNHEALTHY, CauseCode.INVA
 
 
 def kept(of: Release | None) -> GoodImage | None:
-    return of and GoodImage(version=of.version, sequence=of.sequence, image=of.image, size=of.size)
+    if of is None:
+        return None
+    return GoodImage(version=of.version, sequence=of.sequence, image=of.image, size=of.size)
 
 
 @st.composite
 def units(draw: st.DrawFn) -> Device:
-    runs = draw(SOME)
+    runs, chosen = draw(SOME), draw(SOME)
+    pinned = None if chosen is None else chosen.version
     return replace(
         HALF_DONE,
         floor=draw(st.none() | st.integers(1, 5)),
-        running_version=runs and runs.version,
-        running_sequence=runs and runs.sequence,
-        running_image=runs and runs.image,
+        running_version=None if runs is None else runs.version,
+        running_sequence=None if runs is None else runs.sequence,
+        running_image=None if runs is None else runs.image,
         complete=draw(st.sampled_from([None, True, False])),
         good=kept(draw(SOME)),
         good_before=kept(draw(SOME)),
-        pinned=(pinned := draw(SOME)) and pinned.version,
-        may_go_back_to=draw(st.none() | st.just(pinned and pinned.version)),
+        pinned=pinned,
+        may_go_back_to=draw(st.sampled_from([None, pinned])),
     )
 
 
