@@ -114,11 +114,14 @@ def test_a_wave_soaks_for_its_time() -> None:
     units = members(Stage.GOOD, Stage.GOOD, *waiting(22))
     progress = look(RULE, BEGUN, units, now=NOON)
     assert progress.rollout == replace(BEGUN, soaks_since=NOON)
-    wait = wait_of(progress, 2)
+    wait = wait_of(progress, 1)
     assert (wait.detail, wait.until) == (
-        "2.0.0 soaks on 2 canaries; this one has its turn in wave 2 of 2 (24 of 24 devices)",
+        "2.0.0 soaks on 2 canaries; this one has its turn in wave 1 of 2 (6 of 24 devices)",
         NOON + SOAK_S,
     )
+    assert wait_of(progress, 2).until is None, "there is another soak before it"
+    few = look(RULE, BEGUN, members(Stage.GOOD, Stage.GOOD, *waiting(4)), now=NOON)
+    assert wait_of(few, 2).until == NOON + SOAK_S, "a quarter of six are the canaries themselves"
     again = look(RULE, progress.rollout, units, now=NOON + SOAK_S - 1.0)
     assert (again.rollout, names(again)) == (progress.rollout, "ab")
     over = look(RULE, progress.rollout, units, now=NOON + SOAK_S)
@@ -192,7 +195,7 @@ def test_a_person_lets_it_go_on_and_the_next_failure_stops_it_again() -> None:
     going = look(RULE, resumed_, units, now=NOON + 60.0)
     assert (going.rollout.state, going.rollout.soaks_since) == (RolloutState.CANARY, NOON + 60.0)
     another = look(RULE, resumed_, members(Stage.FAILED, Stage.FAILED, *waiting(22)), now=NOON + 60.0)
-    assert another.rollout.reason == "1 of 1 devices failed, besides 1 from before"
+    assert another.rollout.reason == "1 of 1 device failed, besides 1 from before"
 
 
 def test_a_unit_that_recovers_does_not_hide_the_next_one_that_fails() -> None:

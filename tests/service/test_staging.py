@@ -140,7 +140,7 @@ async def test_it_stops_at_a_canary_that_refuses_and_goes_on_when_a_person_says_
         waits = await wait_of(house, order[1])
         assert waits.until is None
         assert waits.detail == (
-            "the rollout of 2.0.0 stopped at 1 canary: 1 of 1 devices failed; `firmwarden resume panel` lets it go on"
+            "the rollout of 2.0.0 stopped at 1 canary: 1 of 1 device failed; `firmwarden resume panel` lets it go on"
         )
         for name in order[2:]:
             units[name].script.clear()
@@ -372,6 +372,20 @@ async def test_a_release_is_called_back_and_those_that_run_it_go_back() -> None:
         await house.desk.resume(PANEL, who="ann")
         await anyio.sleep(2 * HOUR_S)
         assert running(units) == 24
+
+
+async def test_who_took_the_bad_release_out_first_is_told_that_another_is_called_back() -> None:
+    async with living(rack(2), "2.0.0") as house:
+        await house.quiet()
+        house.drop("1.0.0")
+        await house.quiet()
+        said = await house.desk.recall(PANEL, reason="it hums", who="ann")
+        assert said.startswith(
+            "1.0.0 of panel is called back: no device is given it any more. 2.0.0, which others run, is"
+        )
+        house.drop("1.0.0", "2.0.0")
+        await house.quiet()
+        assert "others" not in await house.desk.recall(PANEL, reason="it hums", who="ann")
 
 
 async def test_a_release_is_called_back_that_a_device_latched_before() -> None:

@@ -10,6 +10,7 @@ from firmwarden.cli import completing
 from firmwarden.cli.client_command import Output, client_command, examples
 from firmwarden.cli.text import paragraph, table, utc_now, width
 from firmwarden.service.measures import ago, ahead
+from firmwarden.service.words import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from firmwarden.service.views import RolloutMemberView, RolloutView
 
 _NONE: Final = (
-    "No release goes out in waves: those of classes do whose table in the configuration has `rollout`."
+    "No release is on its way. Those of a class whose table in the configuration has `rollout` go to a few devices "
+    "first, then to the others in waves."
 )
 _INDENT: Final = "  "
 _STAGES: Final = {
@@ -86,7 +88,7 @@ def rollout_lines(views: list[RolloutView], now: datetime) -> Iterator[str]:
             indent=_INDENT,
         )
         if view["next"]:
-            yield from paragraph(f"{view['next']}.", indent=_INDENT)
+            yield from paragraph(sentence(view["next"]), indent=_INDENT)
 
 
 def standing(view: RolloutView, now: datetime) -> str:

@@ -130,7 +130,7 @@ class Progress:
         places = self.rule.places(wave, len(self.members))
         if wave == 0:
             return f"{places} canar{'y' if places == 1 else 'ies'}"
-        return f"wave {wave} of {self.rule.last} ({places} of {len(self.members)} devices)"
+        return f"wave {wave} of {self.rule.last} ({places} of {_devices(len(self.members))})"
 
     def turns(self) -> dict[DeviceId, int]:
         """In which wave each unit that was not tried yet has its turn, if all go on as they are."""
@@ -213,7 +213,9 @@ def wait_of(progress: Progress, turn: int) -> Wait:
         detail = f"the rollout of {version} {standing(progress)}; {resume}"
     else:
         detail = f"{version} {standing(progress)}; this one has its turn in {progress.in_words(turn)}"
-    return Wait(kind=WaitKind.CANARY, detail=detail, until=progress.until)
+    # Who comes later still waits for another soak after this one, and nobody knows yet when that begins.
+    is_next = turn <= _wave_after(progress)
+    return Wait(kind=WaitKind.CANARY, detail=detail, until=progress.until if is_next else None)
 
 
 def standing(progress: Progress) -> str:
@@ -249,7 +251,9 @@ def way_on(progress: Progress) -> str:
         case RolloutState.STOPPED:
             return f"{resume} lets it go on, {recall} takes it back where it runs"
         case RolloutState.RECALLED if progress.latched:
-            return f"a better release goes out by itself; {clear} and then {resume} let this one go on after all"
+            return (
+                f"a better release goes out by itself; {clear} and then {resume} let this one go on after all"
+            )
         case RolloutState.RECALLED:
             return f"{resume} lets it go on after all"
         case _:
@@ -270,6 +274,10 @@ def commands(progress: Progress) -> list[str]:
     return found
 
 
+def _devices(number: int) -> str:
+    return "1 device" if number == 1 else f"{number} devices"
+
+
 def _or_stop(progress: Progress) -> Progress:
     """Stop it where too many failed."""
     failed, tried = progress.count(Stage.FAILED), progress.tried
@@ -279,7 +287,7 @@ def _or_stop(progress: Progress) -> Progress:
     anew = failed - forgiven
     if anew and anew * _WHOLE > progress.rule.stop_at * (tried - forgiven):
         besides = f", besides {forgiven} from before" if forgiven else ""
-        rollout = stopped(rollout, f"{anew} of {tried - forgiven} devices failed{besides}")
+        rollout = stopped(rollout, f"{anew} of {_devices(tried - forgiven)} failed{besides}")
     return replace(progress, rollout=rollout)
 
 
@@ -306,11 +314,15 @@ def _advance(progress: Progress, now: float) -> Progress:
 
 
 def _next_wave(progress: Progress, now: float) -> Rollout:
+    wave = _wave_after(progress)
+    return replace(progress.rollout, state=RolloutState.WAVES, wave=wave, wave_at=now, soaks_since=None)
+
+
+def _wave_after(progress: Progress) -> int:
     """The next wave that has a place more; the last one where none has."""
     rule, units = progress.rule, len(progress.members)
     later = range(progress.rollout.wave + 1, rule.last)
-    wave = next((wave for wave in later if rule.places(wave, units) > progress.tried), rule.last)
-    return replace(progress.rollout, state=RolloutState.WAVES, wave=wave, wave_at=now, soaks_since=None)
+    return next((wave for wave in later if rule.places(wave, units) > progress.tried), rule.last)
 
 
 def _admitted(progress: Progress) -> frozenset[DeviceId]:
