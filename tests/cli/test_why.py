@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from firmwarden.cli.why import why_lines
-from support.memory_desk import IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_device, a_job, an_attempt
+from support.memory_desk import (
+    EARLIER,
+    IMAGE_A,
+    IMAGE_B,
+    LINK_LOST,
+    WRONG_DEVICE,
+    MemoryDesk,
+    a_device,
+    a_job,
+    an_attempt,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from firmwarden.service.views import LatchView
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -112,6 +124,31 @@ async def test_the_story_of_a_device_that_is_away_and_was_never_tried() -> None:
     assert "Nothing yet." in text
     assert "It is stopped" not in text
     assert "What you can do" not in text
+
+
+@pytest.mark.anyio
+async def test_of_several_latches_each_names_its_image() -> None:
+    def shown(*images: str) -> str:
+        latches: list[LatchView] = [
+            {
+                "id": number,
+                "scope": "pair",
+                "device": "panel-1",
+                "image": image,
+                "cause": WRONG_DEVICE,
+                "set_at": EARLIER,
+                "clear": "firmwarden clear panel-1",
+            }
+            for number, image in enumerate(images, 1)
+        ]
+        why["latches"] = latches
+        return "\n".join(why_lines(why, NOON))
+
+    why = await MemoryDesk(a_device()).why("panel-1")
+    assert "  - this image on this device, since " in shown(IMAGE_A, IMAGE_A)
+    told = shown(IMAGE_A, IMAGE_B)
+    assert f"  - this image on this device, {IMAGE_A[:12]}, since " in told
+    assert f"  - this image on this device, {IMAGE_B[:12]}, since " in told
 
 
 @pytest.mark.anyio

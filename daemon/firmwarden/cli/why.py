@@ -11,16 +11,16 @@ from firmwarden.cli.client_command import Output, client_command, examples
 from firmwarden.cli.text import at, paragraph, utc_now, with_local_times
 from firmwarden.service.measures import ago, printable
 from firmwarden.service.words import (
-    SCOPES,
     cause_in_words,
     findings_told_once,
     outcome_in_words,
     state_of_device,
     tries_in_words,
+    what_it_stops,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from firmwarden.cli.client import Client
@@ -71,7 +71,9 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
         yield ""
         yield "It is stopped"
         for latch in view["latches"]:
-            yield from paragraph(_latch(latch, now), indent=_INDENT * 2, first=f"{_INDENT}- ")
+            yield from paragraph(
+                _latch(latch, view["latches"], now), indent=_INDENT * 2, first=f"{_INDENT}- "
+            )
     yield ""
     yield "What was tried, newest first"
     yield from _tries(view, now)
@@ -131,8 +133,8 @@ def _where(device: DeviceView, now: datetime) -> str:
     )
 
 
-def _latch(latch: LatchView, now: datetime) -> str:
+def _latch(latch: LatchView, latches: Sequence[LatchView], now: datetime) -> str:
     return (
-        f"{SCOPES[latch['scope']]}, since {at(latch['set_at'], now)}. "
+        f"{what_it_stops(latch, latches)}, since {at(latch['set_at'], now)}. "
         f"{' '.join(cause_in_words(latch['cause']))} To lift it: `{latch['clear']}`"
     )

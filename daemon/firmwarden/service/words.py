@@ -85,6 +85,14 @@ def _at_rest(device: DeviceView, now: datetime) -> str:
     return f"should run {device['desired_version']}"
 
 
+def what_it_stops(latch: LatchView, latches: Sequence[LatchView]) -> str:
+    """Say what a latch stops, with the image where these latches are about several."""
+    stops = SCOPES[latch["scope"]]
+    if latch["image"] is None or {each["image"] for each in latches} <= {latch["image"], None}:
+        return stops
+    return f"{stops}, {latch['image'][:IMAGE_SHOWN]}"
+
+
 def probation_in_words(probation: ProbationView, now: datetime) -> str:
     """Say what a device has yet to show, and until when where that is known."""
     until = f", over {ahead(probation['until'], now)}" if probation["until"] is not None else ""
