@@ -109,6 +109,24 @@ async def test_a_unit_that_was_cut_is_not_left_dark_by_a_recall() -> None:
         assert unit.runs == content(OLD.version)
 
 
+@pytest.mark.anyio
+async def test_who_took_the_bad_release_out_first_is_told_that_another_is_called_back() -> None:
+    async with living({"panel-1": Unit()}) as house:
+        house.drop(NEW.version)
+        await house.quiet()
+        house.drop(OLD.version)
+        await house.quiet()
+        said = await house.desk.recall(PANEL, reason="it hums", who="ann")
+        assert said == (
+            "1.0.0 of panel is called back: no device is given it any more. 2.0.0, which others run, is newer and was "
+            "not called back: for that it has to be in the firmware directory. "
+            f"`firmwarden clear {release(OLD.version).image[:12]}` undoes this recall"
+        )
+        house.drop(OLD.version, NEW.version)
+        await house.quiet()
+        assert "others" not in await house.desk.recall(PANEL, reason="it hums", who="ann")
+
+
 def test_what_is_newer_comes_first() -> None:
     wanted = desired(HALF_DONE, [NEW, NEWER], [RECALLED], POLICY)
     assert going_back(HALF_DONE, wanted, [RECALLED], POLICY).release == NEWER

@@ -364,6 +364,14 @@ async def test_a_release_is_called_back_and_those_that_run_it_go_back() -> None:
         )
         (act,) = await house.store.run(lambda ledger: ledger.actions(1))
         assert (act.what, act.target, act.detail) == ("recall", "panel", "2.0.0: it hums")
+        assert all(view["latched"] for view in await house.desk.devices())
+        assert (await house.desk.status())["latches"] == 1
+        house.drop("1.0.0")
+        await house.planned()
+        assert not any(view["latched"] for view in await house.desk.devices()), (
+            "it was no more than meant for most"
+        )
+        assert (await house.desk.status())["latches"] == 0, "what nobody could be given stops nobody"
         with pytest.raises(Refused, match=r"2\.0\.0 was called back already"):
             await house.desk.recall(PANEL, reason="it hums", who="ann")
         await house.desk.clear(release("2.0.0").image, who="ann")
@@ -372,20 +380,6 @@ async def test_a_release_is_called_back_and_those_that_run_it_go_back() -> None:
         await house.desk.resume(PANEL, who="ann")
         await anyio.sleep(2 * HOUR_S)
         assert running(units) == 24
-
-
-async def test_who_took_the_bad_release_out_first_is_told_that_another_is_called_back() -> None:
-    async with living(rack(2), "2.0.0") as house:
-        await house.quiet()
-        house.drop("1.0.0")
-        await house.quiet()
-        said = await house.desk.recall(PANEL, reason="it hums", who="ann")
-        assert said.startswith(
-            "1.0.0 of panel is called back: no device is given it any more. 2.0.0, which others run, is"
-        )
-        house.drop("1.0.0", "2.0.0")
-        await house.quiet()
-        assert "others" not in await house.desk.recall(PANEL, reason="it hums", who="ann")
 
 
 async def test_a_release_is_called_back_that_a_device_latched_before() -> None:

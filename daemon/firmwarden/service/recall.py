@@ -13,6 +13,7 @@ from firmwarden.errors import Refused
 from firmwarden.model import Cause, CauseCode, LatchScope, RolloutState
 from firmwarden.service.desired import newest_first, tag
 from firmwarden.service.rollout import Stage, resumed
+from firmwarden.versions import VersionTag, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,3 +104,22 @@ def recall(
                 replace(rollout, state=RolloutState.RECALLED, soaks_since=None, changed_by=who, reason=reason)
             )
     return meant
+
+
+def overlooked(ledger: Ledger, recalled: Release) -> list[str]:
+    """Return the versions newer than what was just called back that units were given and run.
+
+    Whoever takes a bad release out of the directory first, and then calls the newest one back, has called back another.
+    """
+    called_back = {latch.image for latch in ledger.latches() if latch.cause.code is CauseCode.RECALLED}
+    return sorted(
+        {
+            device.running_version
+            for device in ledger.devices()
+            if device.device_class == recalled.device_class
+            and device.running_version is not None
+            and device.running_image is not None
+            and device.running_image not in called_back
+            and (compare(VersionTag(device.running_version, device.running_sequence), tag(recalled)) or 0) > 0
+        }
+    )

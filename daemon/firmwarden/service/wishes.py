@@ -19,9 +19,10 @@ from firmwarden.service.facts import gather
 from firmwarden.service.floor import allowing, below_in_words, may_be_given
 from firmwarden.service.going_back import going_back
 from firmwarden.service.holding import in_words, to_take_back
+from firmwarden.service.measures import IMAGE_SHOWN
 from firmwarden.service.naming import find_device, find_latches
 from firmwarden.service.planner import may_be_erased, was_left_whole
-from firmwarden.service.recall import recall, resume
+from firmwarden.service.recall import overlooked, recall, resume
 from firmwarden.service.running import has_rank, named, record
 from firmwarden.service.telling import instant, latch_view, release_view
 
@@ -342,14 +343,15 @@ class Wishes:
         """Call the newest release of a class back."""
         meant = self._class(device_class)
 
-        def work(ledger: Ledger) -> tuple[list[Release], int]:
+        def work(ledger: Ledger) -> tuple[list[Release], int, list[str]]:
             shelf = self._warden.releases_of(meant)
             releases = recall(ledger, meant, shelf, reason=reason, who=who, now=self._now())
             images = {release.image for release in releases}
             self._record(ledger, who, "recall", meant, f"{releases[0].version}: {reason}")
-            return releases, sum(device.running_image in images for device in ledger.devices())
+            running = sum(device.running_image in images for device in ledger.devices())
+            return releases, running, overlooked(ledger, releases[0])
 
-        releases, running = await self._store.run(work)
+        releases, running, newer = await self._store.run(work)
         for release in releases:
             log.info(
                 LogEvent.RELEASE_RECALLED,
@@ -362,6 +364,11 @@ class Wishes:
         text = f"{releases[0].version} of {meant} is called back: no device is given it any more"
         if running:
             text += f"; {running} {'runs' if running == 1 else 'run'} it, and what kept well before goes back to that"
+        if newer:
+            text += (
+                f". {' and '.join(newer)}, which others run, is newer and was not called back: for that it has to be "
+                f"in the firmware directory. `firmwarden clear {releases[0].image[:IMAGE_SHOWN]}` undoes this recall"
+            )
         self._note("recall", meant, who, text)
         return text
 
