@@ -131,6 +131,34 @@ def test_through_a_pipe_and_what_root_restores_is_the_daemons(config: Path, tmp_
         assert in_state(state, lambda ledger: ledger.actions(1)[0].what) == "restore"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be others")
+def test_inv8_root_follows_no_link_that_the_daemons_user_left_in_the_state(
+    run_alone: Run, config: Path, tmp_path: Path
+) -> None:
+    run_alone("backup", f"{tmp_path}/b.tar", "--config", f"{config}")
+    state, kept = tmp_path / "state", tmp_path / "kept"
+    kept.mkdir()
+    (kept / "shadow").write_text("of root")
+    os.chown(state, 65_534, -1)
+
+    def restore() -> int:
+        return run_alone("restore", f"{tmp_path}/b.tar", "--config", f"{config}").exit_code
+
+    (state / "images" / "link").symlink_to(kept / "shadow")
+    assert restore() == 0
+    (state / "images").rename(state / "moved")
+    (state / "images").symlink_to(kept)
+    assert restore() == 1
+    (state / "images").unlink()
+    (state / "moved").rename(state / "images")
+    (state / f"{STATE_FILE}.lock").unlink()
+    (state / f"{STATE_FILE}.lock").symlink_to(kept / "shadow")
+    assert restore() == 1
+    assert [path.name for path in kept.iterdir()] == ["shadow"]
+    assert {path.stat().st_uid for path in (kept, kept / "shadow")} == {0}
+    assert (kept / "shadow").read_text() == "of root"
+
+
 def test_a_terminal_gets_no_backup(config: Path) -> None:
     ours, theirs = os.openpty()
     try:

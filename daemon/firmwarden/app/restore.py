@@ -170,6 +170,8 @@ def _put_aside(state_dir: Path, stage: Path) -> Path:
 
 def _add_images(state_dir: Path, contents: Contents, unpacked: Path) -> None:
     directory = state_dir / IMAGES_DIR
+    if directory.is_symlink():
+        raise Refused(f"{directory} is a symbolic link, and what root makes there could be anywhere")
     images = ImageStore(directory)
     images.open()
     for image in contents.images:
@@ -182,7 +184,8 @@ def _hand_over(state_dir: Path, *made: Path) -> None:
     if os.geteuid() == 0:
         owner = state_dir.stat()
         for path in made:
-            os.chown(path, owner.st_uid, owner.st_gid)
+            # Not what a link leads to: that user could have left one to any file of root's.
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _close_log(database: Path) -> None:

@@ -25,7 +25,7 @@ def lock(database: Path) -> int:
     """
     path = database.with_name(f"{database.name}.lock")
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StoreError(
             f"{path}: {error.strerror}; the state directory must exist and this user must be able to write there"
