@@ -173,7 +173,7 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "problems": ["the firmware directory cannot be read: permission denied"],
     }
     text = "\n".join(status_lines(unwell, NOON))
-    assert "Stopped by a latch: 2" in text
+    assert "Latches that stop devices: 2." in text
     assert "Ended without success: 3." in text
     assert "Waiting for what only you can do: 4." in text
     assert "Classes that take releases without a signature: lab, pump." in text

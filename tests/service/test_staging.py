@@ -364,14 +364,6 @@ async def test_a_release_is_called_back_and_those_that_run_it_go_back() -> None:
         )
         (act,) = await house.store.run(lambda ledger: ledger.actions(1))
         assert (act.what, act.target, act.detail) == ("recall", "panel", "2.0.0: it hums")
-        assert all(view["latched"] for view in await house.desk.devices())
-        assert (await house.desk.status())["latches"] == 1
-        house.drop("1.0.0")
-        await house.planned()
-        assert not any(view["latched"] for view in await house.desk.devices()), (
-            "it was no more than meant for most"
-        )
-        assert (await house.desk.status())["latches"] == 0, "what nobody could be given stops nobody"
         with pytest.raises(Refused, match=r"2\.0\.0 was called back already"):
             await house.desk.recall(PANEL, reason="it hums", who="ann")
         await house.desk.clear(release("2.0.0").image, who="ann")
@@ -380,6 +372,23 @@ async def test_a_release_is_called_back_and_those_that_run_it_go_back() -> None:
         await house.desk.resume(PANEL, who="ann")
         await anyio.sleep(2 * HOUR_S)
         assert running(units) == 24
+
+
+async def test_what_was_called_back_and_taken_away_stops_nobody_any_more() -> None:
+    async with living(rack(), "1.0.0") as house:
+        await house.quiet()
+        house.warden.configure({PANEL: ClassPolicy(name=PANEL, rollout=RULE)}, 16, {})
+        house.drop("1.0.0", "2.0.0")
+        await anyio.sleep(SETTLED_S)
+        await house.desk.recall(PANEL, reason="it hums", who="ann")
+        await anyio.sleep(SETTLED_S)
+        assert all(view["latched"] for view in await house.desk.devices())
+        assert (await house.desk.status())["latches"] == 1
+        house.drop("1.0.0")
+        await house.planned()
+        assert not any(view["latched"] for view in await house.desk.devices()), "to most it was never given"
+        assert (await house.desk.status())["latches"] == 0
+        assert len(await house.latches()) == 1, "it would be in force again"
 
 
 async def test_a_release_is_called_back_that_a_device_latched_before() -> None:

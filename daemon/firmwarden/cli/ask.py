@@ -132,8 +132,8 @@ def _needs(view: StatusView) -> Iterator[str]:
         yield f"Everything is held by {view['held']}. `firmwarden unhold all` lifts it."
     if view["latches"]:
         yield (
-            f"Stopped by a latch: {view['latches']}. `firmwarden devices` shows where, "
-            "`firmwarden why DEVICE` shows why."
+            f"Latches that stop devices: {view['latches']}. `firmwarden devices` shows which, "
+            "`firmwarden why DEVICE` shows why and how to lift them."
         )
     if view["failed"]:
         yield (

@@ -30,12 +30,14 @@ class Facts:
     def latches_on(self, device: Device, releases: Sequence[Release]) -> list[Latch]:
         """The latches that may stop a device: on itself, and on images that it was given last or might be given.
 
+        What it was only meant to be given, before that was called back or withdrawn, stops it no more.
+
         Args:
             device: in question.
             releases: the accepted releases of its class.
         """
         job = self.jobs.get(device.id)
-        images = {release.image for release in releases} | ({job.image} if job else set())
+        images = {release.image for release in releases} | ({job.image} if job and job.attempts else set())
         return [
             latch
             for latch in self.latches

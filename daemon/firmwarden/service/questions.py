@@ -127,7 +127,7 @@ class Questions:
                 if job.state is JobState.QUEUED and (wait := self._wait(job)) is not None
             ),
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
-            "latches": len(facts.latches),
+            "latches": len({latch.id for device in facts.devices for latch in self._latches(device, facts)}),
             "failed": sum(self._is_given_up(device, facts) for device in facts.devices),
             "on_probation": len(facts.probations),
             "waiting_for_you": sum(self._waits_for_a_person(job) for job in open_jobs),

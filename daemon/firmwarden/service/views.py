@@ -325,6 +325,7 @@ class StatusView(TypedDict):
     """What those that wait do so for."""
     unknown: int
     latches: int
+    """Those that stop a device: what they are on is in the firmware directory, or was given last."""
     failed: int
     """Devices whose last job failed and that no latch stops: trouble of the transport, or not tried again since."""
     on_probation: int
