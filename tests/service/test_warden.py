@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import Journal
     from firmwarden.model import Job
+    from support.house import House
 
 pytestmark = pytest.mark.anyio
 
@@ -58,6 +59,27 @@ async def test_a_device_that_runs_its_release_is_left_alone() -> None:
         house.warden.poke()
         await anyio.sleep(3_600)
         assert units["panel-1"].attempts == 1
+
+
+async def test_inv8_what_is_withdrawn_during_a_planning_is_not_begun() -> None:
+    unit = Unit()
+    armed: list[House] = []
+
+    def before_commit() -> None:
+        if armed:
+            armed.pop().drop()
+
+    async with living({"panel-1": unit}, before_commit=before_commit) as house:
+        await house.quiet()
+        armed.append(house)
+        house.drop("2.0.0")
+        await house.quiet()
+        assert not armed
+        assert unit.attempts == 0
+        assert (await house.job("panel-1")).state is JobState.CANCELLED
+        house.drop("2.0.0")
+        await house.quiet()
+        assert unit.runs == content("2.0.0")
 
 
 async def test_back_off_doubles_until_the_attempts_are_used_up() -> None:

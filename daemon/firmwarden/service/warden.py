@@ -326,8 +326,8 @@ class Warden:
         self._log_plan(agenda)
         self.agenda = agenda
         self.agenda_as_of = self.clock.boot()
-        if self.stopping:
-            return
+        if self.stopping or self.releases is not releases:
+            return  # in the latter case it is planned anew at once: what was to start may be withdrawn
         for job in (*agenda.run, *agenda.ask):
             address = self.registry.address(job.device)
             if address is not None:
