@@ -166,6 +166,7 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
     assert list(status_lines(unwell, NOON))[1] == "Devices   1 known, 1 here, 3 on probation"
     assert "0 running, 7 waiting (window 5, hold 1), 0 with" in list(status_lines(unwell, NOON))[2]
     unwell |= {
+        "held": "ann: trade fair (until 2026-03-01T14:00:00.000Z)",
         "latches": 2,
         "failed": 3,
         "waiting_for_you": 4,
@@ -173,6 +174,7 @@ async def test_a_status_without_worries_has_no_list_of_them() -> None:
         "problems": ["the firmware directory cannot be read: permission denied"],
     }
     text = "\n".join(status_lines(unwell, NOON))
+    assert "(in 2 hours))" in text, "as a person says it"
     assert "Latches that stop devices: 2." in text
     assert "Ended without success: 3." in text
     assert "Waiting for what only you can do: 4." in text

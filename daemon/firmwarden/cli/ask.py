@@ -9,7 +9,7 @@ import click
 from firmwarden.cli import completing
 from firmwarden.cli.client_command import Output, client_command
 from firmwarden.cli.rollout import standing
-from firmwarden.cli.text import day_and_time, paragraph, table, utc_now, width
+from firmwarden.cli.text import day_and_time, paragraph, table, utc_now, width, with_local_times
 from firmwarden.service.measures import IMAGE_SHOWN, ago, size
 from firmwarden.service.words import state_of_device, state_of_job
 
@@ -123,7 +123,7 @@ def status_lines(view: StatusView, now: datetime) -> Iterator[str]:
         yield ""
         yield "For you to look at:"
     for need in needs:
-        yield from paragraph(need, first="- ", indent="  ")
+        yield from paragraph(with_local_times(need, now), first="- ", indent="  ")
 
 
 def _needs(view: StatusView) -> Iterator[str]:
@@ -180,7 +180,7 @@ def device_lines(views: list[DeviceView], now: datetime) -> list[str]:
                 view["device_class"],
                 "no complete image" if view["complete"] is False else view["running_version"] or "not known",
                 _should_run(view),
-                state_of_device(view, now),
+                with_local_times(state_of_device(view, now), now),
             )
             for view in views
         ],

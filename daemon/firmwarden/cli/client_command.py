@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from firmwarden.cli.client import Client, Problem, Unreachable, find_socket
-from firmwarden.cli.text import paragraph
+from firmwarden.cli.text import paragraph, utc_now, with_local_times
 from firmwarden.errors import FirmwardenError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Output:
 
     def done(self, sentence: str) -> None:
         """Print what was done."""
-        self.records([{"done": sentence}], lambda: paragraph(sentence))
+        self.records([{"done": sentence}], lambda: paragraph(with_local_times(sentence, utc_now())))
 
     def fail(self, problem: FirmwardenError, status: int = 1) -> NoReturn:
         """Print what went wrong, in the daemon's words where it answered, and leave."""

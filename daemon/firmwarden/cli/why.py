@@ -54,7 +54,8 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     """Write the story: where it stands, what should be, what is, what stops it, what was tried, what comes."""
     device = view["device"]
     label = f" ({device['label']})" if device["label"] else ""
-    yield from paragraph(f"{device['id']}{label}: {state_of_device(device, now)}", indent=_INDENT, first="")
+    state = with_local_times(state_of_device(device, now), now)
+    yield from paragraph(f"{device['id']}{label}: {state}", indent=_INDENT, first="")
     yield from paragraph(_where(device, now), indent=_INDENT)
     yield from _section("It should run", with_local_times(view["should_run"], now))
     yield from _floor(device)
@@ -62,7 +63,7 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     if device["good_version"] is not None and device["good_version"] != device["running_version"]:
         yield from paragraph(f"It kept well with {device['good_version']} before.", indent=_INDENT)
     if device["held"] is not None:
-        yield from _section("It is held", f"By {device['held']}.")
+        yield from _section("It is held", f"By {with_local_times(device['held'], now)}.")
     if device["port_lent"] is not None:
         yield from _section("Its port is lent", f"{with_local_times(device['port_lent'], now)}.")
     if device["conflict"] is not None:
