@@ -15,7 +15,7 @@ from firmwarden.cli.demo.fleet_cast import (
     CAST,
     MODULES,
     PANELS,
-    configuration,
+    classes,
     meter_ports,
     releases,
     simulated_usb,
@@ -55,9 +55,7 @@ class Fleet:
             panels = stack.enter_context(
                 stage.simulator(PANELS, "generic", "--dir", str(place / "ports"), report="panels")
             )
-            stage.configure(
-                configuration(place, modules, stage.port, stage.public_key), simulated_usb(place / "usb.json")
-            )
+            stage.prepare(classes(place, modules), simulated_usb(place / "usb.json"))
             stack.enter_context(stage.daemon(len(CAST)))
             by_port = {f"tcp-{address}": name for address, name in modules.items()}
             telling = Telling(stage, CAST, by_port | panels | meter_ports())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.cli.demo.role import BAUD, NEW, OLD, Role
+from firmwarden.cli.demo.classes import DFU, MDFU, SERIAL
+from firmwarden.cli.demo.role import NEW, OLD, Role
 from firmwarden.simulate.dfu.kinds import Kind, make_update
 from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.firmware import make_update_file
@@ -87,56 +88,26 @@ def meter_ports() -> dict[str, str]:
     return {f"usb-sim-{number}": role.name for number, role in enumerate(METERS, 1)}
 
 
-def configuration(place: Path, endpoints: Iterable[str], port: int, key: str) -> str:
-    """Write the configuration, for modules at these addresses and everything else in a directory.
+def classes(place: Path, endpoints: Iterable[str]) -> str:
+    """Write the classes for the configuration.
 
     Args:
-        place: the directory.
+        place: of the ports.
         endpoints: HOST:PORT of each module.
-        port: where the status page is served.
-        key: the public half of that with which releases are signed.
     """
     tcp = ", ".join(f'"{address}"' for address in endpoints)
-    common = """\
-driver = "mdfu"
-enter = { method = "send", send = "BOOTLOADER!\\n", expect = "OK" }
-version_query = { send = "VERSION?\\n", expect = 'VERSION (\\S+)\\s' }
-boot_delay = "500ms"
-label = "{place}"
-"""
     return f"""\
-[firmwarden]
-firmware_dir = "{place / "firmware"}"
-state_dir = "{place / "state"}"
-socket = "{place / "control.sock"}"
-listen = "127.0.0.1:{port}"
-grace = 0
-scan_interval = "500ms"
-
-[[key]]
-name = "demo"
-public = "{key}"
-classes = ["*"]
-
 [[device]]
 name = "front-panel"
 match = {{ path = "{place / "ports"}/panel-*" }}
-baud = {BAUD}
-{common}
+{SERIAL}
 [[device]]
 name = "io-module"
 match = {{ tcp = [{tcp}] }}
-{common}
+{MDFU}
 [[device]]
 name = "meter"
-driver = "dfu"
-match = {{ usb = "1209:0001" }}
-part = "STM32L476RG"
-failsafe = "bfb2"
-image_format = "raw"
-image_address = 0x08000000
-dfu = {{ version = {{ from = "product", expect = 'Simulated application (\\S+)' }} }}
-"""
+{DFU}"""
 
 
 def releases() -> dict[str, bytes]:

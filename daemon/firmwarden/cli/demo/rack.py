@@ -27,7 +27,7 @@ from firmwarden.cli.demo.rack_cast import (
     bad_image,
     canary_module,
     canary_sensor,
-    configuration,
+    classes,
     image,
     meter_ports,
     meter_too_late,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from firmwarden.cli.demo.role import Role
     from firmwarden.cli.demo.stage import Stage
-    from firmwarden.service.views import DeviceView
+    from firmwarden.service.views import DeviceView, RolloutView
 
 PATIENCE_S: Final = 150.0
 """The whole takes half of this; a machine under load is slower."""
@@ -51,6 +51,10 @@ _STARTING_S: Final = 12.0
 _BEFORE_CLOSING_S: Final = 4.0
 """So long before does the release for the meters come: one update begins in time, and never are all four done."""
 _HALF: Final = 2
+
+
+ROLLOUTS: Final = {"front-panel": "done", "io-module": "stopped", "sensor": "stopped"}
+"""How each ends."""
 
 
 class Rack:
@@ -77,17 +81,14 @@ class Rack:
             sensors = stack.enter_context(stage.simulator(SENSORS, "generic", *ill, report="sensors"))
             by_port = {f"tcp-{address}": name for address, name in modules.items()}
             by_port |= panels | sensors | meter_ports()
-            stage.configure(
-                configuration(place, modules, stage.port, stage.public_key),
-                simulated_usb(place / "usb.json"),
-            )
+            stage.prepare(classes(place, modules), simulated_usb(place / "usb.json"))
             thief = stack.enter_context(ExitStack())
             with stage.daemon(len(CAST)) as daemon:
                 telling = Telling(stage, CAST, by_port)
                 self._until_the_kill(telling, thief)
                 daemon.kill()
             closing = _next_closing()
-            stage.reconfigure(configuration(place, modules, stage.port, stage.public_key, closing))
+            stage.configure(classes(place, modules, closing))
             telling.say(
                 "The daemon was killed in the middle. It starts again with another configuration: from now on, the "
                 f"meters may be updated until {closing:%H:%M} UTC only."
@@ -99,11 +100,21 @@ class Rack:
             cast = [*PANELS, *(role for crowd in CROWDS for role in crowd.as_it_fell_out(devices))]
             faults = [fault for crowd in CROWDS for fault in crowd.differences(devices)]
             faults += differences(cast, devices)
+            faults += [
+                f"the rollout for {device_class} is {state}, not {ROLLOUTS.get(device_class)}"
+                for device_class, state in self._rollouts().items()
+                if ROLLOUTS.get(device_class) != state
+            ]
             if linger:
                 telling.linger()
                 return faults
         reports = [place / f"{report}.json" for report in ("panels", "modules", "sensors", "usb")]
         return [*faults, *differences_on_devices(cast, reports)]
+
+    def _rollouts(self) -> dict[str, str]:
+        """How far each class is with the newest release that goes out with care."""
+        views: list[RolloutView] = self._stage.client.get("rollouts")["rollouts"]
+        return {view["device_class"]: view["state"] for view in views if view["version"] == NEW}
 
     def _until_the_kill(self, telling: Telling, thief: ExitStack) -> None:
         stage = self._stage
@@ -132,7 +143,10 @@ class Rack:
             telling.watch(until=lambda: _only_the_port_is_missing(telling.devices()), patience_s=PATIENCE_S)
             telling.say(f"The other process leaves the port of {STOLEN}.")
             thief.close()
-            telling.watch(until=lambda: _is_over(telling.devices(), closing), patience_s=PATIENCE_S)
+            telling.watch(
+                until=lambda: self._rollouts() == ROLLOUTS and _is_over(telling.devices(), closing),
+                patience_s=PATIENCE_S,
+            )
         finally:
             coming.cancel()
 
@@ -195,7 +209,10 @@ def _is_over(devices: Mapping[str, DeviceView], closing: datetime) -> bool:
         datetime.now(UTC) > closing
         and all(quiet)
         and all(_has_ended(devices[role.name]) for role in PANELS)
-        and any(devices[role.name]["latched"] for role in SENSORS)
+        and any(
+            sensor["latched"] and _stands(sensor, "succeeded", BETWEEN)
+            for sensor in (devices[role.name] for role in SENSORS)
+        )
     )
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.cli.demo.role import BAUD, OLD, Role
+from firmwarden.cli.demo.classes import DFU, MDFU, SERIAL
+from firmwarden.cli.demo.role import OLD, Role
 from firmwarden.simulate.dfu.kinds import Kind, make_update
 from firmwarden.simulate.dfu.parts import PARTS
 from firmwarden.simulate.firmware import make_update_file
@@ -115,16 +116,12 @@ def meter_ports() -> dict[str, str]:
     return {f"usb-sim-{number}": role.name for number, role in enumerate(METERS, 1)}
 
 
-def configuration(
-    place: Path, endpoints: Iterable[str], port: int, key: str, closing: datetime | None = None
-) -> str:
-    """Write the configuration.
+def classes(place: Path, endpoints: Iterable[str], closing: datetime | None = None) -> str:
+    """Write the classes for the configuration.
 
     Args:
-        place: of everything.
+        place: of the ports.
         endpoints: HOST:PORT of each module.
-        port: where the status page is served.
-        key: with which releases are signed, its public half.
         closing: when the window of the meters closes, a whole minute of UTC; without it, they have none.
     """
     tcp = ", ".join(f'"{address}"' for address in endpoints)
@@ -132,57 +129,28 @@ def configuration(
     if closing is not None:
         opening = closing - timedelta(hours=6)
         window = f'windows = ["Mon-Sun {opening:%H:%M}-{closing:%H:%M}"]\ntime_zone = "UTC"\n'
-    common = """\
-driver = "mdfu"
-enter = { method = "send", send = "BOOTLOADER!\\n", expect = "OK" }
-version_query = { send = "VERSION?\\n", expect = 'VERSION (\\S+)\\s' }
-boot_delay = "500ms"
-label = "{place}"
-"""
     return f"""\
-[firmwarden]
-firmware_dir = "{place / "firmware"}"
-state_dir = "{place / "state"}"
-socket = "{place / "control.sock"}"
-listen = "127.0.0.1:{port}"
-grace = 0
-scan_interval = "500ms"
-
-[[key]]
-name = "demo"
-public = "{key}"
-classes = ["*"]
-
 [[device]]
 name = "front-panel"
 match = {{ path = "{place / "panels"}/panel-*" }}
-baud = {BAUD}
 rollout = {{ first = {CANARIES}, soak = "2s", waves = [50, 100], stop_at = 50 }}
-{common}
+{SERIAL}
 [[device]]
 name = "io-module"
 match = {{ tcp = [{tcp}] }}
 rollout = {{ first = {CANARIES}, soak = "2s" }}
-{common}
+{MDFU}
 [[device]]
 name = "meter"
-driver = "dfu"
-match = {{ usb = "1209:0001" }}
-part = "STM32L476RG"
-failsafe = "bfb2"
-image_format = "raw"
-image_address = 0x08000000
-dfu = {{ version = {{ from = "product", expect = 'Simulated application (\\S+)' }} }}
 parallel = 1
-{window}
+{window}{DFU}
 [[device]]
 name = "sensor"
 match = {{ path = "{place / "sensors"}/sensor-*" }}
-baud = {BAUD}
 rollout = {{ first = 1, soak = "1s" }}
 health = {{ soak = "2s", query = {{ send = "STATUS?\\n", expect = "WELL" }} }}
 roll_back = true
-{common}"""
+{SERIAL}"""
 
 
 def image(device_class: str, version: str) -> bytes:

@@ -43,18 +43,32 @@ class Stage:
         self.usb = place / "usb.toml"
         self.client = Client(place / "control.sock")
         self.port = _free_port()
-        self.public_key = make_key(place / "demo", None).encode()
-        """Of who signs the releases."""
+        self._public_key = make_key(place / "demo", None).encode()
         self._key = read_key(place / "demo.key", lambda: b"")
 
-    def configure(self, configuration: str, usb: str) -> None:
-        """Write what the daemon reads; neither exists before."""
-        self.config.write_text(configuration, encoding="utf-8")
+    def prepare(self, classes: str, usb: str) -> None:
+        """Write what the daemon reads: its configuration and what is on the USB."""
         self.usb.write_text(usb, encoding="utf-8")
         self.firmware.mkdir()
+        self.configure(classes)
 
-    def reconfigure(self, configuration: str) -> None:
-        """Write another configuration, for the next start."""
+    def configure(self, classes: str) -> None:
+        """Write the configuration with these classes, for the next start."""
+        configuration = f"""\
+[firmwarden]
+firmware_dir = "{self.firmware}"
+state_dir = "{self.place / "state"}"
+socket = "{self.place / "control.sock"}"
+listen = "127.0.0.1:{self.port}"
+grace = 0
+scan_interval = "500ms"
+
+[[key]]
+name = "demo"
+public = "{self._public_key}"
+classes = ["*"]
+
+{classes}"""
         self.config.write_text(configuration, encoding="utf-8")
 
     @contextmanager
