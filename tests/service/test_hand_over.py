@@ -235,6 +235,18 @@ async def test_nothing_begins_when_a_stop_came_before_the_owner_had_left() -> No
     assert unit.attempts == 0
 
 
+async def test_inv8_what_is_withdrawn_before_the_owner_has_left_is_not_begun() -> None:
+    guard, unit = Guard(), Unit()
+    guard.takes_s = 10.0
+    async with guarded(guard, unit) as house:
+        await anyio.sleep(15.0)
+        assert guard.asked == ["runs", "stop"]
+        house.drop()
+        await until_back(house, guard)
+        assert unit.attempts == 0
+        assert (await house.job("panel-1")).state is JobState.CANCELLED
+
+
 async def test_who_cannot_be_started_again_is_tried_until_it_can_and_everybody_is_told(
     logs: list[MutableMapping[str, Any]],
 ) -> None:

@@ -391,13 +391,14 @@ class Warden:
     # --- one attempt -----------------------------------------------------------------------------------
 
     async def _one(self, job: Job, address: Address, tried_s: float) -> None:
+        releases = self.releases
         try:
             async with (
                 self.hand_over.lent(self.owner(job.device_class)),
                 anyio.create_task_group() as tasks,
             ):
-                if self.stopping:
-                    return  # since its port was asked for
+                if self.stopping or self.releases is not releases:
+                    return  # since its port was asked for; what it was to be given may be withdrawn
                 tasks.start_soon(self._sample, job)
                 if job.state is JobState.UNKNOWN:
                     await self.worker.ask(job, address)
