@@ -221,6 +221,7 @@ What a power cut in an update would leave, if nothing protects the device
     [
         ("running", 2, "This is attempt 2."),
         ("queued", 0, "Job 7 (2.4.0) has not been tried yet."),
+        ("cancelled", 0, "Job 7 (2.4.0) was cancelled before it was tried."),
         ("queued", 1, "Job 7 (2.4.0) was tried once."),
         ("failed", 5, "Job 7 (2.4.0) was tried 5 times."),
     ],

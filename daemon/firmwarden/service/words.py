@@ -201,10 +201,9 @@ def tries_in_words(device: DeviceView) -> list[str]:
         return []
     if job["state"] == "running":
         return [f"This is attempt {job['attempts']}."]
+    untried = "was cancelled before it was tried" if job["state"] == "cancelled" else "has not been tried yet"
     # Not "of so many": attempts that a stop of the daemon broke off count against no budget.
-    times = {0: "has not been tried yet", 1: "was tried once"}.get(
-        job["attempts"], f"was tried {job['attempts']} times"
-    )
+    times = {0: untried, 1: "was tried once"}.get(job["attempts"], f"was tried {job['attempts']} times")
     return [f"Job {job['id']} ({job['version']}) {times}."]
 
 
