@@ -13,9 +13,22 @@ import pytest
     [
         (
             "firmwarden.cli",
-            {"anyio", "asyncio", "cryptography", "http", "pydantic", "rich", "sqlite3", "structlog", "tomllib"},
+            {
+                "anyio",
+                "asyncio",
+                "cryptography",
+                "http",
+                "pydantic",
+                "rich",
+                "sqlite3",
+                "structlog",
+                "tomllib",
+            },
         ),
-        ("firmwarden.app.once", {"cryptography", "pydantic", "pyudev", "rich", "starlette", "tomli", "usb", "uvicorn"}),
+        (
+            "firmwarden.app.once",
+            {"cryptography", "pydantic", "pyudev", "rich", "starlette", "tomli", "usb", "uvicorn"},
+        ),
         ("firmwarden.app.named_usb", {"pydantic", "pyudev", "rich", "starlette", "tomli", "uvicorn"}),
         ("firmwarden.app.daemon", {"cryptography", "rich"}),
     ],

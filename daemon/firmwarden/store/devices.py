@@ -243,7 +243,9 @@ class Devices(Probations):
             "ON CONFLICT (device, outcome) DO UPDATE SET attempts = attempts + excluded.attempts",
             target, source,
         )  # fmt: skip
-        self._do("UPDATE OR IGNORE holds SET device = ? WHERE device = ?", target, source)  # of each owner one
+        self._do(
+            "UPDATE OR IGNORE holds SET device = ? WHERE device = ?", target, source
+        )  # of each owner one
         for table in ("wear", "folded", "holds"):
             self._do(f"DELETE FROM {table} WHERE device = ?", source)  # noqa: S608
         self._do("DELETE FROM devices WHERE id = ?", source)
