@@ -529,9 +529,16 @@ class Rollout:
     reason: str = ""
 
 
+THE_DAEMON: Final = "the daemon"
+"""Who did what nobody did; no user has a name with a space."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What a person did, kept in the history; also to drop a release into the firmware directory."""
+    """What a person did, kept in the history; also to drop a release into the firmware directory.
+
+    What followed by itself and lasts is there too, as done by ``THE_DAEMON``.
+    """
 
     at: float
     who: str

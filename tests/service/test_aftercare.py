@@ -149,6 +149,11 @@ async def test_a_unit_that_does_not_come_back_is_latched_and_goes_back_once_it_i
         assert unit.runs == content("1.0.0")
         failed = [entry for entry in logs if entry["event"] == "probation-failed"]
         assert [entry["release"] for entry in failed] == ["2.0.0"]
+        # It is on record for good: a latch goes when somebody lifts it, and the attempt was a success.
+        id_ = (await house.device("panel-1")).id
+        (act,) = await house.store.run(lambda ledger: ledger.actions(10, id_))
+        assert (act.who, act.what) == ("the daemon", "probation-failed")
+        assert act.detail == "2.0.0: it is not here, and has been so for 60 s"
 
 
 async def test_a_unit_that_comes_and_goes_is_not_well() -> None:

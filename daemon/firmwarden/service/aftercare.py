@@ -20,7 +20,7 @@ import structlog
 
 from firmwarden.errors import CannotTell, LinkError, PortHeld, StoreError
 from firmwarden.events import LogEvent
-from firmwarden.model import Cause, CauseCode, LatchScope
+from firmwarden.model import THE_DAEMON, Action, Cause, CauseCode, LatchScope
 from firmwarden.service.health import Course, Ill, Seen, follow, left_s
 from firmwarden.service.holding import concerning, wait_for
 from firmwarden.service.worker import STORE_AGAIN_S
@@ -405,6 +405,16 @@ def _settle(ledger: Ledger, verdict: _Verdict, now: float) -> bool:
                 cause=Cause(code=CauseCode.UNHEALTHY, detail=verdict.detail),
                 attempt=None if attempt is None else attempt.id,
                 now=now,
+            )
+            # The latch goes when somebody lifts it, and the attempt stays a success.
+            ledger.record(
+                Action(
+                    at=now,
+                    who=THE_DAEMON,
+                    what="probation-failed",
+                    target=probation.device,
+                    detail=f"{probation.version}: {verdict.detail}",
+                )
             )
         case ProbationEnd.OVERTAKEN:
             pass

@@ -404,7 +404,7 @@ class ActionView(TypedDict):
 
     at: Instant
     who: str
-    """The user; of a release that was dropped the owner of its file."""
+    """The user; of a release that was dropped the owner of its file; `the daemon` where it followed by itself."""
     what: str
     target: str
     """A device, an image, a manifest, or `all`."""
