@@ -191,7 +191,7 @@ def _of_rollout(event: str, data: Mapping[str, Any]) -> tuple[str, str]:
         case "wave-started":
             text = f"goes further: to {data['places']} of {data['devices']}"
         case "rollout-done":
-            text = f"is out: {data['failed']} of {data['devices']} failed"
+            text = f"is out: {data['devices']} keep well with it, {data['failed']} failed"
         case _:
             text = f"goes no further: {data['detail']}"
     level = "error" if event == "rollout-stopped" else "info"
