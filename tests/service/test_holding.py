@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from firmwarden.errors import Refused
-from firmwarden.model import DeviceId, Hold, JobState, Wait, WaitKind
+from firmwarden.model import THE_DAEMON, DeviceId, Hold, JobState, Wait, WaitKind
 from firmwarden.service.holding import in_words, to_take_back, wait_for
 from support.house import NOON, living, virtual_time
 from support.scripted import Unit
@@ -112,10 +112,23 @@ async def test_a_hold_ends_at_its_instant_and_history_says_so(logs: list[Mutable
         (ended,) = [entry for entry in logs if entry["event"] == "hold-ended"]
         assert (ended["device"], ended["owner"], ended["reason"]) == (device, "ann", "on loan")
         newest, first = (await house.desk.history(device, 9))["actions"]
-        assert (newest["who"], newest["what"], newest["target"]) == ("ann", "hold-ended", device)
-        assert (first["what"], first["detail"]) == ("hold", "on loan until 2024-10-04T14:00:00.000Z")
+        assert (newest["who"], newest["what"], newest["target"]) == (THE_DAEMON, "hold-ended", device)
+        assert newest["detail"] == "that of ann: on loan"
+        assert (first["who"], first["what"]) == ("ann", "hold")
+        assert first["detail"] == "on loan until 2024-10-04T14:00:00.000Z"
         (view,) = await house.desk.devices()
         assert (view["held"], view["holds"]) == (None, [])
+
+
+@pytest.mark.anyio
+@virtual
+async def test_nobody_is_said_to_have_ended_a_hold_in_whose_name_it_was_set() -> None:
+    async with living({"panel-1": Unit()}) as house:
+        await house.desk.hold(None, reason="lunch", for_s=1.0, owner="root", who="ann")
+        await anyio.sleep(1.1)
+        actions = (await house.desk.history(None, 9))["actions"]
+        assert [(act["who"], act["what"]) for act in actions] == [(THE_DAEMON, "hold-ended"), ("ann", "hold")]
+        assert actions[0]["detail"] == "that of root: lunch"
 
 
 @pytest.mark.anyio

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.events import LogEvent
-from firmwarden.model import Action, Cause, CauseCode, JobState, LatchScope, Outcome, Phase, Wait, WaitKind
+from firmwarden.model import (
+    THE_DAEMON,
+    Action,
+    Cause,
+    CauseCode,
+    JobState,
+    LatchScope,
+    Outcome,
+    Phase,
+    Wait,
+    WaitKind,
+)
 from firmwarden.service.desired import ClassPolicy, Desired, desired, waiting_in_loader
 from firmwarden.service.going_back import going_back
 from firmwarden.service.holding import concerning, wait_for
@@ -127,8 +138,10 @@ class _Planning:
         """End what was held for a time that is over, and see to it that the next end is not missed."""
         for hold in self.ledger.end_holds(self.now):
             target = hold.device or "all"
+            # An owner is whom somebody named: it may be a user who did nothing.
+            detail = f"that of {hold.owner}: {hold.reason}"
             self.ledger.record(
-                Action(at=self.now, who=hold.owner, what="hold-ended", target=target, detail=hold.reason)
+                Action(at=self.now, who=THE_DAEMON, what="hold-ended", target=target, detail=detail)
             )
             keys: dict[str, object] = {"device": hold.device, "owner": hold.owner, "reason": hold.reason}
             self.agenda.notes.append((LogEvent.HOLD_ENDED, keys))
