@@ -527,6 +527,7 @@ class Rollout:
     changed_by: str = ""
     """Who stopped, resumed or recalled it; empty where it was nobody."""
     reason: str = ""
+    """Why it stopped or was called back, or by whose order it goes on although so many had failed."""
 
 
 THE_DAEMON: Final = "the daemon"

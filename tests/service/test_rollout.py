@@ -175,7 +175,7 @@ def test_it_stops_when_failures_pass_their_share() -> None:
     assert beyond.admitted == frozenset()
     assert wait_of(beyond, 2).detail == (
         "the rollout of 2.0.0 stopped at wave 2 of 2 (13 of 13 devices): 1 of 9 devices failed; "
-        "`firmwarden resume panel` lets it go on"
+        "`firmwarden resume panel` lets it go on, `firmwarden recall panel --reason TEXT` takes it back where it runs"
     )
 
 
@@ -190,12 +190,42 @@ def test_a_person_lets_it_go_on_and_the_next_failure_stops_it_again() -> None:
     units = members(Stage.GOOD, Stage.FAILED, *waiting(22))
     halted = look(RULE, BEGUN, units, now=NOON).rollout
     assert halted.state is RolloutState.STOPPED
-    resumed_ = resumed(halted, failed=1, who="ann", now=NOON + 60.0)
+    resumed_ = resumed(halted, failed=1, tried=2, who="ann", now=NOON + 60.0)
     assert (resumed_.state, resumed_.changed_by, resumed_.forgiven) == (RolloutState.CANARY, "ann", 1)
     going = look(RULE, resumed_, units, now=NOON + 60.0)
     assert (going.rollout.state, going.rollout.soaks_since) == (RolloutState.CANARY, NOON + 60.0)
     another = look(RULE, resumed_, members(Stage.FAILED, Stage.FAILED, *waiting(22)), now=NOON + 60.0)
     assert another.rollout.reason == "1 of 1 device failed, besides 1 from before"
+
+
+def test_what_goes_on_by_a_persons_order_says_so_and_how_many_failed_by_then() -> None:
+    failed = members(Stage.FAILED, Stage.FAILED, *waiting(22))
+    halted = look(RULE, BEGUN, failed, now=NOON).rollout
+    going = resumed(halted, failed=2, tried=2, who="ann", now=NOON + 60.0)
+    order = "goes on by order of ann since 2024-10-04T12:01:00.000Z although 2 of 2 devices had failed"
+    soaking = look(RULE, going, failed, now=NOON + 60.0)
+    assert soaking.until is not None
+    assert standing(soaking) == f"{order}, and soaks, with 2 failed, on 2 canaries"
+    later = look(RULE, soaking.rollout, failed, now=soaking.until)
+    assert standing(later) == (
+        f"{order}, and goes to wave 1 of 2 (6 of 24 devices), of which 0 run it well so far, 2 failed"
+    )
+    recovered = look(RULE, later.rollout, members(*[Stage.GOOD] * 3, *waiting(21)), now=soaking.until)
+    assert standing(recovered).startswith("goes to wave 1"), "no failure is left that anybody was to overlook"
+    again = look(RULE, later.rollout, members(*[Stage.FAILED] * 3, *waiting(21)), now=soaking.until)
+    assert standing(again).startswith("stopped at wave 1"), "of this stop nobody has said anything yet"
+
+
+def test_what_soaks_with_failures_below_the_share_names_them() -> None:
+    rule = replace(RULE, stop_at=50)
+    progress = look(rule, BEGUN, members(Stage.GOOD, Stage.FAILED, *waiting(4)), now=NOON)
+    assert standing(progress) == "soaks, with 1 failed, on 2 canaries"
+
+
+def test_who_waits_for_what_a_latch_stopped_is_told_to_clear_that_first() -> None:
+    halted = replace(BEGUN, state=RolloutState.STOPPED, reason="its image is latched (invalid-file)")
+    progress = look(RULE, halted, members(Stage.FAILED, *waiting(3)), now=NOON, latched=True)
+    assert "`firmwarden clear" in wait_of(progress, 1).detail
 
 
 def test_a_unit_that_recovers_does_not_hide_the_next_one_that_fails() -> None:
@@ -208,7 +238,7 @@ def test_a_unit_that_recovers_does_not_hide_the_next_one_that_fails() -> None:
 
 def test_resumed_after_the_canaries_it_goes_on_with_its_wave() -> None:
     halted = replace(BEGUN, state=RolloutState.STOPPED, wave=1, soaks_since=NOON, reason="so")
-    assert resumed(halted, failed=0, who="ann", now=NOON) == replace(
+    assert resumed(halted, failed=0, tried=3, who="ann", now=NOON) == replace(
         BEGUN, state=RolloutState.WAVES, wave=1, changed_by="ann"
     )
 

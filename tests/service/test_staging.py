@@ -140,7 +140,8 @@ async def test_it_stops_at_a_canary_that_refuses_and_goes_on_when_a_person_says_
         waits = await wait_of(house, order[1])
         assert waits.until is None
         assert waits.detail == (
-            "the rollout of 2.0.0 stopped at 1 canary: 1 of 1 device failed; `firmwarden resume panel` lets it go on"
+            "the rollout of 2.0.0 stopped at 1 canary: 1 of 1 device failed; `firmwarden resume panel` lets it go on, "
+            "`firmwarden recall panel --reason TEXT` takes it back where it runs"
         )
         for name in order[2:]:
             units[name].script.clear()

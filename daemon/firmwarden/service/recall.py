@@ -54,8 +54,9 @@ def resume(
             raise Refused(
                 f"the image of {rollout.version} is latched; `firmwarden clear {rollout.image[:12]}` first"
             )
-        failed = current[rollout.image].count(Stage.FAILED)
-        ledger.keep_rollout(resumed(rollout, failed=failed, who=who, now=now))
+        stands = current[rollout.image]
+        failed = stands.count(Stage.FAILED)
+        ledger.keep_rollout(resumed(rollout, failed=failed, tried=stands.tried, who=who, now=now))
     return [rollout.version for rollout in found]
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 from firmwarden.model import Rollout, RolloutState, Wait, WaitKind
 from firmwarden.service.measures import IMAGE_SHOWN
+from firmwarden.service.telling import instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -182,8 +183,17 @@ def look(
     return replace(progress, admitted=_admitted(progress))
 
 
-def resumed(rollout: Rollout, *, failed: int, who: str, now: float) -> Rollout:
-    """Let a rollout that stopped go on where it was; the failures of which there are so many count no more."""
+def resumed(rollout: Rollout, *, failed: int, tried: int, who: str, now: float) -> Rollout:
+    """Let a rollout that stopped go on where it was.
+
+    Args:
+        rollout: that stopped, or was called back.
+        failed: how many failures there are; they count no more.
+        tried: among how many.
+        who: the person.
+        now: wall clock.
+    """
+    order = f"by order of {who} since {instant(now)} although {failed} of {_devices(tried)} had failed"
     return replace(
         rollout,
         state=RolloutState.CANARY if rollout.wave == 0 else RolloutState.WAVES,
@@ -191,7 +201,7 @@ def resumed(rollout: Rollout, *, failed: int, who: str, now: float) -> Rollout:
         soaks_since=None,
         forgiven=failed,
         changed_by=who,
-        reason="",
+        reason=order if failed else "",
     )
 
 
@@ -209,8 +219,7 @@ def wait_of(progress: Progress, turn: int) -> Wait:
     """
     version = progress.rollout.version
     if progress.halted:
-        resume = f"`firmwarden resume {progress.rollout.device_class}` lets it go on"
-        detail = f"the rollout of {version} {standing(progress)}; {resume}"
+        detail = f"the rollout of {version} {standing(progress)}; {way_on(progress)}"
     else:
         detail = f"{version} {standing(progress)}; this one has its turn in {progress.in_words(turn)}"
     # Who comes later still waits for another soak after this one, and nobody knows yet when that begins.
@@ -220,8 +229,10 @@ def wait_of(progress: Progress, turn: int) -> Wait:
 
 def standing(progress: Progress) -> str:
     """Say where it is and what it waits for, as the rest of a sentence."""
-    rollout, well = progress.rollout, progress.count(Stage.GOOD)
+    rollout, well, failed = progress.rollout, progress.count(Stage.GOOD), progress.count(Stage.FAILED)
     wave = progress.in_words(progress.wave)
+    # What a person let go on must not look like what goes well.
+    order = f"goes on {rollout.reason}, and " if rollout.forgiven else ""
     match rollout.state:
         case RolloutState.DONE:
             return "went to all; a device that comes later is given it at once"
@@ -230,11 +241,13 @@ def standing(progress: Progress) -> str:
         case RolloutState.RECALLED:
             return f"was called back by {rollout.changed_by}: {rollout.reason}"
         case _ if progress.until is not None:
-            return f"soaks on {wave}"
+            # Not last: "until" such an instant follows.
+            besides = f", with {failed} failed," if failed else ""
+            return f"{order}soaks{besides} on {wave}"
         case _:
-            failed = progress.count(Stage.FAILED)
             besides = f", {failed} failed" if failed else ""
-            return f"goes to {wave}, of which {well} {'runs' if well == 1 else 'run'} it well so far{besides}"
+            runs = "runs" if well == 1 else "run"
+            return f"{order}goes to {wave}, of which {well} {runs} it well so far{besides}"
 
 
 def way_on(progress: Progress) -> str:

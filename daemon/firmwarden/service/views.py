@@ -295,7 +295,7 @@ class RolloutView(TypedDict):
     changed_by: str
     """Who let it go on or called it back last; empty where nobody did."""
     reason: str
-    """Why it stopped or was called back."""
+    """Why it stopped or was called back, or by whose order it goes on although so many had failed."""
 
 
 class RolloutMemberView(TypedDict):
