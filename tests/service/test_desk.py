@@ -214,6 +214,48 @@ async def test_releases_tell_what_is_refused_and_what_is_latched() -> None:
         assert views[0]["reason"] == "waits for a.img"
 
 
+async def test_why_names_refused_releases_only_where_they_would_be_news_to_the_device() -> None:
+    """After a revocation all that lies there of the old key is refused, and that is no news to whoever runs better."""
+
+    def refused(version: str, sequence: int | None = None) -> RefusedRelease:
+        return RefusedRelease(
+            manifest=f"p-{version}.toml",
+            reason="its key is revoked",
+            since=NOON,
+            device_class=PANEL,
+            version=version,
+            sequence=sequence,
+        )
+
+    async with living({"panel-1": Unit()}) as house:
+        house.shelf = Shelf(
+            releases=(release("2.0.0", sequence=7),),
+            refused=(
+                *(refused("1.0.0", 3), refused("1.5.0"), refused("9.0.0", 6), refused("2.0.0", 7)),
+                *(refused("1.9.0", 8), refused("R3")),
+            ),
+        )
+        house.warden.shelve(house.shelf.releases)
+        await house.quiet()
+        device = await id_of(house, "panel-1")
+        told = (await house.desk.why(device))["should_run"]
+        assert [word for word in told.split() if word.startswith("p-")] == ["p-1.9.0.toml", "p-R3.toml"]
+        assert len([view for view in await house.desk.releases() if view["state"] == "refused"]) == 6
+        await house.desk.pin(device, "1.0.0", who="ann")
+        assert "p-1.0.0.toml does not count" in (await house.desk.why(device))["should_run"], (
+            "a person wants it"
+        )
+
+
+async def test_why_of_a_device_of_which_nothing_is_known_names_every_refused_release() -> None:
+    old = RefusedRelease(manifest="a.toml", reason="so", since=NOON, device_class=PANEL, version="0.1.0")
+    async with living({"panel-1": Unit()}) as house:
+        house.shelf = Shelf(refused=(old,))
+        await house.planned()
+        why = await house.desk.why(await id_of(house, "panel-1"))
+        assert "a.toml does not count" in why["should_run"]
+
+
 async def test_history_is_of_one_device_or_of_all_newest_first() -> None:
     units = {"panel-1": Unit(script=[DEAF]), "panel-2": Unit()}
     async with living(units, "2.0.0") as house:

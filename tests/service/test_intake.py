@@ -339,15 +339,15 @@ async def test_inv8_releases_that_contradict_each_other_are_refused(drop: Drop, 
     assert [release.manifest for release in (await intake.scan()).releases] == ["b.toml"]
 
 
-async def test_a_refusal_knows_its_class_its_version_and_since_when(
+async def test_a_refusal_knows_its_class_its_rank_and_since_when(
     drop: Drop, intake: Intake, clock: Clock
 ) -> None:
-    drop.manifest("a", b"one", version="1.2.3")
+    drop.manifest("a", b"one", version="1.2.3", replacing={"sequence": 7})
     drop.file("b.toml", b"[")
     began = clock.now
     a, b = (await intake.scan()).refused
-    assert (a.device_class, a.version, a.since) == (PANEL, "1.2.3", began)
-    assert (b.device_class, b.version, b.since) == (None, None, began)
+    assert (a.device_class, a.version, a.sequence, a.since) == (PANEL, "1.2.3", 7, began)
+    assert (b.device_class, b.version, b.sequence, b.since) == (None, None, None, began)
 
     clock.now += 100
     assert [refused.since for refused in (await intake.scan()).refused] == [began, began]

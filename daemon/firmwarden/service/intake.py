@@ -64,8 +64,8 @@ class Intake:
         self._clock = clock
         self._limiter = anyio.CapacityLimiter(1)
         self._known: dict[str, _Known] = {}
-        self._told: dict[str, tuple[ClassName, str]] = {}
-        """Class and version that manifests say, also those of refused ones."""
+        self._told: dict[str, tuple[ClassName, str, int | None]] = {}
+        """Class, version and sequence that manifests say, also those of refused ones."""
         self._ranked: tuple[list[Release], dict[str, str]] = ([], {})
         self._shelf = Shelf()
         self._judged_by = criteria.trust
@@ -132,7 +132,7 @@ class Intake:
         releases.sort(key=lambda release: release.manifest)
         if releases != self._ranked[0]:
             self._ranked = (releases, misfits(releases))
-        self._told |= {each.manifest: (each.device_class, each.version) for each in releases}
+        self._told |= {each.manifest: (each.device_class, each.version, each.sequence) for each in releases}
         reasons |= self._ranked[1]
         since = {(each.manifest, each.reason): each.since for each in self._shelf.refused}
         self._shelf = Shelf(
@@ -155,7 +155,7 @@ class Intake:
         manifest, content = known.manifest.read(
             found[name], LARGEST_MANIFEST, lambda content: (parse_manifest(content, name), content)
         )
-        self._told[name] = manifest.device, manifest.version
+        self._told[name] = manifest.device, manifest.version, manifest.sequence
         signature = found.get(name + minisign.SUFFIX)
         if signature is None:
             signed_by = criteria.admit(manifest, content, None)
@@ -228,7 +228,7 @@ class Intake:
             raise NotStored(f"{name} cannot be stored: {exc.strerror}") from exc
 
     def _refused(self, name: str, reason: str, since: Mapping[tuple[str, str], float]) -> RefusedRelease:
-        device_class, version = self._told.get(name, (None, None))
+        device_class, version, sequence = self._told.get(name, (None, None, None))
         shown = name if name.isprintable() else name.encode("unicode_escape", "surrogatepass").decode("ascii")
         return RefusedRelease(
             manifest=shown,
@@ -236,6 +236,7 @@ class Intake:
             since=since.get((shown, reason), self._clock.wall()),
             device_class=device_class,
             version=version,
+            sequence=sequence,
         )
 
 

@@ -17,6 +17,7 @@ from firmwarden.service.facts import Facts, gather
 from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.naming import find_device
 from firmwarden.service.rollouts_told import member_views, rollout_view
+from firmwarden.service.shelf import would_be_news
 from firmwarden.service.telling import (
     action_view,
     attempt_view,
@@ -364,12 +365,12 @@ class Questions:
             raise
 
     def _refused(self, device: Device) -> list[RefusedRelease]:
-        """The manifests that might concern a device if they were in order, but for what it runs already."""
+        """The manifests that might concern a device if they were in order."""
         return [
             refusal
             for refusal in self._shelf().refused
             if refusal.device_class is None
-            or (refusal.device_class == device.device_class and refusal.version != device.running_version)
+            or (refusal.device_class == device.device_class and would_be_news(device, refusal))
         ]
 
     def _to_be_mended(self) -> list[str]:

@@ -11,7 +11,7 @@ from firmwarden.versions import VersionTag, compare
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from firmwarden.model import ClassName, Release
+    from firmwarden.model import ClassName, Device, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class RefusedRelease:
     """The instant at which it was first refused for this reason."""
     device_class: ClassName | None = None
     version: str | None = None
+    sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,24 @@ class Shelf:
     refused: tuple[RefusedRelease, ...] = ()
     problem: str = ""
     """Why the directory could not be read; the rest is then what the last good scan found."""
+
+
+def would_be_news(device: Device, refused: RefusedRelease) -> bool:
+    """Whether a device might be given a refused release of its class if that were in order.
+
+    What is not newer than what it runs would not be, unless a person pinned it to that.
+    """
+    if refused.version is None or device.running_version is None:
+        return True
+    if refused.version == device.running_version:
+        return False
+    if device.complete is False or refused.version == device.pinned:
+        return True
+    order = compare(
+        VersionTag(refused.version, refused.sequence),
+        VersionTag(device.running_version, device.running_sequence),
+    )
+    return order is None or order > 0
 
 
 def misfits(releases: Iterable[Release]) -> dict[str, str]:
