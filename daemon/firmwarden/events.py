@@ -220,7 +220,10 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
         "info", ("device", "job", "attempt", "release", "cause", "detail"), "A job was cancelled.", _NOBODY
     ),
     LogEvent.JOB_WAITING: Entry(
-        "info", ("device", "job", "wait", "detail", "until"), "A job waits, and for what.", "see the detail"
+        "info",
+        ("device", "job", "wait", "detail", "until"),
+        "A job waits, and for what. The same is told again only after an attempt began or a person asked for one.",
+        "see the detail",
     ),
     LogEvent.ATTEMPT_STARTED: Entry(
         "info", ("device", "job", "attempt", "number", "release", "port"), "An attempt begins.", _NOBODY

@@ -462,6 +462,20 @@ async def test_a_device_whose_condition_says_no_is_no_canary() -> None:
 
 
 @pytest.mark.anyio
+async def test_devices_that_take_turns_at_a_condition_that_says_no_fill_no_log(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    units = {f"panel-{number}": Unit() for number in range(5)}
+    policy = replace(asking(), rollout=Rule(first=1, soak_s=60.0, waves=(50, 100), stop_at=0))
+    async with living(units, "2.0.0", policies=[policy], change=answering(NO)) as house:
+        await anyio.sleep(4 * 3600.0)
+        assert len(house.asked) > 240
+    waits = [(entry["job"], entry["detail"]) for entry in logs if entry["event"] == "job-waiting"]
+    assert waits
+    assert set(Counter(waits).values()) == {1}
+
+
+@pytest.mark.anyio
 async def test_a_yes_about_a_device_that_has_gone_starts_nothing() -> None:
     units = {"panel-1": Unit()}
     async with living(units, "2.0.0", policies=[asking()], change=answering(YES, takes_s=5.0)) as house:

@@ -306,6 +306,37 @@ async def test_a_held_port_is_waited_for_and_uses_no_attempt_up() -> None:
         assert (attempt.number, attempt.outcome) == (1, Outcome.SUCCEEDED)
 
 
+async def test_a_wait_that_comes_back_is_told_again_only_after_an_attempt_or_a_retry(
+    logs: list[MutableMapping[str, Any]],
+) -> None:
+    def told() -> list[str]:
+        return [entry["wait"] for entry in logs if entry["event"] == "job-waiting"]
+
+    unit = Unit(script=[LOST])
+    async with living({"panel-1": unit}) as house:
+        await house.desk.hold(None, reason="fair", who="ann")
+        house.drop("2.0.0")
+        await house.planned()
+        for _ in range(3):
+            await house.unplug("panel-1")
+            await house.planned()
+            await house.plug("panel-1")
+            await house.planned()
+        assert told() == ["hold", "absent"]
+        await house.desk.retry((await house.device("panel-1")).id, who="ann")
+        await house.unplug("panel-1")
+        await house.planned()
+        await house.plug("panel-1")
+        await house.planned()
+        assert told()[2:] == ["absent", "hold"]
+        await house.desk.unhold(None, who="ann")
+        await anyio.sleep(1.0)
+        assert unit.attempts == 1
+        await house.desk.hold(None, reason="fair", who="ann")
+        await house.planned()
+        assert told()[4:] == ["back-off", "hold"]
+
+
 async def test_plugging_a_device_anew_ends_the_pause_before_a_held_port() -> None:
     unit = Unit(script=[held()] * 20)
     async with living({"panel-1": unit}, "2.0.0") as house:

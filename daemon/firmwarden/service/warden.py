@@ -7,6 +7,7 @@ else (invariant 6).
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import inf, isinf
@@ -71,6 +72,8 @@ PROGRESS_EVERY_S: Final = 0.25
 """How often progress is sampled while somebody may be watching."""
 _UNTOLD: Final = frozenset({WaitKind.SLOT, WaitKind.CONDITION})
 """What is not logged of a job: the first is soon over, the other has events of its own."""
+_WAITS_REMEMBERED: Final = 20
+"""So many waits of a device are known as told: more than take turns, also where each time gives another reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +174,8 @@ class Warden:
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
         self._rests: dict[DeviceId, _Pause] = {}
+        self._told: dict[DeviceId, deque[tuple[JobId, WaitKind, str]]] = {}
+        """Of the waits of its jobs what was logged since an attempt began, or a person asked for one."""
         self._tried_s: dict[JobId, float] = {}
         self.began: Final = clock.boot()
         self.releases_as_of = self.agenda_as_of = self.began
@@ -220,6 +225,7 @@ class Warden:
     def look_again(self, device: DeviceId) -> None:
         """Take note that a person wants a device to be looked at again, whatever keeps it waiting here."""
         self._held.pop(device, None)
+        self._told.pop(device, None)
         self.timekeeper.ask_again(device)
 
     @property
@@ -361,16 +367,26 @@ class Warden:
         return {device: wait for device, wait in waits.items() if wait is not None}
 
     def _log_plan(self, agenda: Agenda) -> None:
+        """Log what a planning did, and what jobs wait for that waited for something of another kind before.
+
+        Waits may take turns for weeks, and an owner that does not leave its port is asked each minute: what was told of
+        a job is not told again before an attempt at it began or a person asked for one.
+        """
         for event, keys in agenda.notes:
             getattr(log, CATALOGUE[event].level)(event, **keys)
         before = self.agenda.waits
         for job, wait in agenda.waits.items():
             known = before.get(job)
-            if wait.kind not in _UNTOLD and (known is None or known.kind is not wait.kind):
+            if wait.kind in _UNTOLD or (known is not None and known.kind is wait.kind):
+                continue
+            device = agenda.owners[job]
+            told = self._told.setdefault(device, deque(maxlen=_WAITS_REMEMBERED))
+            if (job, wait.kind, wait.detail) not in told:
+                told.append((job, wait.kind, wait.detail))
                 log.info(
                     LogEvent.JOB_WAITING,
                     job=job,
-                    device=agenda.owners.get(job),
+                    device=device,
                     wait=wait.kind.value,
                     detail=wait.detail,
                     until=instant_or_none(wait.until),
@@ -399,6 +415,7 @@ class Warden:
             ):
                 if self.stopping or self.releases is not releases:
                     return  # since its port was asked for; what it was to be given may be withdrawn
+                self._told.pop(job.device, None)
                 tasks.start_soon(self._sample, job)
                 if job.state is JobState.UNKNOWN:
                     await self.worker.ask(job, address)
