@@ -183,12 +183,18 @@ async def test_nothing_is_sent_to_a_device_whose_owner_does_not_leave(
     assert told == ["port-lent", "port-returned"], "who did not leave does not return"
 
 
-async def test_an_owner_that_did_not_leave_for_one_is_asked_again_for_its_neighbour() -> None:
+@pytest.mark.parametrize("takes_s", [0.0, 0.5, 5.0])
+async def test_an_owner_that_does_not_leave_is_asked_and_told_of_once_for_all_who_wait(
+    logs: list[MutableMapping[str, Any]], takes_s: float
+) -> None:
     guard = Guard()
-    guard.takes_s, guard.wont_stop = 5.0, 2
+    guard.takes_s, guard.wont_stop = takes_s, 3
     async with guarded(guard, Unit(), Unit()) as house:
         await house.quiet(600.0)
+    assert guard.asked[:9] == ["runs", "stop", "start"] * 3
     assert guard.in_the_way == [False, False]
+    waits = [entry["device"] for entry in logs if entry["event"] == "job-waiting"]
+    assert len(waits) == len(set(waits)) == 2
 
 
 async def test_who_cannot_be_asked_is_not_stopped() -> None:

@@ -2,7 +2,8 @@
 
 Who is about to be stopped stands in the store before, and is struck out when it was started again: so a kill or a
 power loss in between leaves a row, and the next start begins with it.  Several devices may share an owner; it is
-stopped for the first that needs the port and started after the last.  What cannot be started again is tried again
+stopped for the first that needs the port and started after the last.  One that does not leave is asked once for all
+who wait for it, and started in any case: it may have stopped half.  What cannot be started again is tried again
 until it can, and stays in the store as long.
 """
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+REFUSAL_S: Final = 1.0
+"""So long an owner that did not leave is not asked again: whoever wants its port at the same time has the same answer.
+Shorter than the first pause before a port that is held."""
 AGAIN_FIRST_S: Final = 5.0
 AGAIN_LONGEST_S: Final = 300.0
 """An owner that could not be started again is tried again after a pause that doubles between these."""
@@ -49,6 +53,10 @@ class _Loan:
     """Whether anybody heard that it was stopped, and has to hear of its return; not where it would not leave."""
     users: int = 0
     """How many need the port now."""
+    refusal: str = ""
+    """Why it did not leave when it was asked last."""
+    refused_at: float = -inf
+    """Boot clock: when that was."""
     trouble: str = ""
     """Why it could not be started again."""
     failures: int = 0
@@ -103,6 +111,8 @@ class HandOver:
 
     async def _stop(self, loan: _Loan) -> None:
         owner = loan.owner
+        if self._clock.boot() < loan.refused_at + REFUSAL_S:
+            raise _stays(loan)
         try:
             if loan.since is None:
                 if not await owner.runs():
@@ -112,7 +122,8 @@ class HandOver:
                 loan.since, loan.told = now, False
             await owner.stop()
         except OwnerStays as exc:
-            raise PortHeld("its port", f"{owner.title}, which cannot be made to leave: {exc}") from exc
+            loan.refusal, loan.refused_at = str(exc), self._clock.boot()
+            raise _stays(loan) from exc
         loan.stopped = loan.told = True
         log.info(LogEvent.PORT_LENT, owner=owner.title)
 
@@ -196,3 +207,7 @@ class HandOver:
             for loan in self._loans.values()
             if loan.trouble
         ]
+
+
+def _stays(loan: _Loan) -> PortHeld:
+    return PortHeld("its port", f"{loan.owner.title}, which cannot be made to leave: {loan.refusal}")
