@@ -163,6 +163,9 @@ async def test_who_was_stopped_for_a_device_is_told() -> None:
     lent = "gpsd.service is stopped since 2026-03-01T11:59:00Z"
     text = "\n".join(why_lines(await MemoryDesk(a_device(port_lent=lent)).why("panel-1"), NOON))
     assert "Its port is lent\n  gpsd.service is stopped since 11:59:00 (60 seconds ago).\n" in text
+    lent = "the program behind `reader leave` is stopped since 2026-03-01T11:59:00Z"
+    text = "\n".join(why_lines(await MemoryDesk(a_device(port_lent=lent)).why("panel-1"), NOON))
+    assert "  The program behind `reader leave` is stopped since 11:59:00 (60 seconds ago).\n" in text
 
 
 @pytest.mark.anyio

@@ -142,7 +142,7 @@ def test_nothing_is_sent_to_a_device_whose_reader_stays(
     daemon = gateway.start()
     waiting = daemon.wait_for("job-waiting", wait="port-held")
     assert waiting["detail"].endswith(
-        f"pause, which cannot be made to leave: {sys.executable}: exit status 1: it is printing"
+        f"pause`, which cannot be made to leave: {sys.executable}: exit status 1: it is printing"
     )
     why = gateway.why("panel-0001")
     assert waiting["detail"] in why["next"]

@@ -116,6 +116,12 @@ async def test_commands_stop_and_start(tmp_path: Path) -> None:
         await owner.stop()
 
 
+def test_an_owner_is_called_what_reads_well_in_a_sentence() -> None:
+    assert UnitOwner("gpsd.service").title == "gpsd.service"
+    owner = CommandOwner(("/usr/bin/reader", "leave it", "now"), ("/usr/bin/reader", "go on"))
+    assert owner.title == "the program behind `/usr/bin/reader 'leave it' now`"
+
+
 async def test_inv6_a_command_that_hangs_is_ended_in_time() -> None:
     owner = CommandOwner(sh("sleep 60"), sh(""), patience_s=0.2)
     with pytest.raises(OwnerStays, match=r"took longer than 0\.2 s and was ended"):

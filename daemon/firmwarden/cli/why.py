@@ -14,6 +14,7 @@ from firmwarden.service.words import (
     cause_in_words,
     findings_told_once,
     outcome_in_words,
+    sentence,
     state_of_device,
     tries_in_words,
     what_it_stops,
@@ -65,7 +66,7 @@ def why_lines(view: WhyView, now: datetime) -> Iterator[str]:
     if device["held"] is not None:
         yield from _section("It is held", f"By {with_local_times(device['held'], now)}.")
     if device["port_lent"] is not None:
-        yield from _section("Its port is lent", f"{with_local_times(device['port_lent'], now)}.")
+        yield from _section("Its port is lent", sentence(with_local_times(device["port_lent"], now)))
     if device["conflict"] is not None:
         yield from _section("It is not clear which unit this is", f"{device['conflict']}.")
     if view["latches"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -35,7 +36,7 @@ class Owner(Protocol):
 
     @property
     def title(self) -> str:
-        """The name for a person."""
+        """The name for a person, as part of a sentence."""
 
     async def runs(self) -> bool:
         """Tell whether it would have to be stopped.
@@ -127,8 +128,8 @@ class CommandOwner:
 
     @property
     def title(self) -> str:
-        """The command that stops it."""
-        return " ".join(self.stop_argv)
+        """The command that stops it, as a shell takes it, for nobody knows the program itself."""
+        return f"the program behind `{shlex.join(self.stop_argv)}`"
 
     async def runs(self) -> bool:
         """Take it that it does; see ``Owner``."""
