@@ -189,6 +189,8 @@ def test_releases_with_the_reason_of_a_refusal(run: Run, desk: MemoryDesk) -> No
     assert refused.endswith(
         "refused: the image has 1000 bytes, the manifest says 131072: is it still being copied?"
     )
+    desk.shelf[0]["reason"] = "2 devices do not get it: they were confirmed with something newer"
+    assert "accepted, but 2 devices do not get it: they were confirmed with" in run("releases").stdout
     desk.shelf[0]["latched"] = True
     assert "accepted, but a latch keeps it from every device" in run("releases").stdout
 

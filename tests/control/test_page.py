@@ -254,6 +254,11 @@ def test_what_concerns_everything_is_told_above_the_devices(api: Served, desk: M
 
 def test_releases_are_told_with_the_reasons_for_refusals_first(api: Served, desk: MemoryDesk) -> None:
     assert "accepted, signed by vendor-2026" in get(api, "/releases").text
+    desk.shelf[0]["reason"] = "2 devices do not get it: they were confirmed with something newer"
+    assert (
+        "accepted, signed by vendor-2026, but 2 devices do not get it: they were"
+        in get(api, "/releases").text
+    )
     desk.shelf[0]["latched"] = True
     text = get(api, "/releases").text
     refused = text.index("refused: the image has 1000 bytes")

@@ -320,6 +320,22 @@ async def test_inv8_a_replayed_release_is_refused_and_why_says_what_would_allow_
         assert len(await house.jobs("panel-1")) == 1
 
 
+async def test_releases_say_at_how_many_an_older_one_comes_too_late() -> None:
+    async with living({"panel-1": Unit(), "panel-2": Unit()}) as house:
+        lay(house, OLD, MIDDLE, NEW)
+        assert [view["reason"] for view in await house.desk.releases()] == [None] * 3, (
+            "nothing is confirmed yet"
+        )
+        await house.quiet()
+        unit = (await house.device("panel-1")).id
+        await house.desk.pin(unit, MIDDLE.version, may_go_back=True, who="ann")
+        await house.quiet()
+        of_one = "1 device does not get it: it was confirmed with something newer"
+        of_both = "2 devices do not get it: they were confirmed with something newer"
+        told = {view["version"]: view["reason"] for view in await house.desk.releases()}
+        assert told == {OLD.version: of_both, MIDDLE.version: of_one, NEW.version: None}
+
+
 async def test_inv8_a_person_may_let_it_go_back_once_and_that_is_on_record() -> None:
     async with living({"panel-1": Unit()}) as house:
         lay(house, OLD, MIDDLE, NEW)

@@ -318,6 +318,15 @@ async def test_an_upload_is_a_wish_that_is_recorded(drop: Drop, counter: Counter
     assert set(content_of(drop.directory)) == {"panel.img", "panel.toml"}
 
 
+async def test_an_upload_that_comes_too_late_says_for_how_many(counter: Counter) -> None:
+    async with living({"panel-1": Unit()}, inline=False) as house:
+        device = (await house.device("panel-1")).id
+        await house.store.run(lambda ledger: ledger.raise_floor(device, 5))
+        wishes = Wishes(store=house.store, warden=house.warden, incoming=counter.incoming)
+        view = await wishes.upload(MANIFEST, CONTENT, None, name="panel.toml", who="ann")
+    assert view["reason"] == "1 device does not get it: it was confirmed with something newer"
+
+
 # --- signatures and bundles
 
 

@@ -219,6 +219,8 @@ def release_lines(views: list[ReleaseView], problems: list[str]) -> list[str]:
                 if view["state"] == "refused"
                 else "accepted, but a latch keeps it from every device"
                 if view["latched"]
+                else f"accepted, but {view['reason']}"
+                if view["reason"]
                 else "accepted",
             )
             for view in views

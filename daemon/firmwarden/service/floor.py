@@ -17,6 +17,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from firmwarden.model import Device, Release
 
 
@@ -40,6 +42,14 @@ def below_in_words(device: Device, release: Release) -> str:
     return (
         f"but that has {own}, and the device was confirmed with {device.floor}: nothing below is given to it unless a "
         "person allows it"
+    )
+
+
+def too_late_for(devices: Iterable[Device], release: Release) -> int:
+    """Count the devices of its class that are not given a release since they were confirmed with something newer."""
+    return sum(
+        device.device_class == release.device_class and not may_be_given(device, release)
+        for device in devices
     )
 
 

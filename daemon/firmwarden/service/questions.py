@@ -14,6 +14,7 @@ from firmwarden.errors import NotFound, Refused, Unavailable
 from firmwarden.model import JobState, LatchScope, UsbAddress, Wait, WaitKind
 from firmwarden.service import sentences
 from firmwarden.service.facts import Facts, gather
+from firmwarden.service.floor import too_late_for
 from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.naming import find_device
 from firmwarden.service.rollouts_told import member_views, rollout_view
@@ -166,13 +167,15 @@ class Questions:
 
     async def releases(self) -> list[ReleaseView]:
         """Tell every release in the directory, with the reasons for refusals."""
-        latched = {
-            latch.image
-            for latch in await self._ask(lambda ledger: ledger.latches())
-            if latch.scope is LatchScope.IMAGE
-        }
+        devices, latches = await self._ask(lambda ledger: (ledger.devices(), ledger.latches()))
+        latched = {latch.image for latch in latches if latch.scope is LatchScope.IMAGE}
         shelf = self._shelf()
-        accepted = [release_view(release, latched=release.image in latched) for release in shelf.releases]
+        accepted = [
+            release_view(
+                release, latched=release.image in latched, too_late_for=too_late_for(devices, release)
+            )
+            for release in shelf.releases
+        ]
         refused: list[ReleaseView] = [
             {
                 "manifest": refusal.manifest,

@@ -156,8 +156,13 @@ def hold_view(hold: Hold) -> HoldView:
     }
 
 
-def release_view(release: Release, *, latched: bool) -> ReleaseView:
-    """Tell a release that is accepted."""
+def release_view(release: Release, *, latched: bool, too_late_for: int) -> ReleaseView:
+    """Tell a release that is accepted, and how many devices have been confirmed with something newer."""
+    who = (
+        "1 device does not get it: it was"
+        if too_late_for == 1
+        else f"{too_late_for} devices do not get it: they were"
+    )
     return {
         "manifest": release.manifest,
         "state": "accepted",
@@ -167,7 +172,7 @@ def release_view(release: Release, *, latched: bool) -> ReleaseView:
         "image": release.image,
         "size": release.size,
         "signed_by": release.signed_by or None,
-        "reason": None,
+        "reason": f"{who} confirmed with something newer" if too_late_for else None,
         "latched": latched,
     }
 

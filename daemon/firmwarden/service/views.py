@@ -257,7 +257,7 @@ class ReleaseView(TypedDict):
     signed_by: str | None
     """The name of the key; null where it is not signed, or refused."""
     reason: str | None
-    """Why it is refused."""
+    """Why it is refused, or how many devices do not get it although it is accepted."""
     latched: bool
     """Whether a latch stops its image on every device."""
 

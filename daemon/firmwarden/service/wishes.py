@@ -16,7 +16,7 @@ from firmwarden.model import Action, Cause, CauseCode, ClassName, JobId, JobStat
 from firmwarden.service.desired import desired, waiting_in_loader
 from firmwarden.service.drops import content_of
 from firmwarden.service.facts import gather
-from firmwarden.service.floor import allowing, below_in_words, may_be_given
+from firmwarden.service.floor import allowing, below_in_words, may_be_given, too_late_for
 from firmwarden.service.going_back import going_back
 from firmwarden.service.holding import in_words, to_take_back
 from firmwarden.service.measures import IMAGE_SHOWN
@@ -391,11 +391,13 @@ class Wishes:
         self, who: str, put: Callable[[Record], Awaitable[tuple[Release, ...]]]
     ) -> list[ReleaseView]:
         latched: set[ImageHash | None] = set()
+        devices: list[Device] = []
 
         def work(ledger: Ledger, releases: tuple[Release, ...]) -> None:
             for release in releases:
                 self._record(ledger, who, "upload", release.manifest, content_of(release))
             latched.update(latch.image for latch in ledger.latches() if latch.scope is LatchScope.IMAGE)
+            devices.extend(ledger.devices())
 
         releases = await put(lambda releases: self._store.run(lambda ledger: work(ledger, releases)))
         for release in releases:
@@ -403,7 +405,12 @@ class Wishes:
                 f"{release.manifest} is in the firmware directory: {release.device_class} {release.version}"
             )
             self._note("upload", release.manifest, who, text)
-        return [release_view(release, latched=release.image in latched) for release in releases]
+        return [
+            release_view(
+                release, latched=release.image in latched, too_late_for=too_late_for(devices, release)
+            )
+            for release in releases
+        ]
 
     def _class(self, name: str) -> ClassName:
         if name not in self._warden.planner.classes:
