@@ -83,7 +83,10 @@ async def hear_program(
         if process.returncode is None:
             with suppress(ProcessLookupError):  # it ended by itself just now
                 os.killpg(process.pid, signal.SIGKILL)  # its own session, so its own group
-        await process.aclose()
+        # It is dead or dies now.  A cancelled wait would make anyio kill it once more, and the library looks for it
+        # before it does so, and so takes its exit status from whoever waits for that.
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
     last = said.decode(errors="replace").strip()
     if limit.cancelled_caught:
         return Heard(f"took longer than {timeout_s:g} s and was ended", last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -93,8 +94,15 @@ async def test_the_store_remembers_what_ails_it_until_it_was_written_again(
 
 async def test_a_lock_needs_no_room(path: Path) -> None:
     # Whose it is cannot be written on a full disk; it is held all the same.
-    path.with_name(f"{path.name}.lock").symlink_to("/dev/full")
-    descriptor = lock(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        descriptor = lock(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.with_name(f"{path.name}.lock").read_bytes() == b""
+    with pytest.raises(StoreError, match="is locked by process unknown"):
+        lock(path)
     os.close(descriptor)
 
 

@@ -188,9 +188,9 @@ def _take_floors(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceI
         if row["floor"] is None and row["good_image"] is None:
             continue
         connection.execute(
-            f"UPDATE devices SET floor = coalesce(max(floor, ?1), ?1, floor), ({columns}) = "  # noqa: S608
-            f"({', '.join(f'?{number}' for number in range(2, len(row) + 1))}) WHERE id = ?{len(row) + 1}",
-            (*tuple(row), id_),
+            f"UPDATE devices SET floor = coalesce(max(floor, :floor), :floor, floor), ({columns}) = "  # noqa: S608
+            f"({', '.join(f':{column}' for column in _GOOD)}) WHERE id = :id",
+            {**dict(row), "id": id_},
         )
 
 
