@@ -19,6 +19,8 @@ from support.virtual_time import run
 if TYPE_CHECKING:
     from firmwarden.simulate.profile import Profile
 
+pytestmark = pytest.mark.slow
+
 
 def undisturbed(kind: Profile, *, asks_version: bool = True) -> Story:
     told = story(kind, asks_version=asks_version)
