@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,6 +81,16 @@ def test_minisign_signs_with_our_keys(tmp_path: Path, password: str | None) -> N
     done = minisign(tmp_path, "-S", *unlocked, "-s", "key", "-m", "file", password=password or "")
     assert done.returncode == 0, done.stderr
     verify(made.public, Signature.decode((tmp_path / "file.minisig").read_bytes()), b"hello")
+
+
+def test_a_key_whose_id_begins_with_zeros_is_named_as_minisign_names_it(tmp_path: Path) -> None:
+    made = SecretKey.generate()
+    short = replace(made, public=replace(made.public, key_id=bytes.fromhex("bdedd50d84c03200")))
+    (tmp_path / "key").write_bytes(short.file(None, QUICK))
+    done = minisign(tmp_path, "-R", "-W", "-s", "key", "-p", "key.pub")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "key.pub").read_bytes() == short.public.file()
+    assert short.public.name == "32C0840DD5EDBD"
 
 
 @pytest.mark.slow

@@ -195,7 +195,7 @@ def signed_comment(signature: bytes, trusted_comment: str) -> bytes:
 
 def name_of(key_id: bytes) -> str:
     """Write a key id as minisign does."""
-    return f"{int.from_bytes(key_id, 'little'):016X}"
+    return f"{int.from_bytes(key_id, 'little'):X}"
 
 
 def to_base64(raw: bytes) -> str:
