@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,6 +33,18 @@ async def take(reading: AsyncGenerator[FeedItem, None], count: int) -> list[int]
     """Read so many items, and no longer than a second."""
     with anyio.fail_after(1.0):
         return [(await anext(reading))["id"] for _ in range(count)]
+
+
+async def test_who_reads_on_after_the_last_id_misses_nothing_that_comes() -> None:
+    feed = Feed(run=7)
+    before = feed.last_id
+    publish(feed, 1, 2)
+    between = feed.last_id
+    publish(feed, 3)
+    async with aclosing(feed.read(before)) as reading:
+        assert await take(reading, 3) == [before + 1, before + 2, before + 3]
+    async with aclosing(feed.read(between)) as reading:
+        assert await take(reading, 1) == [feed.last_id]
 
 
 async def test_a_reader_gets_what_comes_from_now_on() -> None:

@@ -274,6 +274,7 @@ class MemoryDesk:
             "unsigned_classes": self.unsigned_classes,
             "rollouts": self.going_out,
             "problems": self.problems,
+            "last_event": self.ring.last_id,
         }
 
     async def health(self) -> HealthView:

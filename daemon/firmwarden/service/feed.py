@@ -45,6 +45,11 @@ class Feed:
         self._arrival = anyio.Event()
         self._closed = False
 
+    @property
+    def last_id(self) -> int:
+        """The id of the latest item; before the first, one that nothing has and that may be read on after."""
+        return self._next_id - 1
+
     def publish(self, kind: Literal["log", "progress"], data: dict[str, object]) -> None:
         """Append an item and wake the readers.  Call from the event loop's thread."""
         item: FeedItem = {"id": self._next_id, "kind": kind, "data": data}
@@ -72,14 +77,14 @@ class Feed:
             after: the id that the reader saw last; None starts with the next item to come, 0 with the oldest.
             device: only what concerns this one.
         """
-        last = self._next_id - 1 if after is None else after or self._start
+        last = self.last_id if after is None else after or self._start
         while True:
             arrival = self._arrival
             gap = self._gap(last)
             if gap is not None:
                 yield gap
                 last = gap["id"]
-            for item in self._newest(self._next_id - 1 - last):
+            for item in self._newest(self.last_id - last):
                 if device is None or item["data"].get("device") == device:
                     yield item
                 last = item["id"]

@@ -107,8 +107,10 @@ class Questions:
 
     async def status(self) -> StatusView:
         """Tell the whole in numbers."""
-        facts = await self._ask(gather)
         warden = self._warden
+        # Before all else: a reader that goes on from there may hear of what it knows, and misses nothing.
+        last_event = warden.feed.last_id
+        facts = await self._ask(gather)
         open_jobs = [job for job in facts.jobs.values() if not job.state.final]
         shelf = self._shelf()
         return {
@@ -142,6 +144,7 @@ class Questions:
             ),
             "rollouts": [rollout_view(progress) for progress in warden.agenda.rollouts],
             "problems": self._to_be_mended(),
+            "last_event": last_event,
         }
 
     async def health(self) -> HealthView:

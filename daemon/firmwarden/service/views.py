@@ -344,6 +344,8 @@ class StatusView(TypedDict):
     """Of releases that some device is meant to have now, or that were called back."""
     problems: list[str]
     """What the operator should mend: a refused configuration, an unreadable directory, a full disk."""
+    last_event: int
+    """The latest item of the event stream when this was asked: the stream after it tells all that came since."""
 
 
 class HealthView(TypedDict):

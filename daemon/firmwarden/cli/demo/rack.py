@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 150.0
 """The whole takes half of this; a machine under load is slower."""
-_STARTING_S: Final = 12.0
+_STARTING_S: Final = 16.0
 """The window of the meters closes at a whole minute, no sooner than this after it was set."""
-_BEFORE_CLOSING_S: Final = 4.0
+_BEFORE_CLOSING_S: Final = 8.0
 """So long before does the release for the meters come: one update begins in time, and never are all four done."""
 _HALF: Final = 2
 
@@ -203,7 +203,9 @@ def _only_the_port_is_missing(devices: Mapping[str, DeviceView]) -> bool:
 
 def _is_over(devices: Mapping[str, DeviceView], closing: datetime) -> bool:
     quiet = (
-        _has_ended(device) or _wait_of(device) for device in devices.values() if device["job"] is not None
+        _has_ended(device) or _wait_of(device) in {"canary", "window"}
+        for device in devices.values()
+        if device["job"] is not None
     )
     return (
         datetime.now(UTC) > closing

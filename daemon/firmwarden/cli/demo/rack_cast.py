@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BETWEEN: Final = "1.5.0"
 """What the sensors get first: only what was seen to keep well is gone back to."""
 IMAGE_SIZE: Final = 48 * 1024
+METER_IMAGE_SIZE: Final = 2 * IMAGE_SIZE
+"""Four seconds of writing: a window of eight closes upon the second or the third of four."""
 
 _PART: Final = "stm32l476"
 
@@ -104,7 +106,7 @@ name = "{role.name}"
 port = "{number}"
 part = "{_PART}"
 version = "{OLD}"
-size = {IMAGE_SIZE}
+size = {METER_IMAGE_SIZE}
 options = {{ BFB2 = 1 }}
 """
         for number, role in enumerate(METERS, 1)
@@ -156,7 +158,7 @@ roll_back = true
 def image(device_class: str, version: str) -> bytes:
     """Make an image for a class."""
     if device_class == "meter":
-        (made,) = make_update(PARTS[_PART], Kind.ROM, version, size=IMAGE_SIZE)
+        (made,) = make_update(PARTS[_PART], Kind.ROM, version, size=METER_IMAGE_SIZE)
         return made.data
     profile = PROFILES["dspic" if device_class == "io-module" else "generic"]
     return make_update_file(profile, version, size=IMAGE_SIZE)

@@ -75,14 +75,19 @@ class Telling:
         click.echo()
 
     def watch(self, *, until: Callable[[], bool], patience_s: float) -> None:
-        """Show what happens until something is so, for so long at most."""
+        """Show what happens until something is so, for so long at most, and all that made it so."""
         deadline = time.monotonic() + patience_s
+        last: int | None = None
         with open_screen() as screen:
             for item in self._client.events(self._seen):
-                if item is not None and item["kind"] != "gap":
+                if item is not None:
                     self._seen = item["id"]
-                    self._show(screen, item["data"])
-                if time.monotonic() > deadline or until():
+                    if item["kind"] != "gap":
+                        self._show(screen, item["data"])
+                # The stream comes behind what the daemon answers.
+                if last is None and until():
+                    last = self._client.get("status")["last_event"]
+                if time.monotonic() > deadline or (last is not None and self._seen >= last):
                     return
 
     def devices(self) -> dict[str, DeviceView]:
