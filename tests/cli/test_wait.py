@@ -16,7 +16,7 @@ import pytest
 from firmwarden.cli.wait import is_for_a_person
 from firmwarden.model import WaitKind
 from firmwarden.service.questions import for_a_person
-from support.memory_desk import EXHAUSTED, IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_job
+from support.memory_desk import EXHAUSTED, IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_job, a_rollout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +145,31 @@ def test_it_ends_when_only_a_person_can_go_on(run: Run, api: Served, desk: Memor
     thread.join()
     assert result.exit_code == 2
     assert "Job 8 waits for what only a person can do. It is updated now." in " ".join(result.stdout.split())
+
+
+CANARY = {"kind": "canary", "detail": "2 canaries come first", "until": None}
+
+
+def test_a_rollout_that_has_stopped_goes_on_by_a_person_alone(
+    run: Run, api: Served, desk: MemoryDesk
+) -> None:
+    desk.going_out = [a_rollout(), a_rollout(state="stopped")]
+    thread = carry_out(api, desk, {"wait": CANARY})
+    result = run("retry", "panel-1", "--wait")
+    thread.join()
+    assert result.exit_code == 2
+    assert "Job 8 waits for what only a person can do." in result.stdout
+
+
+def test_a_rollout_that_goes_on_is_waited_for(run: Run, api: Served, desk: MemoryDesk) -> None:
+    desk.going_out = [
+        a_rollout(),
+        a_rollout(state="stopped", device_class="lamp"),
+        a_rollout(state="stopped", image="00" * 32),
+    ]
+    thread = carry_out(api, desk, {"wait": CANARY}, {"state": "succeeded"})
+    assert run("retry", "panel-1", "--wait").exit_code == 0
+    thread.join()
 
 
 def test_json_ends_when_only_a_person_can_go_on(run: Run, api: Served, desk: MemoryDesk) -> None:

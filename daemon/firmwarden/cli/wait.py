@@ -21,7 +21,7 @@ from firmwarden.service.words import cause_in_words, state_of_job
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from firmwarden.service.views import CauseView, FeedItem, JobView, WaitView, WhyView
+    from firmwarden.service.views import CauseView, FeedItem, JobView, RolloutView, WaitView, WhyView
 
 _GOES_ON = frozenset({"queued", "running"})
 _FOR_A_PERSON = frozenset({"failsafe", "identity"})
@@ -84,7 +84,7 @@ class _Following:
             if job["state"] not in _GOES_ON:
                 return view, job
             self._show(job)
-            if job["wait"] is not None and is_for_a_person(job["wait"]):
+            if self._waits_for_a_person(job):
                 if job["wait"] == stuck:
                     return view, job
                 stuck = job["wait"]
@@ -92,6 +92,14 @@ class _Following:
             else:
                 stuck = None
                 self._await_news(view["device"]["id"])
+
+    def _waits_for_a_person(self, job: JobView) -> bool:
+        wait = job["wait"]
+        if wait is None or wait["kind"] != "canary":
+            return wait is not None and is_for_a_person(wait)
+        rollouts: list[RolloutView] = self._client.get("rollouts")["rollouts"]
+        meant = (job["device_class"], job["image"], "stopped")
+        return any((each["device_class"], each["image"], each["state"]) == meant for each in rollouts)
 
     def _show(self, job: JobView) -> None:
         running = f"updating to {job['version']}, attempt {job['attempts']}"
