@@ -15,7 +15,7 @@ import pytest
 
 from firmwarden.cli.wait import is_for_a_person
 from firmwarden.model import WaitKind
-from firmwarden.service.questions import for_a_person
+from firmwarden.service.picture import for_a_person
 from support.memory_desk import EXHAUSTED, IMAGE_B, LINK_LOST, WRONG_DEVICE, MemoryDesk, a_job, a_rollout
 
 if TYPE_CHECKING:

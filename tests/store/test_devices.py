@@ -44,8 +44,6 @@ def test_an_id_follows_from_class_and_key(ledger: Ledger) -> None:
         last_seen=NOON,
     )
     assert ledger.devices() == [device]
-    assert ledger.device_by_key(PANEL, "serial:A1") == device
-    assert ledger.device_by_key(ClassName("other"), "serial:A1") is None
     assert ledger.device(DeviceId("nobody")) is None
     with pytest.raises(ValueError, match=f"panel serial:A1 is enrolled already, as {device.id}"):
         ledger.enroll(PANEL, "serial:A1", label="", port="", serial="", now=NOON)
@@ -99,7 +97,6 @@ def test_inv5_a_forgotten_unit_comes_back_with_its_wear_and_latches(ledger: Ledg
     ledger.forget(id_)
 
     assert ledger.device(id_) is None
-    assert ledger.device_by_key(PANEL, "serial:1") is None
     assert ledger.devices() == []
     assert ledger.jobs(limit=9) == []
     assert ledger.attempts(None, 9) == []

@@ -25,6 +25,7 @@ from firmwarden.model import (
     WaitKind,
 )
 from firmwarden.service.figures import DeviceState, ReleaseState
+from firmwarden.service.pauses import PORT_HELD_FIRST_S, PORT_HELD_LONGEST_S
 from firmwarden.service.policy import (
     DISPOSITIONS,
     MEANINGS,
@@ -35,7 +36,6 @@ from firmwarden.service.policy import (
     History,
     decide,
 )
-from firmwarden.service.warden import PORT_HELD_FIRST_S, PORT_HELD_LONGEST_S
 from firmwarden.store.figures import BOUNDS_S
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ import anyio
 from firmwarden import __version__
 from firmwarden.errors import Unavailable
 from firmwarden.model import ClassName, JobState, LatchScope
-from firmwarden.service.facts import gather
 from firmwarden.service.pulse import ANSWER_S
 from firmwarden.service.questions import Questions
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from firmwarden.model import Device, DeviceId, Job, RolloutState, WaitKind
     from firmwarden.service.facts import Facts
+    from firmwarden.service.picture import Picture
     from firmwarden.service.rollout import Stage
     from firmwarden.store.figures import Counted
     from firmwarden.store.ledger import Ledger
@@ -114,21 +114,20 @@ class Figures(Questions):
         """
         now = self._warden.clock.wall()
 
-        def work(ledger: Ledger) -> tuple[Facts, Counted]:
-            return gather(ledger), ledger.counted(now)
+        def work(ledger: Ledger) -> tuple[Picture, Counted]:
+            return self._picture(ledger), ledger.counted(now)
 
         # Who asks every few seconds must not leave one more request waiting each time.
         with anyio.move_on_after(ANSWER_S):
-            facts, counted = await self._ask(work)
-            return self._view(facts, counted, now)
+            picture, counted = await self._ask(work)
+            return self._view(picture, counted, now)
         raise Unavailable(f"the state database has not answered for {ANSWER_S:.0f} s")
 
-    def _view(self, facts: Facts, counted: Counted, now: float) -> FiguresView:
-        warden = self._warden
+    def _view(self, picture: Picture, counted: Counted, now: float) -> FiguresView:
+        warden, facts, open_jobs = self._warden, picture.facts, picture.open_jobs
         boot = warden.clock.boot()
         classes = {device.id: device.device_class for device in facts.devices}
         on_hold = {hold.device for hold in facts.holds}
-        open_jobs = [job for job in facts.jobs.values() if not job.state.final]
         stopped = {latch.device for latch in facts.latches if latch.scope is LatchScope.DEVICE}
         return FiguresView(
             version=__version__,
@@ -156,9 +155,9 @@ class Figures(Questions):
                 if job.state is JobState.UNKNOWN
             },
             waits=Counter(
-                (job.device_class, wait.kind) for job in open_jobs if (wait := self._wait(job)) is not None
+                (job.device_class, wait.kind) for job in open_jobs if (wait := picture.wait(job)) is not None
             ),
-            for_a_person=Counter(job.device_class for job in open_jobs if self._waits_for_a_person(job)),
+            for_a_person=Counter(job.device_class for job in open_jobs if picture.waits_for_a_person(job)),
             latches=self._count_latches(facts, classes),
             day_budget_used={
                 each.device_class: each.most_today / warden.budgets(each.device_class).erases_a_day

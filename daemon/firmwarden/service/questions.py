@@ -11,12 +11,13 @@ import anyio
 
 from firmwarden import __version__
 from firmwarden.errors import NotFound, Refused, Unavailable
-from firmwarden.model import JobState, LatchScope, UsbAddress, Wait, WaitKind
+from firmwarden.model import JobState, LatchScope, UsbAddress, WaitKind
 from firmwarden.service import sentences
-from firmwarden.service.facts import Facts, gather
+from firmwarden.service.facts import gather
 from firmwarden.service.floor import too_late_for
 from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.naming import find_device
+from firmwarden.service.picture import Picture, told_job, told_wear
 from firmwarden.service.rollouts_told import member_views, rollout_view
 from firmwarden.service.shelf import would_be_news
 from firmwarden.service.telling import (
@@ -24,22 +25,18 @@ from firmwarden.service.telling import (
     attempt_view,
     hold_view,
     instant,
-    instant_or_none,
-    job_view,
     latch_view,
     power_cut_view,
     release_view,
     wait_counts,
     waiting_view,
-    wear_view,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
 
-    from firmwarden.model import Device, Job, Latch
+    from firmwarden.model import Device, Wear
     from firmwarden.service.pulse import Pulse
-    from firmwarden.service.rollout import Progress
     from firmwarden.service.shelf import RefusedRelease, Shelf
     from firmwarden.service.views import (
         AttemptView,
@@ -51,14 +48,12 @@ if TYPE_CHECKING:
         JobView,
         LatchView,
         PlanView,
-        ProbationView,
         ReadyView,
         ReleaseView,
         RolloutMemberView,
         RolloutView,
         StatusView,
         WaitingView,
-        WearView,
         WhyView,
     )
     from firmwarden.service.warden import Warden
@@ -68,12 +63,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ATTEMPTS_TOLD: Final = 10
-_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
-
-
-def for_a_person(kind: WaitKind, *, ends: bool) -> bool:
-    """Whether a wait is for what only a person can do; ``ends``: it ends by itself."""
-    return kind in _FOR_A_PERSON or (kind is WaitKind.WEAR and not ends)
 
 
 class Questions:
@@ -110,8 +99,8 @@ class Questions:
         warden = self._warden
         # Before all else: a reader that goes on from there may hear of what it knows, and misses nothing.
         last_event = warden.feed.last_id
-        facts = await self._ask(gather)
-        open_jobs = [job for job in facts.jobs.values() if not job.state.final]
+        picture = await self._ask(self._picture)
+        facts, open_jobs = picture.facts, picture.open_jobs
         shelf = self._shelf()
         return {
             "version": __version__,
@@ -128,13 +117,13 @@ class Questions:
             "waits": wait_counts(
                 wait
                 for job in open_jobs
-                if job.state is JobState.QUEUED and (wait := self._wait(job)) is not None
+                if job.state is JobState.QUEUED and (wait := picture.wait(job)) is not None
             ),
             "unknown": sum(job.state is JobState.UNKNOWN for job in open_jobs),
-            "latches": len({latch.id for device in facts.devices for latch in self._latches(device, facts)}),
-            "failed": sum(self._is_given_up(device, facts) for device in facts.devices),
+            "latches": len({latch.id for device in facts.devices for latch in picture.latches(device)}),
+            "failed": sum(map(picture.is_given_up, facts.devices)),
             "on_probation": len(facts.probations),
-            "waiting_for_you": sum(self._waits_for_a_person(job) for job in open_jobs),
+            "waiting_for_you": sum(map(picture.waits_for_a_person, open_jobs)),
             "held": in_words([hold for hold in facts.holds if hold.device is None]),
             "holds": [hold_view(hold) for hold in facts.holds if hold.device is None],
             "releases": len(shelf.releases),
@@ -160,13 +149,14 @@ class Questions:
 
     async def devices(self) -> list[DeviceView]:
         """Tell every device."""
-        return await self._ask(
-            lambda ledger: [
-                self._device_view(ledger, device, facts)
-                for facts in (gather(ledger),)
-                for device in facts.devices
+
+        def work(ledger: Ledger) -> list[DeviceView]:
+            picture = self._picture(ledger)
+            return [
+                picture.device_view(device, self._wear(ledger, device)) for device in picture.facts.devices
             ]
-        )
+
+        return await self._ask(work)
 
     async def releases(self) -> list[ReleaseView]:
         """Tell every release in the directory, with the reasons for refusals."""
@@ -215,7 +205,9 @@ class Questions:
 
     async def jobs(self, limit: int) -> list[JobView]:
         """Tell the newest jobs, newest first."""
-        return await self._ask(lambda ledger: [self._job_view(job) for job in ledger.jobs(limit=limit)])
+        return await self._ask(
+            lambda ledger: [told_job(self._warden, job) for job in ledger.jobs(limit=limit)]
+        )
 
     async def attempts(self, device: str | None, limit: int) -> list[AttemptView]:
         """Tell the newest attempts, of one device or of all, newest first."""
@@ -232,11 +224,12 @@ class Questions:
 
     async def waits(self) -> list[WaitingView]:
         """Tell every job that waits, by device."""
-        facts = await self._ask(gather)
+        picture = await self._ask(self._picture)
         return [
             waiting_view(job, device, wait)
-            for device in facts.devices
-            if (job := facts.jobs.get(device.id)) is not None and (wait := self._wait(job)) is not None
+            for device in picture.facts.devices
+            if (job := picture.facts.jobs.get(device.id)) is not None
+            and (wait := picture.wait(job)) is not None
         ]
 
     async def wear(self) -> list[DeviceWearView]:
@@ -247,7 +240,7 @@ class Questions:
                     "device": device.id,
                     "label": device.label,
                     "device_class": device.device_class,
-                    "wear": self._wear_view(ledger, device),
+                    "wear": told_wear(self._warden, device, self._wear(ledger, device)),
                 }
                 for device in ledger.devices()
             ]
@@ -267,16 +260,16 @@ class Questions:
 
     async def why(self, device: str) -> WhyView:
         """Tell everything about one device's state of affairs."""
-        paused = self._warden.paused
+        paused = self._warden.pauses.before_attempts
 
         def work(ledger: Ledger) -> WhyView:
             found = self._meant(ledger, device)
             attempts = ledger.attempts(found.id, ATTEMPTS_TOLD)
-            facts = gather(ledger)
-            job = facts.jobs.get(found.id)
+            picture = self._picture(ledger)
+            job = picture.facts.jobs.get(found.id)
             wanted = self._warden.agenda.desired.get(found.id)
-            wait = self._wait(job)
-            latches = self._latches(found, facts)
+            wait = picture.wait(job)
+            latches = picture.latches(found)
             riddles = [
                 conflict.place
                 for conflict in self._warden.registry.conflicts
@@ -287,7 +280,7 @@ class Questions:
             doubted = (shown is not None and shown.kind is WaitKind.FAILSAFE) or bool(policy and policy.doubt)
             power_cuts = () if policy is None else policy.unprotected if doubted else policy.power_cuts
             return {
-                "device": self._device_view(ledger, found, facts),
+                "device": picture.device_view(found, self._wear(ledger, found)),
                 "should_run": sentences.should_run(wanted, self._refused(found)),
                 "runs": sentences.runs(
                     found, job, attempts, in_loader=found.id in self._warden.registry.in_loader
@@ -296,7 +289,7 @@ class Questions:
                 "attempts": [attempt_view(attempt) for attempt in attempts],
                 "next": sentences.cannot_write(self._warden.store_problem)
                 or sentences.on_probation(
-                    self._probation_view(found, facts),
+                    picture.probation_view(found),
                     found,
                     job,
                     roll_back=bool(policy and policy.roll_back),
@@ -318,11 +311,11 @@ class Questions:
                     wait,
                     wanted,
                     latches,
-                    holds=concerning(facts.holds, found.id),
+                    holds=concerning(picture.facts.holds, found.id),
                     paused=found.id in paused,
                     riddles=riddles,
                     provision=self._provision(found),
-                    going_out=self._going_out(wait, job),
+                    going_out=picture.going_out(job),
                 ),
             }
 
@@ -332,8 +325,8 @@ class Questions:
         """Tell for every device what would happen and why not."""
 
         def work(ledger: Ledger) -> list[PlanView]:
-            facts = gather(ledger)
-            return [self._plan_view(device, facts) for device in facts.devices]
+            picture = self._picture(ledger)
+            return list(map(picture.plan_view, picture.facts.devices))
 
         return await self._ask(work)
 
@@ -357,6 +350,12 @@ class Questions:
         """
         async with self._turn:
             return await self._store.run(question)
+
+    def _picture(self, ledger: Ledger) -> Picture:
+        return Picture(self._warden, gather(ledger))
+
+    def _wear(self, ledger: Ledger, device: Device) -> Wear:
+        return ledger.wear(device.id, self._warden.clock.wall())
 
     def _meant(self, ledger: Ledger, name: str) -> Device:
         """The device that a person means, or the only one that a conflict at this port may concern."""
@@ -386,32 +385,10 @@ class Questions:
             *filter(None, [self._warden.store_problem]),
         ]
 
-    def _wait(self, job: Job | None) -> Wait | None:
-        return None if job is None or job.state.final else self._warden.agenda.waits.get(job.id)
-
-    def _going_out(self, wait: Wait | None, job: Job | None) -> Progress | None:
-        """The rollout that keeps a job waiting."""
-        if wait is None or job is None or wait.kind is not WaitKind.CANARY:
-            return None
-        asked = (job.device_class, job.image)
-        return next(
-            (
-                each
-                for each in self._warden.agenda.rollouts
-                if (each.rollout.device_class, each.rollout.image) == asked
-                and job.device not in each.admitted
-            ),
-            None,
-        )
-
     def _state(self) -> Literal["starting", "ready", "stopping"]:
         if self._warden.stopping:
             return "stopping"
         return "ready" if self._warden.releases is not None and self._warden.registry.scanned else "starting"
-
-    def _wear_view(self, ledger: Ledger, device: Device) -> WearView:
-        wear = ledger.wear(device.id, self._warden.clock.wall())
-        return wear_view(wear, self._warden.budgets(device.device_class))
 
     def _provision(self, device: Device) -> str:
         policy = self._warden.planner.classes.get(device.device_class)
@@ -419,116 +396,3 @@ class Questions:
         if policy is None or not isinstance(address, UsbAddress):
             return ""
         return policy.provision.format(topology=address.topology)
-
-    def _waits_for_a_person(self, job: Job) -> bool:
-        wait = self._wait(job)
-        return (
-            wait is not None
-            and for_a_person(wait.kind, ends=wait.until is not None)
-            and job.device not in self._warden.registry.conflicts_of_known
-        )
-
-    def _job_view(self, job: Job) -> JobView:
-        run = self._warden.worker.runs.get(job.device) if job.state is JobState.RUNNING else None
-        return job_view(
-            job,
-            budgets=self._warden.budgets(job.device_class),
-            wait=self._wait(job),
-            progress=None if run is None else run.driver.progress,
-        )
-
-    def _is_given_up(self, device: Device, facts: Facts) -> bool:
-        job = facts.jobs.get(device.id)
-        return (
-            job is not None
-            and job.state is JobState.FAILED
-            and job.version != device.running_version
-            and not self._latches(device, facts)
-        )
-
-    def _device_view(self, ledger: Ledger, device: Device, facts: Facts) -> DeviceView:
-        registry = self._warden.registry
-        wanted = self._warden.agenda.desired.get(device.id)
-        job = facts.jobs.get(device.id)
-        holds = concerning(facts.holds, device.id)
-        release = None if wanted is None else wanted.release
-        keeps = device.running_version if wanted is None or wanted.settled else None
-        desired_version = release.version if release is not None else keeps
-        return {
-            "id": device.id,
-            "label": device.label,
-            "device_class": device.device_class,
-            "identity": device.key,
-            "port": device.port,
-            "serial": device.serial,
-            "present": device.id in registry.plugged_at,
-            "conflict": registry.conflicts_of_known.get(device.id),
-            "running_version": device.running_version,
-            "running_image": device.running_image,
-            "running_evidence": device.running_evidence,
-            "complete": device.complete,
-            "desired_version": desired_version,
-            "desired_reason": "not decided yet" if wanted is None else wanted.reason,
-            "stopped_version": None if wanted is None or wanted.stopped is None else wanted.stopped.version,
-            "pinned": device.pinned,
-            "floor": device.floor,
-            "may_go_back_to": device.may_go_back_to,
-            "held": in_words(holds),
-            "holds": [hold_view(hold) for hold in holds],
-            "good_version": None if device.good is None else device.good.version,
-            "probation": self._probation_view(device, facts),
-            "port_lent": self._warden.hand_over.stopped_for(self._warden.owner(device.device_class)) or None,
-            "latched": bool(self._latches(device, facts)),
-            "job": None if job is None else self._job_view(job),
-            "wear": self._wear_view(ledger, device),
-            "first_seen": instant(device.first_seen),
-            "last_seen": instant(device.last_seen),
-        }
-
-    def _probation_view(self, device: Device, facts: Facts) -> ProbationView | None:
-        probation = facts.probations.get(device.id)
-        rule = self._warden.health_rule(device.device_class)
-        if probation is None or rule is None:
-            return None
-        standing = self._warden.aftercare.standing(probation, rule)
-        return {
-            "version": probation.version,
-            "began_at": instant(probation.began_at),
-            "soaked_s": round(standing.course.soaked_s, 3),
-            "soak_s": rule.soak_s,
-            "until": instant_or_none(standing.ends_at),
-            "detail": standing.detail,
-        }
-
-    def _latches(self, device: Device, facts: Facts) -> list[Latch]:
-        return facts.latches_on(device, self._warden.releases_of(device.device_class))
-
-    def _plan_view(self, device: Device, facts: Facts) -> PlanView:
-        wanted = self._warden.agenda.desired.get(device.id)
-        job = facts.jobs.get(device.id)
-        wait = self._wait(job)
-        decision: Literal["update", "nothing", "wait", "stopped", "running"] = "nothing"
-        version = None
-        if job is not None and not job.state.final:
-            version = job.version
-            if job.state is JobState.RUNNING:
-                decision, reason = "running", f"job {job.id} is under way"
-            elif wait is not None:
-                decision, reason = "wait", wait.detail
-            else:
-                decision, reason = "update", f"job {job.id} starts next"
-        elif wanted is None:
-            reason = "not decided yet"
-        elif wanted.release is not None:
-            decision, version = "stopped", wanted.release.version
-            reason = wanted.reason + ("" if job is None else f"; job {job.id} ended {job.state.value}")
-        else:
-            decision = "stopped" if self._latches(device, facts) else "nothing"
-            reason = wanted.reason
-        return {
-            "device": device.id,
-            "label": device.label,
-            "decision": decision,
-            "version": version,
-            "reason": reason,
-        }

@@ -7,10 +7,9 @@ else (invariant 6).
 
 from __future__ import annotations
 
-from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from math import inf, isinf
+from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -18,17 +17,18 @@ import structlog
 
 from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import CATALOGUE, LogEvent
-from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
+from firmwarden.model import Cause, CauseCode, JobState, Outcome, WaitKind
 from firmwarden.programs import hear_program
 from firmwarden.service.aftercare import Aftercare
 from firmwarden.service.clock import Reckoning
 from firmwarden.service.hand_over import HandOver
+from firmwarden.service.pauses import Pauses
 from firmwarden.service.planner import Agenda, Here, Planner
-from firmwarden.service.policy import Budgets, back_off_s
+from firmwarden.service.policy import Budgets
 from firmwarden.service.port_owner import owner_of
 from firmwarden.service.recovery import close
-from firmwarden.service.telling import instant_or_none
 from firmwarden.service.timekeeper import Timekeeper
+from firmwarden.service.waits_logged import WaitsLogged
 from firmwarden.service.worker import Worker
 from firmwarden.service.zones import machine_zone
 
@@ -58,9 +58,6 @@ log = structlog.get_logger()
 
 LONGEST_SLEEP_S: Final = 30.0
 """The loop looks again at least so often: the wall clock may jump, and sleeping does not count suspend."""
-PORT_HELD_FIRST_S: Final = 2.0
-PORT_HELD_LONGEST_S: Final = 60.0
-"""A port that somebody else has is looked at again after a pause that doubles between these."""
 WATCH_EVERY_S: Final = 600.0
 """How often it is noted for how long wear was watched that is dated in the future: a few commits an hour, and those
 only where a clock was ahead."""
@@ -70,33 +67,6 @@ LAST_COMMAND_S: Final = 12.0
 """How long a stop waits for the answer to a command that is under way: all known clients answer within 10 s."""
 PROGRESS_EVERY_S: Final = 0.25
 """How often progress is sampled while somebody may be watching."""
-_UNTOLD: Final = frozenset({WaitKind.SLOT, WaitKind.CONDITION})
-"""What is not logged of a job: the first is soon over, the other has events of its own."""
-_WAITS_REMEMBERED: Final = 20
-"""So many waits of a device are known as told: more than take turns, also where each time gives another reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Pause:
-    """A wait that only this process knows, by the clock that never jumps."""
-
-    kind: WaitKind
-    detail: str
-    ends_at: float
-    """Boot clock; infinite where it does not end by itself."""
-    count: int = 1
-    """How often it was begun."""
-    settled_at: float = 0.0
-    """Boot clock: a plug before that is not a person's doing, and does not end it."""
-    outlasts_plugs: bool = False
-    """No plug ends it."""
-
-    def wait(self, boot: float, wall: float) -> Wait | None:
-        """As others see it; None when it is over."""
-        left = self.ends_at - boot
-        if left <= 0.0:
-            return None
-        return Wait(kind=self.kind, detail=self.detail, until=None if isinf(left) else wall + left)
 
 
 class Warden:
@@ -144,8 +114,7 @@ class Warden:
         self.clock = clock
         self.reckoning = Reckoning(clock)
         """By which holds last for their time."""
-        self._dice = dice
-        self._held: dict[DeviceId, _Pause] = {}
+        self.pauses = Pauses(clock, dice)
         self.timekeeper = Timekeeper(clock, self.poke, zone=zone, ask=ask)
         """Who knows when the time is right."""
         self.configure(classes, parallel, hooks or {})
@@ -173,9 +142,7 @@ class Warden:
         self._looked_at: set[DeviceId] = set()
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
-        self._rests: dict[DeviceId, _Pause] = {}
-        self._told: dict[DeviceId, deque[tuple[JobId, WaitKind, str]]] = {}
-        """Of the waits of its jobs what was logged since an attempt began, or a person asked for one."""
+        self._waits_logged = WaitsLogged()
         self._tried_s: dict[JobId, float] = {}
         self.began: Final = clock.boot()
         self.releases_as_of = self.agenda_as_of = self.began
@@ -194,7 +161,7 @@ class Warden:
 
         Whatever a driver left to a person may be mended by it.
         """
-        self._held.clear()
+        self.pauses.all_over()
         self.planner = Planner(classes=classes, parallel=parallel)
         self.timekeeper.configure(classes)
         self._hooks = hooks
@@ -214,18 +181,13 @@ class Warden:
 
     def plugged(self, devices: Sequence[DeviceId]) -> None:
         """Take note that devices came (back): whatever was waited for may be over."""
-        now = self.clock.boot()
-        for pauses in (self._rests, self._held):
-            for device in devices:
-                pause = pauses.get(device)
-                if pause is not None and pause.settled_at <= now and not pause.outlasts_plugs:
-                    del pauses[device]
+        self.pauses.plugged(devices)
         self.poke()
 
     def look_again(self, device: DeviceId) -> None:
         """Take note that a person wants a device to be looked at again, whatever keeps it waiting here."""
-        self._held.pop(device, None)
-        self._told.pop(device, None)
+        self.pauses.over(device)
+        self._waits_logged.forget(device)
         self.timekeeper.ask_again(device)
 
     @property
@@ -329,7 +291,9 @@ class Warden:
         self.reckoning.follow(set_by_s)
         if watched_s >= WATCH_EVERY_S:
             self._watched_at += watched_s
-        self._log_plan(agenda)
+        for event, keys in agenda.notes:
+            getattr(log, CATALOGUE[event].level)(event, **keys)
+        self._waits_logged.tell(agenda.waits, before=self.agenda.waits, owners=agenda.owners)
         self.agenda = agenda
         self.agenda_as_of = self.clock.boot()
         if self.stopping or self.releases is not releases:
@@ -354,43 +318,12 @@ class Warden:
         return Here(
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
-            paused=self.paused,
+            paused=self.pauses.before_attempts,
             busy=self._busy | self._looked_at,
-            asking_rests=self._waits(self._rests),
+            asking_rests=self.pauses.before_questions,
             running={device: word for device, word in registry.running.items() if is_fresh(device)},
             in_loader=frozenset(filter(is_fresh, registry.in_loader)),
         )
-
-    def _waits(self, pauses: Mapping[DeviceId, _Pause]) -> dict[DeviceId, Wait]:
-        boot, wall = self.clock.boot(), self.clock.wall()
-        waits = {device: pause.wait(boot, wall) for device, pause in pauses.items()}
-        return {device: wait for device, wait in waits.items() if wait is not None}
-
-    def _log_plan(self, agenda: Agenda) -> None:
-        """Log what a planning did, and what jobs wait for that waited for something of another kind before.
-
-        Waits may take turns for weeks, and an owner that does not leave its port is asked each minute: what was told of
-        a job is not told again before an attempt at it began or a person asked for one.
-        """
-        for event, keys in agenda.notes:
-            getattr(log, CATALOGUE[event].level)(event, **keys)
-        before = self.agenda.waits
-        for job, wait in agenda.waits.items():
-            known = before.get(job)
-            if wait.kind in _UNTOLD or (known is not None and known.kind is wait.kind):
-                continue
-            device = agenda.owners[job]
-            told = self._told.setdefault(device, deque(maxlen=_WAITS_REMEMBERED))
-            if (job, wait.kind, wait.detail) not in told:
-                told.append((job, wait.kind, wait.detail))
-                log.info(
-                    LogEvent.JOB_WAITING,
-                    job=job,
-                    device=device,
-                    wait=wait.kind.value,
-                    detail=wait.detail,
-                    until=instant_or_none(wait.until),
-                )
 
     def _count_back_off(self) -> None:
         """Add the time since the last planning to the jobs that spent it between two attempts, their device here.
@@ -415,7 +348,7 @@ class Warden:
             ):
                 if self.stopping or self.releases is not releases:
                     return  # since its port was asked for; what it was to be given may be withdrawn
-                self._told.pop(job.device, None)
+                self._waits_logged.forget(job.device)
                 tasks.start_soon(self._sample, job)
                 if job.state is JobState.UNKNOWN:
                     await self.worker.ask(job, address)
@@ -423,9 +356,11 @@ class Warden:
                     await self.worker.update(job, address, tried_s)
                 tasks.cancel_scope.cancel()
         except* PortHeld as group:
-            self._note_held(job.device, str(group.exceptions[0]))
+            self.pauses.port_held(job.device, str(group.exceptions[0]))
         except* MustWait as group:
-            self._note_must_wait(job, group)
+            for reason in group.exceptions:
+                if isinstance(reason, MustWait):
+                    self.pauses.must_wait(job.device, reason, settles_s=self._settles_s(job.device_class))
         except* StoreError as group:
             # Nothing was begun.
             self.worker.trouble.failed(str(group.exceptions[0]))
@@ -475,81 +410,35 @@ class Warden:
                     },
                 )
 
-    def _note_held(self, device: DeviceId, detail: str) -> None:
-        known = self._held.get(device)
-        count = 1 if known is None else known.count + 1
-        pause_s = min(PORT_HELD_FIRST_S * 2.0 ** min(count - 1, 10), PORT_HELD_LONGEST_S)
-        self._held[device] = _Pause(WaitKind.PORT_HELD, detail, self.clock.boot() + pause_s, count)
-
-    def _note_must_wait(self, job: Job, group: BaseExceptionGroup[MustWait]) -> None:
-        for exc in group.exceptions:
-            if isinstance(exc, MustWait):
-                detail = str(exc)
-                if exc.left_in_loader:
-                    # A power cycle starts its application again, and must not take that from it each time.
-                    detail += (
-                        "; it had to be left in its loader, so it is looked at again only when a person retries "
-                        "or the configuration is reloaded"
-                    )
-                self._held[job.device] = _Pause(
-                    exc.kind,
-                    detail,
-                    inf,
-                    settled_at=self._settled_at(job.device_class),
-                    outlasts_plugs=exc.left_in_loader,
-                )
-
     def _concluded(self, conclusion: Conclusion) -> None:
         device = conclusion.job.device
         asked = conclusion.attempt.outcome is Outcome.UNKNOWN
-        self._held.pop(device, None)
+        self.pauses.over(device)
         if conclusion.outcome is Outcome.UNKNOWN:
-            self._rest(conclusion, asked=asked)
+            device_class = conclusion.job.device_class
+            self.pauses.unanswered(
+                device,
+                self.budgets(device_class),
+                asked=asked,
+                settles_s=self._settles_s(device_class),
+            )
         else:
-            self._rests.pop(device, None)
+            self.pauses.answered(device)
         if self._on_conclusion is not None:
             no_news = asked and conclusion.outcome is Outcome.UNKNOWN
             hook = None if no_news else self._hooks.get(conclusion.job.device_class)
             self._on_conclusion(conclusion, hook)
 
-    def _rest(self, conclusion: Conclusion, *, asked: bool) -> None:
-        """Ask about an unknown outcome later, a bounded number of times."""
-        device = conclusion.job.device
-        budgets = self.budgets(conclusion.job.device_class)
-        known = self._rests.get(device)
-        count = 0 if known is None else known.count
-        count += asked
-        if count >= budgets.attempts:
-            detail = (
-                f"asked {count} times without an answer; asked again when it is plugged anew or at a start"
-            )
-            ends_at = inf
-        else:
-            detail = "the device gave no answer yet"
-            ends_at = self.clock.boot() + back_off_s(count + 1, budgets, self._dice())
-        settled_at = self._settled_at(conclusion.job.device_class)
-        self._rests[device] = _Pause(WaitKind.BACK_OFF, detail, ends_at, count, settled_at)
-
-    def _settled_at(self, device_class: ClassName) -> float:
+    def _settles_s(self, device_class: ClassName) -> float:
         policy = self.planner.classes.get(device_class)
-        return self.clock.boot() + (0.0 if policy is None else policy.settles_s)
+        return 0.0 if policy is None else policy.settles_s
 
     # --- what others ask ------------------------------------------------------------------------------
 
     @property
     def under_way(self) -> AbstractSet[DeviceId]:
         """Devices that may be on the way into their loader or back: those with an attempt, or just sent back by one."""
-        now = self.clock.boot()
-        return (
-            self._busy
-            | self._looked_at
-            | {device for device, pause in self._held.items() if now < pause.settled_at}
-        )
-
-    @property
-    def paused(self) -> dict[DeviceId, Wait]:
-        """Devices with a wait that only this process knows and that a person's ``retry`` ends."""
-        return self._waits(self._held)
+        return self._busy | self._looked_at | self.pauses.coming_back
 
     def budgets(self, device_class: ClassName) -> Budgets:
         """What transport trouble may cost a class; a reload may have dropped it while its job runs."""

@@ -58,7 +58,7 @@ class Wishes:
     async def retry(self, device: str, *, who: str) -> str:
         """Try again what failed or was cancelled, waits for back-off, a condition or a person, or ended unknown."""
         meant = await self._store.run(lambda ledger: find_device(ledger, device).id)
-        paused, unmet = meant in self._warden.paused, meant in self._warden.timekeeper.unmet
+        paused, unmet = meant in self._warden.pauses.before_attempts, meant in self._warden.timekeeper.unmet
 
         def work(ledger: Ledger) -> str:
             found = find_device(ledger, meant)

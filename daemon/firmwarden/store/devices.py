@@ -35,13 +35,6 @@ class Devices(Probations):
         row = self._first("SELECT * FROM devices WHERE id = ? AND NOT forgotten", id)
         return None if row is None else device_of(row)
 
-    def device_by_key(self, device_class: ClassName, key: str) -> Device | None:
-        """Look a device up by its identity."""
-        row = self._first(
-            "SELECT * FROM devices WHERE device_class = ? AND key = ? AND NOT forgotten", device_class, key
-        )
-        return None if row is None else device_of(row)
-
     def enroll(
         self, device_class: ClassName, key: str, *, label: str, port: str, serial: str, now: float
     ) -> Device:

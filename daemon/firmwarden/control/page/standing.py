@@ -6,7 +6,7 @@ from enum import StrEnum, unique
 from typing import TYPE_CHECKING
 
 from firmwarden.model import JobState, WaitKind
-from firmwarden.service.questions import for_a_person
+from firmwarden.service.picture import for_a_person
 
 if TYPE_CHECKING:
     from firmwarden.service.views import DeviceView
