@@ -398,7 +398,7 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     LogEvent.EVENTS_LOST: Entry(
         "warning",
         ("count",),
-        "The journal took no entries for a while, so some events are not in it; nothing else is missing.",
-        "see why the journal was stuck, if it happens again",
+        "Whoever reads the log took nothing for a while, so some events are not in it; nothing else is missing.",
+        "see why the journal, the pipe or the terminal was stuck, if it happens again",
     ),
 }

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import socket
+import termios
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from support.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO, TextIO
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +56,72 @@ def test_the_level_leaves_lesser_events_out() -> None:
     structlog.get_logger().info(LogEvent.JOB_CREATED)
     structlog.get_logger().warning(LogEvent.JOB_WAITING)
     assert [line["event"] for line in lines(stream)] == ["job-waiting"]
+
+
+def test_who_watches_is_told_of_what_is_not_written() -> None:
+    published: list[dict[str, object]] = []
+    stream = io.StringIO()
+    log.configure("error", stream=stream, publish=published.append)
+    structlog.get_logger().info(LogEvent.JOB_CREATED)
+    structlog.get_logger().debug(LogEvent.JOB_WAITING)
+    assert (stream.getvalue(), [event["event"] for event in published]) == ("", ["job-created"])
+
+
+@pytest.fixture
+def unread() -> Iterator[tuple[TextIO, BinaryIO]]:
+    """A pipe that nobody reads: our end and the other."""
+    theirs, ours = os.pipe()
+    with os.fdopen(ours, "w") as stream, os.fdopen(theirs, "rb", buffering=0) as reader:
+        yield stream, reader
+
+
+def test_inv6_a_pipe_that_nobody_reads_stops_nothing_and_what_is_lost_is_counted(
+    unread: tuple[TextIO, BinaryIO],
+) -> None:
+    stream, reader = unread
+    log.configure(stream=stream)
+    logger = structlog.get_logger()
+    # Longer than what a pipe takes at once: the last of them is cut by the end of what it takes.
+    told = 200
+    for job in range(told):
+        logger.info(LogEvent.JOB_CREATED, job=job, detail="x" * 5000)
+    os.set_blocking(reader.fileno(), False)
+    text = b""
+    while piece := reader.read(1 << 16):
+        text += piece
+    logger.info(LogEvent.JOB_CREATED, job=told)
+    text += reader.read(1 << 16) or b""
+    *written, lost, last = [json.loads(line) for line in text.splitlines()]
+    assert [line["job"] for line in written] == list(range(len(written)))
+    assert (lost["event"], lost["count"] + len(written)) == ("events-lost", told)
+    assert 0 < len(written) < told
+    assert last["job"] == told
+
+
+def test_inv6_a_terminal_in_ctrl_s_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb", buffering=0) as reader:
+        log.configure(stream=stream)
+        termios.tcflow(slave, termios.TCOOFF)
+        for job in range(2000):
+            structlog.get_logger().info(LogEvent.JOB_CREATED, job=job)
+        termios.tcflow(slave, termios.TCOON)
+        structlog.get_logger().info(LogEvent.JOB_CREATED, job=7)
+        text = b""
+        while b"job=7\r\n" not in text:
+            text += reader.read(1 << 16)
+        lost, last = text.decode().splitlines()
+        assert lost.endswith("count=2000")
+        assert "events-lost" in lost
+        assert "job-created" in last
+
+
+def test_a_pipe_whose_reader_is_gone_stops_nothing(unread: tuple[TextIO, BinaryIO]) -> None:
+    stream, reader = unread
+    log.configure(stream=stream)
+    reader.close()
+    structlog.get_logger().error(LogEvent.STORE_FAILED, detail="full")
 
 
 @pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "full"), ValueError("closed")])

@@ -181,7 +181,7 @@ which only the journal itself sets; `--unit firmwarden` asks for that.
 
 When the journal does not take an entry, the event is written as a line of JSON, which the journal reads from standard
 error. When it does not take that either, the event is lost and counted, for no update waits for a log: `events-lost`
-tells how many, when the journal is back.
+tells how many, when the journal is back. A pipe or a terminal that nobody reads is treated alike.
 """.splitlines()
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TextIO, cast
 
 import structlog
 
 from firmwarden.events import LogEvent
 from firmwarden.log import journald
+from firmwarden.log.lines import Lines
 from firmwarden.service.measures import IMAGE_SHOWN, printable
 
 if TYPE_CHECKING:
@@ -38,10 +37,13 @@ def configure(
     Args:
         level: the least level that is written: debug, info, warning or error.
         stream: where lines go; stderr by default.
-        publish: gets every written event as plain data; called in the thread that logs.
+        publish: gets every event of level info and above as plain data, written or not, and those of level debug where
+            these are written; called in the thread that logs.
         journal: the journal's socket, for a stream that it reads.
     """
     stream = sys.stderr if stream is None else stream
+    lines = Lines(stream)
+    least = getattr(logging, level.upper())
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -49,23 +51,27 @@ def configure(
     ]
     if publish is not None:
         processors.append(_Publisher(publish))
+    processors.append(_Least(least))
     if stream.isatty():
         # https://no-color.org
         colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         processors += [
+            _Delivery(lines, None),
             _common_first,
             _short,
             structlog.dev.ConsoleRenderer(colors=colours, pad_event_to=24, sort_keys=False),
         ]
     else:
-        processors += [structlog.processors.format_exc_info, _common_first]
-        if journald.is_behind(stream, os.environ):
-            processors.append(_ToJournal(stream, journal))
-        processors.append(structlog.processors.JSONRenderer())
+        processors += [
+            structlog.processors.format_exc_info,
+            _common_first,
+            _Delivery(lines, journal if journald.is_behind(stream, os.environ) else None),
+            structlog.processors.JSONRenderer(),
+        ]
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(stream))),
+        wrapper_class=structlog.make_filtering_bound_logger(min(least, logging.INFO)),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", lines)),
         cache_logger_on_first_use=False,  # a reload may change the level
     )
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
@@ -110,57 +116,52 @@ def _short(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     return shown
 
 
+class _Least:
+    """Lets nothing below a level be written.  Who watches is told of it all the same."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+        if logging.getLevelName(str(event["level"]).upper()) < self._level:
+            raise structlog.DropEvent
+        return event
+
+
 def _drop(_logger: WrappedLogger, _name: str, _event: EventDict) -> EventDict:
     raise structlog.DropEvent
-
-
-class _Unfailing:
-    """Where lines go.  A log that cannot be written (a full disk, a closed terminal or pipe) must not end updates."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # ValueError: the stream is closed
-            self._stream.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._stream.flush()
 
 
 _PRIORITIES: Final = {"error": "3", "warning": "4", "info": "6", "debug": "7"}
 """syslog(3)"""
 
 
-class _ToJournal:
-    """Hands events to the journal.  What that does not take goes on to be a line, if the stream takes it at once.
+class _Delivery:
+    """Hands events to the journal, or on to be a line, and counts those that nobody takes.
 
-    The stream ends at the journal as well: to write where it is stuck would stop every update (invariant 6).
+    Standard error of a service ends at the journal as well, so a line is tried where an entry is not taken.
     """
 
-    def __init__(self, stream: TextIO, address: str) -> None:
-        self._stream = stream
-        self._address = address
+    def __init__(self, lines: Lines, journal: str | None) -> None:
+        self._lines = lines
+        self._journal = journal
         self._lost = 0
 
     def __call__(self, _logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-        if journald.send(_fields(event), self._address):
-            lost, self._lost = self._lost, 0
-            if lost:
-                structlog.get_logger().warning(LogEvent.EVENTS_LOST, count=lost)
+        if self._journal is not None and journald.send(_fields(event), self._journal):
+            self._tell_what_was_lost()
             raise structlog.DropEvent
-        if not self._takes_a_line():
+        if not self._lines.takes_more():
             self._lost += 1
             raise structlog.DropEvent
+        if self._journal is None:
+            self._tell_what_was_lost()
         return event
 
-    def _takes_a_line(self) -> bool:
-        poll = select.poll()
-        with suppress(OSError, ValueError):
-            poll.register(self._stream, select.POLLOUT)
-            return poll.poll(0) == [(self._stream.fileno(), select.POLLOUT)]
-        return False
+    def _tell_what_was_lost(self) -> None:
+        lost, self._lost = self._lost, 0
+        if lost:
+            structlog.get_logger().warning(LogEvent.EVENTS_LOST, count=lost)
 
 
 def _fields(event: Mapping[str, object]) -> dict[str, str]:
