@@ -37,7 +37,7 @@ LINES = {
     "rollout": "Rollout",
     "rollout front-panel": "RolloutMember",
     "why panel-1": "Why",
-    "retry lamp-2": "Done",
+    "retry far-3": "Done",
     f"clear {IMAGE_B}": "Done",
     "cancel 7": "Done",
     "hold --reason fair": "Done",

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     Run = Callable[..., Result]
 
 
-def carry_out(api: Served, desk: MemoryDesk, *steps: dict[str, Any]) -> threading.Thread:
-    """Once the retry is done and its job known, lead the job through these changes, each with an event."""
+def carry_out(api: Served, desk: MemoryDesk, *steps: dict[str, Any], answered: int = 1) -> threading.Thread:
+    """Once the retry is done and its job known, lead the job through these changes, each with an event.
+
+    The job is known when the daemon has ``answered`` so many questions about it.
+    """
 
     def change(step: dict[str, Any]) -> None:
         desk.fleet["panel-1"]["job"] = a_job(id=8) | step  # type: ignore[typeddict-item]
@@ -39,7 +42,7 @@ def carry_out(api: Served, desk: MemoryDesk, *steps: dict[str, Any]) -> threadin
         desk.publish("log", event="job-changed", device="panel-1", state=step.get("state"))
 
     def script() -> None:
-        while not api.call(lambda: desk.whys):
+        while not api.call(lambda: desk.whys >= answered):
             pass
         for step in steps:
             api.call(partial(change, step))
@@ -76,6 +79,16 @@ def test_the_status_is_that_of_the_outcome(
     assert result.exit_code == status
     assert says in " ".join(result.stdout.split())
     assert result.stdout.startswith("Job 8 for panel-1 is tried now.")
+
+
+def test_a_job_that_runs_already_is_followed(run: Run, api: Served, desk: MemoryDesk) -> None:
+    desk.fleet["panel-1"]["job"] = a_job(id=8) | RUNNING  # type: ignore[typeddict-item]
+    thread = carry_out(api, desk, RUNNING, {"state": "succeeded"}, answered=2)
+    result = run("retry", "panel-1", "--wait")
+    thread.join()
+    assert result.exit_code == 0
+    first, *_, last = result.stdout.splitlines()
+    assert (first, last) == ("panel-1 is being updated right now (job 8)", "panel-1 runs 2.4.0.")
 
 
 def test_what_follows_a_failure_is_told_with_the_command(run: Run, api: Served, desk: MemoryDesk) -> None:
@@ -208,7 +221,7 @@ def test_another_job_in_its_place_is_not_taken_for_it(run: Run, api: Served, des
 def test_a_refusal_and_no_daemon_are_2_because_nothing_was_sent(
     run_alone: Run, run: Run, api: Served, desk: MemoryDesk
 ) -> None:
-    desk.fleet["panel-1"]["latched"] = True
+    desk.fleet["panel-1"] |= {"latched": True, "job": a_job() | LATCHED}  # type: ignore[typeddict-item]
     assert run("retry", "panel-1", "--wait").exit_code == 2
     assert run("retry", "nobody", "--wait").exit_code == 2
     api.stop()

@@ -397,6 +397,8 @@ class MemoryDesk:
             raise Refused(
                 f"{found['id']} is stopped by its own verdict. Clear it first: firmwarden clear {found['id']}"
             )
+        if found["job"] is not None and found["job"]["state"] == "running":
+            raise Refused(f"{found['id']} is being updated right now (job {found['job']['id']})")
         await self._act(who, "retry", found["id"])
         found["job"] = a_job(id=8, device=found["id"])
         return f"Job 8 for {found['id']} is tried now."

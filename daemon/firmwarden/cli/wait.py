@@ -1,4 +1,4 @@
-"""``retry --wait``: one retry, watched to its end."""
+"""``retry --wait``: one retry, or the job that runs already, watched to its end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def retry_and_wait(client: Client, output: Output, name: str) -> NoReturn:
         # The stream is open before the retry is asked for, so that nothing of it is missed.
         events = client.events()
         next(events)
-        sentence = client.post("devices", name, "retry")
+        sentence = _retry(client, name)
     except (Problem, Unreachable) as exc:
         output.fail(exc, ExitStatus.NOT_STARTED)
     if not output.as_json:
@@ -58,6 +58,25 @@ def retry_and_wait(client: Client, output: Output, name: str) -> NoReturn:
 def is_for_a_person(wait: WaitView) -> bool:
     """Whether only a person can end a wait."""
     return wait["kind"] in _FOR_A_PERSON or (wait["kind"] in _UNLESS_IT_ENDS and wait["until"] is None)
+
+
+def _retry(client: Client, name: str) -> str:
+    """Ask for a retry, and return what was done; a job that runs already is the try that was asked for.
+
+    Raises:
+        Problem: the daemon says no for another reason.
+        Unreachable: it says nothing.
+    """
+    try:
+        return client.post("devices", name, "retry")
+    except Problem as problem:
+        if problem.kind != "refused":
+            raise
+        view: WhyView = client.get("devices", name, "why")
+        job = view["device"]["job"]
+        if job is None or job["state"] != "running":
+            raise
+        return str(problem)
 
 
 class _Following:
