@@ -216,6 +216,14 @@ def test_history_tells_attempts_and_actions_by_time(run: Run, desk: MemoryDesk) 
     assert "Nothing was tried" in run("history", "lamp-2").stdout
 
 
+def test_history_counts_what_happened_and_not_the_lines_that_tell_it(run: Run, desk: MemoryDesk) -> None:
+    told_at_length = {**LINK_LOST, "detail": "once more, " * 30 + "and then it was over"}
+    desk.tried = [an_attempt(number=number, cause=told_at_length) for number in (3, 2, 1)]
+    text = " ".join(run("history", "--limit", "2").stdout.split())
+    assert text.endswith("and then it was over")
+    assert text.count("and then it was over") == 2
+
+
 def test_the_plan_of_every_device(run: Run) -> None:
     _, first, _ = run("plan").stdout.splitlines()
     assert first.split() == [
@@ -244,7 +252,7 @@ def test_nothing_to_show_is_said_with_what_it_means() -> None:
     assert "No release is known" in release_lines([], [])[0]
     assert release_lines([], ["/srv/fw cannot be read: permission denied"])[-1].startswith("/srv/fw cannot")
     assert "no job yet" in job_lines([], NOON)[0]
-    assert "nobody did anything" in history_lines({"attempts": [], "actions": []})[0]
+    assert "nobody did anything" in history_lines({"attempts": [], "actions": []}, 50)[0]
     assert "nothing to plan" in plan_lines([])[0]
 
 

@@ -97,7 +97,7 @@ def history(client: Client, output: Output, device: str | None, limit: int | Non
     ]
     records.sort(key=lambda record: str(record.get("started_at") or record.get("at")), reverse=True)
     newest = limit or _HISTORY_SHOWN
-    output.records(records[:newest], lambda: history_lines(found)[: newest + 1])
+    output.records(records[:newest], lambda: history_lines(found, newest))
 
 
 def show_plan(client: Client, output: Output) -> None:
@@ -250,8 +250,8 @@ def job_lines(views: list[JobView], now: datetime) -> list[str]:
     )
 
 
-def history_lines(view: HistoryView) -> list[str]:
-    """Write attempts and actions as one table by time."""
+def history_lines(view: HistoryView, newest: int) -> list[str]:
+    """Write the newest attempts and actions, so many together, as one table by time."""
     rows = [
         (
             attempt["started_at"],
@@ -270,7 +270,7 @@ def history_lines(view: HistoryView) -> list[str]:
     rows.sort(reverse=True)
     return table(
         ("WHEN", "CONCERNS", "WHAT"),
-        [(day_and_time(at), target, what) for at, target, what in rows],
+        [(day_and_time(at), target, what) for at, target, what in rows[:newest]],
         fit=width(),
     )
 
