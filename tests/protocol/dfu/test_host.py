@@ -462,10 +462,61 @@ def test_how_a_manifestation_ends(text: str, result: Manifested) -> None:
     script.finish()
 
 
+MANIFESTS = f"{STATUS} -> 00 64 00 00 07 00\npause 0.1\n"
+UNANSWERED = f"{STATUS} -> timeout\npause 1\n"
+
+
+def test_inv1_a_tolerant_device_that_is_silent_at_its_work_is_waited_for() -> None:
+    """It waits for no reset, and has to answer again."""
+    host, script = _transferred(THE_END + MANIFESTS + UNANSWERED * 20 + IDLE)
+
+    assert script.play(host.manifest()) is Manifested.IDLE
+
+    script.finish()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "answers", "result"),
+    [
+        (BOTH, MANIFESTS + UNANSWERED + f"{STATUS} -> timeout", Manifested.SILENT),
+        (BOTH, UNANSWERED + f"{STATUS} -> timeout", Manifested.UNHEARD),
+        # 6 s each: as long as anything may take.
+        (TOLERANT, MANIFESTS + UNANSWERED * 20 + f"{STATUS} -> timeout", Manifested.SILENT),
+        (TOLERANT, UNANSWERED * 20 + f"{STATUS} -> timeout", Manifested.UNHEARD),
+        (TOLERANT, f"{STATUS} -> stall\npause 1\n" * 120 + f"{STATUS} -> stall", Manifested.UNHEARD),
+    ],
+)
+def test_inv1_how_long_a_silence_has_to_last(attributes: Attribute, answers: str, result: Manifested) -> None:
+    host, script = _transferred(THE_END + answers, attributes)
+
+    assert script.play(host.manifest()) is result
+
+    script.finish()
+
+
+@pytest.mark.parametrize("attributes", [BOTH, TOLERANT])
+def test_inv1_answers_that_were_lost_one_by_one_are_no_silence(attributes: Attribute) -> None:
+    host, script = _transferred(THE_END + (UNANSWERED + MANIFESTS) * 3 + IDLE, attributes)
+
+    assert script.play(host.manifest()) is Manifested.IDLE
+
+    script.finish()
+
+
+def test_silence_counts_in_what_a_manifestation_may_take() -> None:
+    host, script = _transferred(THE_END + (UNANSWERED + MANIFESTS) * 20)
+
+    with pytest.raises(AttemptFailed) as raised:
+        script.play(host.manifest())
+
+    script.finish()
+    assert _code(raised) is CauseCode.STUCK_BUSY
+
+
 @pytest.mark.parametrize("text", [f"{STATUS} -> gone", f"{STATUS} -> timeout\npause 1\n{STATUS} -> timeout"])
 def test_inv1_a_device_that_was_not_heard_again_is_not_sent_back(text: str) -> None:
     """It may not have got that this was all."""
-    host, script = _transferred(THE_END + text)
+    host, script = _transferred(THE_END + text, BOTH)
 
     assert script.play(host.manifest()) is Manifested.UNHEARD
 

@@ -36,6 +36,7 @@ from firmwarden.protocol.dfu.quirks import Mode, Quirks
 from firmwarden.protocol.dfu.requests import BLOCK_NUMBERS, Request, State, StatusReport
 from firmwarden.protocol.dfu.steps import (
     LONGEST_WAIT_S,
+    TRANSFER_TIMEOUT_S,
     Unit,
     abort,
     ask_state,
@@ -260,15 +261,20 @@ class DfuHost:
 
     def _await_manifestation(self, what: str) -> Conversation[Manifested]:
         unit = self._unit
-        waited_s, second_try, silent = 0.0, False, Manifested.UNHEARD
+        # A tolerant device has to answer again, and waits for no reset: as long as it is silent it may be at work.
+        believed_s = LONGEST_WAIT_S if unit.tolerates_manifestation else _SILENT_MANIFEST_S
+        waited_s, silent_s, silent = 0.0, 0.0, Manifested.UNHEARD
         while waited_s <= LONGEST_WAIT_S:
             report = yield from poll(unit)
             if isinstance(report, Trouble):
-                if report is Trouble.GONE or second_try:
+                if report is Trouble.GONE or silent_s >= believed_s:
                     return silent
-                second_try = True
+                silent_s += _SILENT_MANIFEST_S
+                if report is Trouble.TIMED_OUT:
+                    silent_s += TRANSFER_TIMEOUT_S
                 yield Pause(_SILENT_MANIFEST_S)
                 continue
+            waited_s, silent_s = waited_s + silent_s, 0.0
             pause_s = pause_after(unit, report)
             match report.state:
                 case State.DFU_IDLE:
