@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from support.pages import DOCS
+from support.pages import DOCS, block_after
 from support.terminals import DAEMON, Terminals, blocks
 
 if TYPE_CHECKING:
@@ -31,5 +31,10 @@ def test_from_a_refusal_to_a_success(tmp_path: Path) -> None:
 
         for block in blocks(PAGE):
             terminals.follow(block)
+
+        # A latch may be on a device whose last job succeeded.
+        terminals.type("1", "firmwarden recall front-panel --reason hums")
+        terminals.type("1", block_after(PAGE, "## From a script", "sh"))
+        terminals.see("1", "k3f9q2 recalled")
 
         terminals.interrupt("1", "daemon", "device")
