@@ -179,6 +179,17 @@ def test_it_stops_when_failures_pass_their_share() -> None:
     )
 
 
+def test_failures_of_those_that_come_after_the_last_wave_stop_it_too() -> None:
+    done = replace(BEGUN, state=RolloutState.DONE, wave=2)
+    at_the_share = look(RULE, done, members(*[Stage.GOOD] * 9, Stage.FAILED, *waiting(4)), now=NOON)
+    assert (at_the_share.rollout, len(at_the_share.admitted)) == (done, 14)
+    beyond = look(RULE, done, members(*[Stage.GOOD] * 8, Stage.FAILED, *waiting(4)), now=NOON)
+    assert beyond.rollout == replace(done, state=RolloutState.STOPPED, reason="1 of 9 devices failed")
+    assert beyond.admitted == frozenset()
+    resumed_ = resumed(beyond.rollout, failed=1, tried=9, who="ann", now=NOON)
+    assert look(RULE, resumed_, beyond.members, now=NOON).rollout.state is RolloutState.WAVES
+
+
 def test_what_stopped_stays_so_whatever_becomes_of_its_units() -> None:
     for state in (RolloutState.STOPPED, RolloutState.RECALLED):
         halted = replace(BEGUN, state=state, reason="so")
@@ -281,8 +292,10 @@ def test_never_are_more_tried_than_have_a_place_and_none_once_it_stopped(
         progress = look(rule, rollout, list(units.values()), now=now)
         assert progress.rollout.wave >= rollout.wave
         assert progress == look(rule, progress.rollout, list(units.values()), now=now), "once is enough"
-        if rollout.state not in GOING:
+        if rollout.state is RolloutState.STOPPED:
             assert progress.rollout == rollout
+        if rollout.state is RolloutState.DONE:
+            assert progress.rollout.state not in GOING
         begun = begin(units, progress)
         if progress.rollout.state in GOING:
             tried = sum(unit.stage is not Stage.WAITING for unit in (units | begun).values())

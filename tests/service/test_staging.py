@@ -288,6 +288,26 @@ async def test_a_unit_that_went_away_in_the_middle_counts_as_failed_after_a_day(
         assert (tried(units), progress(house).rollout.state) == (2, RolloutState.STOPPED)
 
 
+async def test_who_is_away_for_a_moment_in_the_last_wave_gets_it_no_less_carefully() -> None:
+    units = rack()
+    async with living(units, "2.0.0", policies=with_rule()) as house:
+        await anyio.sleep(SOAK_S + SETTLED_S)
+        await house.desk.hold(None, reason="the shop is open", who="ann")
+        await anyio.sleep(HOUR_S)
+        assert (running(units), progress(house).rollout.wave) == (6, 2)
+        left = [unit for unit in units.values() if not unit.attempts]
+        await house.plug_only(*(name for name, unit in units.items() if unit.attempts))
+        await house.planned()
+        await house.plug_only(*units)
+        for unit in left:
+            unit.script.append(REFUSES)
+        house.warden.configure({PANEL: ClassPolicy(name=PANEL, rollout=RULE, parallel=1)}, 16, {})
+        await house.desk.unhold(None, who="ann")
+        await anyio.sleep(2 * HOUR_S)
+        assert progress(house).rollout.state is RolloutState.STOPPED
+        assert tried(units) == 7, "the first failure of seven is more than a tenth"
+
+
 async def test_a_port_that_somebody_has_keeps_no_place() -> None:
     units = rack(12)
     async with living(units, policies=with_rule()) as house:

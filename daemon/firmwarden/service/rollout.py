@@ -10,7 +10,8 @@ What follows is all of the rule, and each part has a reason:
   ready gets it.
 * It stops when more than a share of those that were tried failed, or when the image is latched.  Then nothing is begun
   until a person says so; the failures of which that person knew count no more.
-* After the last wave there is no limit: a unit that comes later gets the release at once.
+* After the last wave there is no limit: a unit that comes later gets the release at once.  Too many that fail stop it
+  then as well: it is over as soon as nobody who is here waits for it, and many may be away for a moment only.
 """
 
 from __future__ import annotations
@@ -178,7 +179,7 @@ def look(
         latched: whether the image is, for every unit.
     """
     progress = Progress(rule=rule, rollout=rollout, members=members, latched=latched)
-    if rollout.state in {RolloutState.CANARY, RolloutState.WAVES}:
+    if not progress.halted:
         progress = _advance(_or_stop(progress), now)
     return replace(progress, admitted=_admitted(progress))
 
