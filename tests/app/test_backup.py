@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import sys
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,10 @@ from firmwarden.errors import Refused, StoreError
 from firmwarden.images.cas import hash_of
 from firmwarden.store.examine import examined
 from firmwarden.store.ledger import Ledger
+from firmwarden.store.migrations import steps
 from support import killed_writer
-from support.backups import IMAGE, NEWER, files_of, make_state
+from support.backups import IMAGE, NEWER, files_of, make_state, older_database
+from support.stored import image
 
 
 @pytest.fixture
@@ -67,6 +71,58 @@ def test_without_a_state_there_is_nothing_to_back_up(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"firmwarden\.db does not exist"):
         back_up(tmp_path, tmp_path / "b.tar")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("version", range(1, steps()[-1].number))
+def test_inv5_a_state_that_no_start_has_migrated_yet_is_backed_up_as_it_is(
+    version: int, tmp_path: Path
+) -> None:
+    older_database(tmp_path / STATE_FILE, version)
+    before = files_of(tmp_path)
+    with (tmp_path / "b.tar").open("w+b") as file:
+        made = write_backup(tmp_path, file)
+        file.seek(0)
+        (tmp_path / "unpacked").mkdir()
+        contents = unpack(file, tmp_path / "unpacked")
+    assert (contents.schema_version, made.devices) == (version, 2)
+    assert made.missing == {image(1), image(3)}, "what its jobs and devices need is known all the same"
+    with (
+        closing(sqlite3.connect(tmp_path / STATE_FILE)) as state,
+        closing(sqlite3.connect(tmp_path / "unpacked" / STATE_FILE)) as copy,
+    ):
+        assert [*copy.iterdump()] == [*state.iterdump()]
+    assert files_of(tmp_path)[STATE_FILE] == before[STATE_FILE]
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("PRAGMA user_version = 99", "schema version 99, this firmwarden knows up to"),
+        ("PRAGMA application_id = 7", "a database of another program"),
+    ],
+)
+def test_inv8_what_is_no_state_of_this_program_is_refused_with_what_to_do(
+    state: Path, script: str, says: str
+) -> None:
+    with closing(sqlite3.connect(state / STATE_FILE, isolation_level=None)) as connection:
+        connection.executescript(script)
+    with pytest.raises(StoreError, match=says):
+        write_backup(state, io.BytesIO())
+
+
+def test_inv8_a_damaged_database_is_no_backup(state: Path) -> None:
+    content = bytearray((state / STATE_FILE).read_bytes())
+    size = int.from_bytes(content[16:18])  # of a page, https://www.sqlite.org/fileformat.html
+    content[3 * size :] = bytes(len(content) - 3 * size)
+    (state / STATE_FILE).write_bytes(content)
+    with pytest.raises(StoreError, match=r"state/firmwarden\.db: it is damaged"):
+        write_backup(state, io.BytesIO())
+
+
+def test_a_database_that_a_kill_left_empty_is_no_state_yet(tmp_path: Path) -> None:
+    (tmp_path / STATE_FILE).touch()
+    with pytest.raises(StoreError, match=r"firmwarden\.db is empty: there is no state yet"):
+        write_backup(tmp_path, io.BytesIO())
 
 
 def test_an_image_that_is_not_there_or_damaged_is_told_and_left_out(state: Path) -> None:

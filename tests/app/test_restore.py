@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,15 +21,24 @@ from firmwarden.images.cas import hash_of
 from firmwarden.store.lock import lock
 from firmwarden.store.migrations import steps
 from support import killed_restore
-from support.backups import IMAGE, NEWER, backup_of, files_of, images, in_state, make_state, went_on
+from support.backups import (
+    IMAGE,
+    NEWER,
+    backup_of,
+    files_of,
+    images,
+    in_state,
+    make_state,
+    older_database,
+    went_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from firmwarden.model import DeviceId
     from firmwarden.store.ledger import Ledger
-
-SAMPLES = Path(__file__).parent.parent / "store" / "samples"
 
 
 @pytest.fixture
@@ -100,12 +108,26 @@ def test_the_present_state_is_put_aside_and_can_be_restored(state: Path, device:
 def test_a_backup_of_an_older_version_is_brought_up(state: Path, version: int, tmp_path: Path) -> None:
     def older(place: Path) -> None:
         (place / DATABASE).unlink()
-        with closing(sqlite3.connect(place / DATABASE)) as connection:
-            connection.executescript((SAMPLES / f"version-{version}.sql").read_text("utf-8"))
+        older_database(place / DATABASE, version)
 
     restored(state, rebuilt(tmp_path / "rebuilt", backup_of(state), older, schema_version=version))
     assert {device.key for device in in_state(state, lambda ledger: ledger.devices())} >= {"port:1-1.4:0"}
     assert not list(state.glob("*.v*"))
+
+
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("version", range(1, steps()[-1].number))
+def test_inv5_a_present_state_that_no_start_has_migrated_yet_is_put_aside_and_still_counts(
+    state: Path, version: int
+) -> None:
+    raw = backup_of(state)
+    for each in state.glob(f"{STATE_FILE}*"):
+        each.unlink()
+    older_database(state / STATE_FILE, version)
+    done = restored(state, raw)
+    assert (done.settled.devices, done.settled.latches) == (3, 1)
+    again = restored(state, done.aside.read_bytes())
+    assert again.contents.schema_version == version
 
 
 def test_a_log_that_a_kill_left_is_put_aside_with_the_rest(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -16,7 +19,6 @@ from support.stored import CAUSE, NOON, PANEL, enroll
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import TypeVar
 
     from firmwarden.store.ledger import Ledger
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 
 IMAGE: Final = b"what panels run"
 NEWER: Final = b"what panels should run"
+_SAMPLES: Final = Path(__file__).parents[1] / "store" / "samples"
+
+
+def older_database(database: Path, version: int) -> None:
+    """Make a database as the program with that schema version left it."""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript((_SAMPLES / f"version-{version}.sql").read_text("utf-8"))
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def in_state(state_dir: Path, work: Callable[[Ledger], T]) -> T:

@@ -18,7 +18,9 @@ from firmwarden.errors import Refused
 from firmwarden.files import Unusable, read_file, written_whole
 from firmwarden.images.cas import LARGEST_IMAGE, hash_of
 from firmwarden.service.telling import instant
+from firmwarden.store.failures import translated
 from firmwarden.store.ledger import Ledger
+from firmwarden.store.migrations import migrate, steps
 from firmwarden.store.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -92,11 +94,8 @@ def _collect(state_dir: Path, directory: Path) -> frozenset[ImageHash]:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     (directory / IMAGES).mkdir()
     snapshot(state_dir / STATE_FILE, directory / DATABASE)
-    with closing(sqlite3.connect(directory / DATABASE)) as connection:
-        connection.row_factory = sqlite3.Row
-        needed = Ledger(connection).needed_images()
     missing = set()
-    for image in needed:
+    for image in _needed(state_dir, directory):
         try:
             content, _ = read_file(state_dir / IMAGES_DIR / image, LARGEST_IMAGE)
         except (FileNotFoundError, Unusable):
@@ -107,6 +106,25 @@ def _collect(state_dir: Path, directory: Path) -> frozenset[ImageHash]:
         else:
             missing.add(image)
     return frozenset(missing)
+
+
+def _needed(state_dir: Path, directory: Path) -> set[ImageHash]:
+    """Ask which images the copied database needs.
+
+    What is asked is one more copy, with the schema of this program: after an upgrade the state has an older one until
+    the service starts, and as such it is backed up.
+    """
+    asked = directory / "asked.db"
+    shutil.copyfile(directory / DATABASE, asked)
+    with (
+        translated(str(state_dir / STATE_FILE)),
+        closing(sqlite3.connect(asked, isolation_level=None)) as connection,
+    ):
+        migrate(connection, None, steps())
+        connection.row_factory = sqlite3.Row
+        needed = Ledger(connection).needed_images()
+    asked.unlink()
+    return needed
 
 
 def _host() -> str:

@@ -27,7 +27,9 @@ def snapshot(database: Path, copy: Path) -> None:
     if not database.exists():
         raise StoreError(f"{database} does not exist: there is no state yet, or it is elsewhere")
     with translated(str(database)), closing(_reading(database)) as source:
-        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (tables,) = source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not tables:  # as a kill leaves it in the middle of the first start
+            raise StoreError(f"{database} is empty: there is no state yet")
         # From here on a full disk is the copy's.
         with translated(str(copy)), closing(sqlite3.connect(copy, isolation_level=None)) as target:
             source.backup(target)
