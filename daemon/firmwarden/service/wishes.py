@@ -93,18 +93,27 @@ class Wishes:
         return text
 
     async def clear(self, target: str, *, who: str) -> str:
-        """Lift the latches of a device, or those of an image named by its hash."""
+        """Lift the latches of a device, or those of an image named by its hash.
 
-        def work(ledger: Ledger) -> list[Latch]:
+        A unit that still runs what it did not keep well with has to show anew that it does: nothing else would ask.
+        """
+
+        def work(ledger: Ledger) -> tuple[list[Latch], set[DeviceId]]:
+            """Return the latches that are lifted, and the units that are on probation for it."""
             lifted = find_latches(ledger, target)
             if not lifted:
                 raise NotFound(f"no latch concerns {target!r}; `firmwarden devices` shows what is latched")
             for latch in lifted:
                 ledger.lift(latch.id, who, self._now())
                 self._record(ledger, who, "clear", latch.device or target, latch.scope.value)
-            return lifted
+            proving = {
+                latch.device
+                for latch in lifted
+                if latch.device is not None and _proves_itself_anew(ledger, latch, self._now())
+            }
+            return lifted, proving
 
-        lifted = await self._store.run(work)
+        lifted, proving = await self._store.run(work)
         for latch in lifted:
             log.info(
                 LogEvent.LATCH_LIFTED,
@@ -114,7 +123,10 @@ class Wishes:
                 who=who,
             )
         text = f"{len(lifted)} latch{'es' if len(lifted) > 1 else ''} lifted"
-        again = sorted({latch.device for latch in lifted if latch.device is not None})
+        if proving:
+            runs = "runs" if len(proving) == 1 else "run"
+            text += f"; {', '.join(sorted(proving))} {runs} the image, and on probation shows anew how well"
+        again = sorted({latch.device for latch in lifted if latch.device is not None} - proving)
         if len(again) > 1:
             text += f"; `firmwarden retry DEVICE` tries the image again, for each of {', '.join(again)}"
         elif again:
@@ -450,3 +462,15 @@ class Wishes:
             hint = f"; {first} first" if first else ""
             raise Refused(f"there is nothing to retry: {wanted.reason}{hint}")
         return wanted.release
+
+
+def _proves_itself_anew(ledger: Ledger, latch: Latch, now: float) -> bool:
+    """Put a unit on probation with the image it runs where that was latched for its health; say whether it is."""
+    attempt = None if latch.attempt is None else ledger.attempt(latch.attempt)
+    if latch.cause.code is not CauseCode.UNHEALTHY or attempt is None:
+        return False
+    unit, job = ledger.device(attempt.device), ledger.job(attempt.job)
+    if unit is None or job is None or unit.complete is False or unit.running_image != latch.image:
+        return False
+    ledger.start_probation(job, now)
+    return True
