@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,8 +18,10 @@ from firmwarden.model import CauseCode, ClassName, JobState, LatchScope, WaitKin
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.figures import NO_CLASS, DeviceState, ReleaseState
+from firmwarden.service.health import HealthRule
 from firmwarden.service.policy import Budgets
 from firmwarden.service.shelf import RefusedRelease, Shelf
+from firmwarden.service.words import state_of_device
 from firmwarden.store.store import Store
 from support.house import NOON, PANEL, House, living, virtual_time
 from support.scripted import Play, Unit, fails, must_wait
@@ -94,6 +97,27 @@ async def test_a_unit_that_failed_is_no_failure_once_nothing_is_wanted_of_it() -
             DeviceState.UP_TO_DATE: 1,
             DeviceState.INCOMPLETE: 1,
         }
+
+
+async def test_a_latch_on_what_it_runs_stops_a_unit_and_one_on_what_it_left_behind_does_not() -> None:
+    """As `devices` and the page say it."""
+    health = HealthRule(soak_s=60.0, return_within_s=60.0)
+    units = {"panel-1": Unit(), "panel-2": Unit(script=[fails(CauseCode.WRONG_DEVICE_ID)])}
+    async with living(units, "2.0.0", policies=[ClassPolicy(name=PANEL, health=health)]) as house:
+        await house.quiet()
+        await house.unplug("panel-1")
+        await anyio.sleep(100.0)
+        await house.plug("panel-1")
+        await house.quiet()
+        assert there((await house.desk.figures()).devices) == {DeviceState.LATCHED: 2}
+        house.drop("2.0.0", "3.0.0")
+        await house.quiet()
+        await anyio.sleep(100.0)
+        assert len(await house.latches()) == 2
+        assert there((await house.desk.figures()).devices) == {DeviceState.UP_TO_DATE: 2}
+        views = await house.desk.devices()
+        assert {state_of_device(view, datetime.fromtimestamp(NOON, UTC)) for view in views} == {"up to date"}
+        assert [view["latched"] for view in views] == [False, False]
 
 
 async def test_a_unit_whose_job_was_cancelled_is_behind() -> None:

@@ -34,7 +34,7 @@ class Facts:
 
         Args:
             device: in question.
-            releases: the accepted releases of its class.
+            releases: the accepted releases of its class that it might be given.
         """
         job = self.jobs.get(device.id)
         images = {release.image for release in releases} | ({job.image} if job and job.attempts else set())

@@ -128,7 +128,6 @@ class Figures(Questions):
         boot = warden.clock.boot()
         classes = {device.id: device.device_class for device in facts.devices}
         on_hold = {hold.device for hold in facts.holds}
-        stopped = {latch.device for latch in facts.latches if latch.scope is LatchScope.DEVICE}
         return FiguresView(
             version=__version__,
             classes=sorted({*warden.planner.classes, *classes.values()}),
@@ -140,7 +139,7 @@ class Figures(Questions):
             devices=Counter(
                 (
                     device.device_class,
-                    self._state_of(device, facts.jobs.get(device.id), stopped=device.id in stopped),
+                    self._state_of(device, facts.jobs.get(device.id), stopped=bool(picture.latches(device))),
                 )
                 for device in facts.devices
             ),
@@ -195,9 +194,9 @@ class Figures(Questions):
             return DeviceState.WAITING
         if state is JobState.UNKNOWN:
             return DeviceState.UNKNOWN
-        wanted = self._warden.agenda.desired.get(device.id)
-        if stopped or (wanted is not None and wanted.stopped is not None):
+        if stopped:
             return DeviceState.LATCHED
+        wanted = self._warden.agenda.desired.get(device.id)
         if wanted is not None and wanted.release is not None:
             return DeviceState.FAILED if state is JobState.FAILED else DeviceState.BEHIND
         return DeviceState.INCOMPLETE if device.complete is False else DeviceState.UP_TO_DATE

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 from firmwarden.model import JobState, WaitKind
+from firmwarden.service.desired import tag
 from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.telling import hold_view, instant, instant_or_none, job_view, wear_view
+from firmwarden.versions import VersionTag, compare
 
 if TYPE_CHECKING:
-    from firmwarden.model import Device, Job, Latch, Wait, Wear
+    from firmwarden.model import Device, Job, Latch, Release, Wait, Wear
     from firmwarden.service.facts import Facts
     from firmwarden.service.rollout import Progress
     from firmwarden.service.views import DeviceView, JobView, PlanView, ProbationView, WearView
@@ -62,8 +64,13 @@ class Picture:
         )
 
     def latches(self, device: Device) -> list[Latch]:
-        """The latches that may stop a device."""
-        return self.facts.latches_on(device, self._warden.releases_of(device.device_class))
+        """The latches that stop a device; not those on what it has left behind."""
+        wanted = self._warden.agenda.desired.get(device.id)
+        stopped = None if wanted is None else wanted.stopped
+        releases = self._warden.releases_of(device.device_class)
+        return self.facts.latches_on(
+            device, [each for each in releases if each == stopped or not _is_outrun(each, device)]
+        )
 
     def is_given_up(self, device: Device) -> bool:
         """Whether the last job of a device failed and no latch says why nothing more is tried."""
@@ -161,6 +168,13 @@ class Picture:
             "version": version,
             "reason": reason,
         }
+
+
+def _is_outrun(release: Release, device: Device) -> bool:
+    """Whether a device runs what is newer, so that nobody gives it this one."""
+    if device.running_version is None or device.complete is False or release.downgrade:
+        return False
+    return compare(tag(release), VersionTag(device.running_version, device.running_sequence)) == -1
 
 
 def wait_of(warden: Warden, job: Job) -> Wait | None:
