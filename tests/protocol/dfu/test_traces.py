@@ -251,17 +251,20 @@ def test_t9_more_than_three_stalls_are_a_failure() -> None:
     assert failed.value.cause.code is CauseCode.OUT_OF_STEP
 
 
-_T10 = f"""
-    21 01 00 00 00 00 05 00  41 00 00 10 08 -> ok
+_T10_ERASE = "21 01 00 00 00 00 05 00  41 00 00 10 08 -> ok\n"
+_T10_BUSY = f"""
     {STATUS} -> 00 70 17 00 04 00
     pause 6
     {STATUS} -> 00 70 17 00 04 00
+"""
+_T10_FREED = f"""
     21 04 00 00 00 00 00 00 -> ok
     {STATUS} -> 0E 00 00 00 0A 00
     21 04 00 00 00 00 00 00 -> ok
     {IDLE}
     {_set_address(0x0810_0000)} {_ABORT}
 """
+_T10 = _T10_ERASE + _T10_BUSY + _T10_FREED
 _T10_BLOCKS = [f"A1 02 {2 + index:02x} 00 00 00 00 08 -> ff*2048" for index in range(64)]
 
 
@@ -274,9 +277,31 @@ def test_t10_an_h743_that_stays_busy_is_freed_and_found_blank() -> None:
     script.finish()
 
 
+def test_t10_an_h743_that_gives_no_time_has_the_same_time_before_it_is_freed() -> None:
+    quirks = quirks_of(0x0483, 0xDF11, 0x0200, "@Internal Flash   /0x08000000/16*128Kg")
+    busy = f"{STATUS} -> 00 00 00 00 04 00\n"
+    for_ten_seconds = f"{busy} pause 0.25\n" * 40 + busy
+    script = Script("\n".join([_T10_ERASE, for_ten_seconds, _T10_FREED, *_T10_BLOCKS, _ABORT]))
+
+    script.play(_host(H743, quirks).erase(H743.sectors(0x0810_0000, 0x0810_0001)))
+
+    script.finish()
+
+
 def test_t10_a_sector_that_is_not_blank_then_is_a_failure() -> None:
     quirks = quirks_of(0x0483, 0xDF11, 0x0200, "@Internal Flash   /0x08000000/16*128Kg")
-    script = Script("\n".join([_T10, *_T10_BLOCKS[:-1], "A1 02 41 00 00 00 00 08 -> ff*2047 fe", _ABORT]))
+    script = Script(
+        "\n".join(
+            [
+                _T10_ERASE,
+                _T10_BUSY,
+                _T10_FREED,
+                *_T10_BLOCKS[:-1],
+                "A1 02 41 00 00 00 00 08 -> ff*2047 fe",
+                _ABORT,
+            ]
+        )
+    )
 
     with pytest.raises(AttemptFailed) as failed:
         script.play(_host(H743, quirks).erase(H743.sectors(0x0810_0000, 0x0810_0001)))

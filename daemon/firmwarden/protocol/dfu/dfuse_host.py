@@ -77,13 +77,18 @@ class _Patience:
     """For the GETSTATUS that carries it out: an STM32F745 needs up to 5 s for a sector."""
     shortest_s: float = 0.0
     """The first wait, whatever the device says."""
+    least_pause_s: float = 0.0
+    """Between two polls, whatever the device says."""
     longest_s: float = LONGEST_WAIT_S
 
 
 _COMMAND: Final = _Patience()
 
-_STICKING_ERASE: Final = _Patience(longest_s=10.0)
-"""After that an erase of an STM32H743 that is still busy is taken to be done: its datasheet allows 4 s a sector."""
+_STICKING_ERASE: Final = _Patience(longest_s=10.0, least_pause_s=0.25)
+"""After that an erase of an STM32H743 that is still busy is taken to be done: its datasheet allows 4 s a sector.
+
+It is polled so seldom that the time ends the wait, and not the number of polls, also where it says 0 ms: a status that
+is cleared in the middle of an erase makes a good sector look worn out."""
 
 _MASS_ERASE: Final = _Patience(timeout_s=40.0)
 
@@ -427,6 +432,7 @@ class DfuseHost:
             goal=State.DNLOAD_IDLE,
             offset=offset,
             longest_s=patience.longest_s,
+            least_pause_s=patience.least_pause_s,
             timeout_s=patience.timeout_s,
         )
 

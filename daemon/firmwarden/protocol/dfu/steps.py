@@ -179,9 +179,12 @@ def settle(
     goal: State,
     offset: int | None = None,
     longest_s: float = LONGEST_WAIT_S,
+    least_pause_s: float = 0.0,
     timeout_s: float = TRANSFER_TIMEOUT_S,
 ) -> Conversation[None]:
     """Wait until the device that gave `report` after `what` is in the state `goal`.
+
+    It is left alone between polls for as long as it says, and for `least_pause_s`.
 
     Raises:
         AttemptFailed: it failed, fell into a state that is neither that nor busy, or stayed busy.
@@ -192,7 +195,7 @@ def settle(
         if report.state not in busy:
             raise _astray(unit, what, report, offset)
         zeros = zeros + 1 if report.poll_timeout_ms == 0 else 0
-        pause_s = pause_after(unit, report)
+        pause_s = max(pause_after(unit, report), least_pause_s)
         if waited_s + pause_s > longest_s or (zeros >= _ZERO_POLLS and not unit.quirks.polls_without_time):
             detail = f"the device stays busy at {what}, after {waited_s:.3g} s of waiting as it said"
             raise failure(CauseCode.STUCK_BUSY, detail, raw=report.encode(), offset=offset)
