@@ -13,13 +13,14 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmwarden.drivers.base import Step
 from firmwarden.model import CauseCode, ClassName, JobState, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.policy import Budgets
 from firmwarden.service.warden import LONGEST_SLEEP_S
 from firmwarden.store.rows import WATCHED_S
 from support.house import NOON, PANEL, House, VirtualClock, content, living, virtual_time
-from support.scripted import Unit, fails, held
+from support.scripted import Play, Unit, fails, held
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,6 +147,25 @@ async def test_inv7_what_was_waited_for_in_suspend_is_over_soon_after() -> None:
         house.clock.suspend(DAY_S)
         await anyio.sleep(LONGEST_SLEEP_S + 1.0)
         assert all(unit.attempts > count for unit, count in zip(units.values(), before, strict=True))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("asleep", ["between two attempts", "in the middle of one"])
+async def test_suspend_is_no_time_of_trying(asleep: str) -> None:
+    unit = Unit(script=[Play(at=Step.WRITE, seconds=20.0, fails=CUT.fails), CUT])
+    async with living(
+        {"panel-1": unit}, policies=policy(attempts=5, presence_s=3_600.0, erases_a_day=99)
+    ) as house:
+        assert isinstance(house.clock, VirtualClock)
+        house.drop("2.0.0")
+        await house.until_running("panel-1")
+        if asleep == "between two attempts":
+            await house.until(lambda ledger: any(job.not_before for job in ledger.open_jobs()))
+        house.clock.suspend(2 * DAY_S)
+        await house.quiet(1_200.0)
+        assert unit.runs == content("2.0.0")
+        (job,) = await house.jobs("panel-1")
+        assert 20.0 < job.present_s < 600.0
 
 
 @pytest.mark.anyio

@@ -147,7 +147,8 @@ class Warden:
         self.began: Final = clock.boot()
         self.releases_as_of = self.agenda_as_of = self.began
         """Boot clock when the latest good scan of the directory was taken, and when the latest planning was stored."""
-        self._planned_at = self._watched_at = self.began
+        self._watched_at = self.began
+        self._planned_at = anyio.current_time()
         self.planned = anyio.Event()
         """Set after the next planning, and then another one: as long as it goes on, the loop and the store move."""
         self._poked = anyio.Event()
@@ -329,9 +330,10 @@ class Warden:
         """Add the time since the last planning to the jobs that spent it between two attempts, their device here.
 
         Only that, and the attempts themselves, is time of trying.  Whoever waited for a person, a slot or the flash's
-        budget must not find the time used up at the first fault.
+        budget must not find the time used up at the first fault; nor whoever was suspended, so it goes by a clock that
+        stands still then.
         """
-        now = self.clock.boot()
+        now = anyio.current_time()
         elapsed, self._planned_at = now - self._planned_at, now
         for job, wait in self.agenda.waits.items():
             if wait.kind is WaitKind.BACK_OFF and wait.until is not None:

@@ -135,6 +135,8 @@ class Run:
         """Of its class when it began: a reload does not change what is under way."""
         self.started = started
         """Boot clock."""
+        self.trying_since = anyio.current_time()
+        """The same by the loop's clock, which stands still in suspend: nobody tries anything then."""
 
     def stop(self, cause: Cause) -> None:
         """Let it end at the next boundary between commands, for ``cause``; a person's wish outdoes a stop."""
@@ -277,7 +279,8 @@ class Worker:
     async def _conclude(self, run: Run, result: _Result) -> None:
         """Record how it ended, however often the store must be asked to."""
         seconds = self._clock.boot() - run.started
-        conclusion = await self._stored(lambda ledger: self._record(ledger, run, result, seconds))
+        tried_s = anyio.current_time() - run.trying_since
+        conclusion = await self._stored(lambda ledger: self._record(ledger, run, result, seconds, tried_s))
         if conclusion is not None:
             tell(conclusion, seconds)
             self._concluded(conclusion)
@@ -290,7 +293,9 @@ class Worker:
                 self.trouble.failed(str(exc))
                 await anyio.sleep(STORE_AGAIN_S)
 
-    def _record(self, ledger: Ledger, run: Run, result: _Result, seconds: float) -> Conclusion | None:
+    def _record(
+        self, ledger: Ledger, run: Run, result: _Result, seconds: float, tried_s: float
+    ) -> Conclusion | None:
         """Inside one transaction; None where nothing was concluded."""
         attempt = ledger.attempt(run.journal.attempt.id)
         if attempt is None:
@@ -303,7 +308,7 @@ class Worker:
                 ledger.unclaim(attempt.id, now)
                 return None
             result = Cause(code=CauseCode.PORT_HELD, detail=str(result))
-        ledger.add_presence(attempt.job, seconds)
+        ledger.add_presence(attempt.job, tried_s)
         concluding = Concluding(
             ledger,
             attempt,
