@@ -74,6 +74,19 @@ def test_blocks_come_in_order_and_only_so_many() -> None:
     assert device.say(STATUS) == "08 00 00 00 0a 00"
 
 
+def test_after_an_error_the_stream_begins_anew() -> None:
+    device = bench()
+    device.say("21 01 00 00 00 00 00 01 5a*256")
+    device.settle()
+    assert device.say("21 01 07 00 00 00 04 00 01020304") == "STALL"
+    assert device.say(STATUS) == "0f 00 00 00 0a 00"
+    device.say("21 04 00 00 00 00 00 00")
+    assert device.say(STATUS) == "00 00 00 00 02 00"
+    download(device)
+    device.device.bus_reset(device.now)
+    assert str(device.device.boot) == "APPLICATION app"
+
+
 def test_inv1_a_cut_at_any_moment_leaves_the_loader_or_a_whole_application() -> None:
     device = bench()
     taken: list[tuple[Operation | None, Snapshot]] = []

@@ -228,7 +228,8 @@ class Engine:
             case Request.DNLOAD:
                 at.manifesting = True
                 return self._leaves_early()
-            case Request.ABORT:
+            case Request.ABORT | Request.CLRSTATUS:
+                # Either ends a stream: the next one begins with its first block.
                 self.at = Standing(at.state, pointer=at.pointer, spoilt=at.spoilt)
             case Request.GETSTATUS:
                 return self._status(now)
@@ -236,7 +237,7 @@ class Engine:
                 return bytes((at.state,))
             case Request.DETACH:
                 self.detach(setup.value, now)
-            case Request.CLRSTATUS | Request.UPLOAD:
+            case Request.UPLOAD:
                 pass
         return b""
 
