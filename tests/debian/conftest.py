@@ -1,5 +1,5 @@
-"""These tests are for the machine that `make test-deb` boots: they install and remove a package."""
+"""The package is tested in the machine that `make test-deb` boots, for it is installed there; what needs none is not."""
 
 from lab.package import PACKAGES
 
-collect_ignore_glob = [] if PACKAGES.exists() else ["test_*.py"]
+collect_ignore = ["test_purge.py" if PACKAGES.exists() else "test_package.py"]
