@@ -6,7 +6,7 @@ import pytest
 
 from firmwarden.drivers.boot.facts import Confidence, Family, Flash, Ram
 from firmwarden.drivers.boot.families import FAMILIES
-from firmwarden.drivers.boot.lookup import candidates, contradiction, family_of, second_bank
+from firmwarden.drivers.boot.lookup import contradiction, family_of, second_bank
 from firmwarden.protocol.dfu.memory_map import MemoryMap
 
 L476 = "@Internal Flash  /0x08000000/0512*0002Kg"
@@ -138,12 +138,6 @@ def test_what_a_device_shows_may_contradict_its_class(part: str, layout: str, wo
     else:
         assert strange is not None
         assert words in strange
-
-
-def test_a_layout_narrows_and_never_tells() -> None:
-    names = {family.name for family in candidates(MemoryMap.parse(L476))}
-    assert {"stm32l47x", "stm32l496"} <= names
-    assert not names & {"stm32f4", "stm32f42x-2m", "stm32wb"}
 
 
 @pytest.mark.parametrize(

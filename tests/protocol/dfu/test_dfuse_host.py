@@ -85,12 +85,6 @@ def test_any_stretch_can_be_read(offset: int, size: int) -> None:
     assert run(_host().read(BASE + offset, size), device.answer) == device.memory[offset : offset + size]
 
 
-def test_which_commands_there_are() -> None:
-    device = ModelDevice(ROM, LAYOUT)
-
-    assert run(_host().commands(), device.answer) == set(Code)
-
-
 def test_numbers_of_blocks_do_not_wrap_in_a_long_read() -> None:
     blocks: list[int] = []
     layout = MemoryMap.parse("@RAM/0x08000000/2*64Kg")

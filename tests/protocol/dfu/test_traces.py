@@ -290,18 +290,7 @@ def test_t10_an_h743_that_gives_no_time_has_the_same_time_before_it_is_freed() -
 
 def test_t10_a_sector_that_is_not_blank_then_is_a_failure() -> None:
     quirks = quirks_of(0x0483, 0xDF11, 0x0200, "@Internal Flash   /0x08000000/16*128Kg")
-    script = Script(
-        "\n".join(
-            [
-                _T10_ERASE,
-                _T10_BUSY,
-                _T10_FREED,
-                *_T10_BLOCKS[:-1],
-                "A1 02 41 00 00 00 00 08 -> ff*2047 fe",
-                _ABORT,
-            ]
-        )
-    )
+    script = Script("\n".join([_T10, *_T10_BLOCKS[:-1], "A1 02 41 00 00 00 00 08 -> ff*2047 fe", _ABORT]))
 
     with pytest.raises(AttemptFailed) as failed:
         script.play(_host(H743, quirks).erase(H743.sectors(0x0810_0000, 0x0810_0001)))

@@ -50,11 +50,6 @@ def contradiction(family: Family, memory: MemoryMap, *, partly: bool = False) ->
     return None
 
 
-def candidates(memory: MemoryMap) -> tuple[Family, ...]:
-    """Return the families whose flash may look like this; for a person who did not declare the part."""
-    return tuple(family for family in FAMILIES if contradiction(family, memory) is None)
-
-
 def second_bank(memory: MemoryMap) -> int:
     """Return where the second bank begins: at the gap, where there is one, else in the middle."""
     regions = sorted(memory.regions, key=lambda region: region.address)

@@ -24,9 +24,6 @@ LAST_DATA_BLOCK: Final = 0xFFFF
 DEFAULT_POINTER: Final = 0x0800_0000
 """Where the address pointer stands until it is set."""
 
-LONGEST_COMMANDS: Final = 64
-"""How many bytes to ask for in "get": four are usual, and nobody knows more than a dozen commands."""
-
 
 class MalformedCommand(ValueError):
     """The bytes are no DfuSe command."""

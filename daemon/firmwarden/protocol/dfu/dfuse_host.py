@@ -180,13 +180,6 @@ class DfuseHost:
         """
         return (yield from make_idle(self._unit))
 
-    def commands(self) -> Conversation[frozenset[int]]:
-        """Ask which commands the device knows; raises AttemptFailed."""
-        yield from self.make_idle()
-        data = yield from self._upload(dfuse.COMMAND_BLOCK, dfuse.LONGEST_COMMANDS, "get commands")
-        yield from abort(self._unit)
-        return frozenset(data)
-
     # --- erase -------------------------------------------------------------------------------------------
 
     def erase(self, sectors: Iterable[Sector]) -> Conversation[None]:
@@ -326,7 +319,7 @@ class DfuseHost:
                 block = dfuse.FIRST_DATA_BLOCK
             length = min(self._unit.functional.block_size, size - len(received))
             what = f"reading 0x{address + len(received):08x}"
-            received += yield from self._upload(block, length, what, exact=True)
+            received += yield from self._upload(block, length, what)
             block += 1
             yield Progress(len(received), size)
         yield from abort(self._unit)
@@ -443,12 +436,12 @@ class DfuseHost:
             detail = f"the device is in {report.state.name} and not busy with {what}"
             raise failure(CauseCode.OUT_OF_STEP, detail, raw=report.encode(), offset=offset)
 
-    def _upload(self, block: int, size: int, what: str, *, exact: bool = False) -> Conversation[bytes]:
+    def _upload(self, block: int, size: int, what: str) -> Conversation[bytes]:
         reply = yield self._unit.ask(Request.UPLOAD, value=block, length=size)
         if isinstance(reply, Trouble):
             yield from refused(self._unit, what, reply)
         data = expect(reply, what)
-        if exact and len(data) != size:
+        if len(data) != size:
             raise failure(CauseCode.OUT_OF_STEP, f"{len(data)} of {size} byte(s) came at {what}")
         return data
 

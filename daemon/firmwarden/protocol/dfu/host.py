@@ -38,7 +38,6 @@ from firmwarden.protocol.dfu.steps import (
     LONGEST_WAIT_S,
     TRANSFER_TIMEOUT_S,
     Unit,
-    abort,
     ask_state,
     expect,
     lost,
@@ -345,32 +344,3 @@ class DfuHost:
             yield Progress(offset + len(wanted), len(image))
         yield from make_idle(unit)
         return True
-
-    def upload(self, longest: int) -> Conversation[bytes]:
-        """Read what the device gives, until it gives no more or `longest` bytes.  Milestones: Progress.
-
-        Raises:
-            AttemptFailed: the device gives nothing, or cannot be reached.
-        """
-        self._begin(Step.UPLOAD)
-        unit = self._unit
-        if not unit.can_upload:
-            raise failure(CauseCode.NOT_SUPPORTED, "the device gives no uploads")
-        yield from make_idle(unit)
-        received = bytearray()
-        block = 0
-        while len(received) < longest:
-            size = min(unit.functional.block_size, longest - len(received))
-            reply = yield unit.ask(Request.UPLOAD, value=block % BLOCK_NUMBERS, length=size)
-            if isinstance(reply, Trouble):
-                yield from refused(unit, f"upload of block {block}", reply, len(received))
-            data = expect(reply, "upload")
-            received += data
-            if len(data) < size:
-                # The end.  A device is idle by itself then, unless this was the first block.
-                yield from make_idle(unit)
-                return bytes(received)
-            block += 1
-            yield Progress(len(received), longest)
-        yield from abort(unit)
-        return bytes(received)
