@@ -33,6 +33,8 @@ HOUR_S = 3600.0
 SOAK_S = HOUR_S / 2
 RULE = Rule(first=2, soak_s=SOAK_S, waves=(25, 100), stop_at=10)
 REFUSES = fails(CauseCode.CLIENT_ERROR)
+REFUSES_AT_ONCE = fails(CauseCode.CLIENT_ERROR, at=Step.PROBE)
+"""Before anything was erased."""
 SETTLED_S = 60.0
 """Enough for everything that can happen at once."""
 
@@ -216,6 +218,53 @@ async def test_a_newer_release_begins_anew_and_the_old_one_goes_no_further() -> 
         await anyio.sleep(3 * HOUR_S)
         assert running(units, "3.0.0") == 24
         assert [each.state for each in await stored(house)] == [RolloutState.CANARY, RolloutState.DONE]
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["stopped", "never begun"])
+async def test_who_refuses_what_is_newer_is_not_given_what_went_no_further(begun: bool) -> None:
+    units = rack(8)
+    async with living(units, "1.0.0") as house:
+        await house.quiet()
+        house.warden.configure({PANEL: with_rule()[0]}, 16, {})
+        for unit in units.values():
+            unit.script.append(REFUSES_AT_ONCE)
+        if begun:
+            house.drop("1.0.0", "2.0.0")
+            await anyio.sleep(HOUR_S)
+            assert progress(house).rollout.state is RolloutState.STOPPED
+            for name in [name for name, unit in units.items() if unit.attempts == 2]:
+                await house.unplug(name)  # else they are the first to be tried with the newer one, too
+        house.drop("1.0.0", "2.0.0", "3.0.0")
+        await anyio.sleep(6 * HOUR_S)
+        assert progress(house).rollout.version == "3.0.0"
+        assert progress(house).rollout.state is RolloutState.STOPPED
+        assert running(units, "1.0.0") == 8
+        (name, *_) = [name for name in units if (await house.job(name)).version == "2.0.0"]
+        device = (await house.device(name)).id
+        wait = await wait_of(house, name)
+        assert (wait.kind, wait.until) == (WaitKind.CANARY, None)
+        assert wait.detail == (
+            "3.0.0 is latched for it, and 2.0.0 had not gone to all when that came; "
+            f"`firmwarden pin {device} 2.0.0` gives it all the same"
+        )
+        await house.desk.pin(device, "2.0.0", who="ann")
+        await anyio.sleep(SETTLED_S)
+        assert (units[name].runs, running(units, "1.0.0")) == (content("2.0.0"), 7)
+
+
+async def test_who_refuses_what_is_newer_is_given_what_went_to_all() -> None:
+    units = rack(5)
+    late = units["panel-04"]
+    async with living(units, policies=with_rule()) as house:
+        await house.unplug("panel-04")
+        for versions in (["2.0.0"], ["2.0.0", "3.0.0"]):
+            house.drop(*versions)
+            await anyio.sleep(2 * HOUR_S)
+            assert progress(house).rollout.state is RolloutState.DONE
+        late.script.append(REFUSES_AT_ONCE)
+        await house.plug("panel-04")
+        await anyio.sleep(SETTLED_S)
+        assert (running(units, "3.0.0"), late.runs) == (4, content("2.0.0"))
 
 
 async def test_a_release_that_is_dropped_again_goes_on_where_it_was() -> None:

@@ -7,22 +7,27 @@ Outside of every rollout, and given what it should have at once, is
 * a unit that holds no complete image: there is nothing to lose, and it is of no use as it is;
 * a unit that is given what it holds, or what it kept well with before: that is no experiment, unless a person or too
   many failures have stopped it since.
+
+A release for which there is a newer one goes no further.  A unit that may not have the newer one, such as one that
+refused it, is given the older one only where that went to all: else its units would be tried with what was stopped, or
+with what too few were.
 """
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from firmwarden.events import LogEvent
-from firmwarden.model import JobState, LatchScope, Rollout, RolloutState, WaitKind
+from firmwarden.model import JobState, LatchScope, Rollout, RolloutState, Wait, WaitKind
 from firmwarden.service.rollout import Member, Progress, Stage, look, stopped, wait_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from firmwarden.model import ClassName, Device, DeviceId, ImageHash, Job, JobId, Latch, Release, Wait
+    from firmwarden.model import ClassName, Device, DeviceId, ImageHash, Job, JobId, Latch, Release
     from firmwarden.service.desired import Desired
     from firmwarden.service.planner import Here
     from firmwarden.service.rollout import Rule
@@ -83,6 +88,8 @@ def stage(ledger: Ledger, situation: Situation) -> Staged:
             continue
         halted = before is not None and before.state in {RolloutState.STOPPED, RolloutState.RECALLED}
         members = _Members(ledger, situation, release, latched, halted=halted).among(units)
+        if before is None or before.state is not RolloutState.DONE:
+            staged.waits |= _passed_over(situation, release, units, latched)
         rollout = _unless_latched(before or _begun(release, situation.now), situation.latches)
         progress = look(rule, rollout, members, now=situation.now, latched=release.image in latched)
         if not members or (before is None and not progress.count(Stage.WAITING, Stage.UNDER_WAY)):
@@ -125,6 +132,34 @@ def _kept_back(situation: Situation, progress: Progress, units: Sequence[Device]
         for job in situation.jobs
         if job.device in bound and job.image == progress.rollout.image and job.state is JobState.QUEUED
     }
+
+
+def _passed_over(
+    situation: Situation, release: Release, units: Sequence[Device], latched: AbstractSet[ImageHash | None]
+) -> dict[JobId, Wait]:
+    """The jobs for what goes no further, of units to which what is newer is not given."""
+    bound = {
+        unit.id
+        for unit in units
+        if unit.device_class == release.device_class
+        and unit.pinned is None
+        and unit.complete is not False
+        and not _is_no_experiment(unit, release.image)
+    }
+    waits = {}
+    for job in situation.jobs:
+        if job.device not in bound or job.image != release.image or job.state is not JobState.QUEUED:
+            continue
+        newer = situation.desired[job.device].stopped
+        if newer is None or newer.image == release.image or newer.image in latched:
+            continue  # it is the newest for this unit, or for all
+        pin = f"firmwarden pin {job.device} {shlex.quote(release.version)}"
+        waits[job.id] = Wait(
+            kind=WaitKind.CANARY,
+            detail=f"{newer.version} is latched for it, and {release.version} had not gone to all when that came; "
+            f"`{pin}` gives it all the same",
+        )
+    return waits
 
 
 class _Members:
