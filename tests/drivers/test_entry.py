@@ -26,7 +26,7 @@ from firmwarden.drivers.entry import (
     enter,
 )
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings
-from firmwarden.errors import AttemptFailed, OpenFailed
+from firmwarden.errors import AttemptFailed, OpenFailed, PortHeld
 from firmwarden.model import CauseCode, CommitMark, SerialAddress, StreamAddress, TcpAddress
 from firmwarden.simulate.client import Mode
 from firmwarden.simulate.firmware import make_update_file
@@ -61,12 +61,15 @@ class Desk:
     links: list[MemoryLink] = field(default_factory=list)
     peers: list[MemoryPeer] = field(default_factory=list)
     fails_at: int | None = None
+    holder: str | None = None
     has_lines: bool = True
 
     async def open(self, address: StreamAddress, *, patience_s: float = 2.0) -> MemoryLink:
         await anyio.lowlevel.checkpoint()
         if self.fails_at == len(self.openings):
             raise OpenFailed("gone")
+        if self.holder is not None:
+            raise PortHeld(str(address), self.holder)
         link, peer = memory_pair()
         link.has_lines = self.has_lines
         self.openings.append((address, patience_s))
@@ -345,7 +348,34 @@ class TestCommand:
         program = f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(os.environ['FIRMWARDEN_PORT'])"
         entered = await enter(EnterCommand(argv=(sys.executable, "-c", program)), ADDRESS, desk.open)
         assert told.read_text() == ADDRESS.path
+        assert desk.links[0].closed  # opened to see that it is free
+        assert entered.link is desk.links[1]
+
+    async def test_inv4_no_command_is_run_while_somebody_has_the_port(self, tmp_path: Path) -> None:
+        """It would press the button of a unit that its owner is using, again with each try."""
+        desk = Desk(holder="a console")
+        pressed = tmp_path / "pressed"
+        with pytest.raises(PortHeld, match="a console"):
+            await enter(EnterCommand(argv=("touch", str(pressed))), ADDRESS, desk.open)
+        assert not pressed.exists()
+
+    async def test_a_command_may_bring_the_port(self, tmp_path: Path) -> None:
+        desk = Desk()
+        switched_on = tmp_path / "on"
+
+        async def open_link(address: StreamAddress, *, patience_s: float = 2.0) -> MemoryLink:
+            if not switched_on.exists():
+                raise OpenFailed("No such file or directory")
+            return await desk.open(address, patience_s=patience_s)
+
+        entered = await enter(EnterCommand(argv=("touch", str(switched_on))), ADDRESS, open_link)
         assert entered.link is desk.links[0]
+
+    async def test_a_serial_server_is_dialled_after_the_command_only(self) -> None:
+        """Many take one connection at a time, and need a while to see that it is gone."""
+        desk = Desk()
+        await enter(EnterCommand(argv=("true",)), TCP, desk.open)
+        assert len(desk.openings) == 1
 
     @pytest.mark.parametrize(
         ("argv", "timeout_s", "told"),
@@ -372,4 +402,4 @@ class TestCommand:
         with pytest.raises(AttemptFailed, match=told) as caught:
             await enter(EnterCommand(argv=argv, timeout_s=timeout_s), ADDRESS, desk.open)
         assert caught.value.cause.code is CauseCode.ENTRY_FAILED
-        assert not desk.openings
+        assert all(link.closed for link in desk.links)

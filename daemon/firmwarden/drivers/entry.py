@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 import anyio
 
-from firmwarden.errors import AttemptFailed, LinkError
+from firmwarden.errors import AttemptFailed, LinkError, OpenFailed, PortHeld
 from firmwarden.model import Cause, CauseCode, SerialAddress
 from firmwarden.programs import run_program
 
@@ -111,6 +111,7 @@ async def enter(way: Enter, address: StreamAddress, open_link: OpenLink) -> Ente
 
     Raises:
         AttemptFailed: the way is not passable; the cause is ENTRY_FAILED.
+        PortHeld: somebody else has the port; a device that is in use is not sent into its loader.
         OpenFailed: the port cannot be opened.
         LinkLost: the port went away.
     """
@@ -135,6 +136,7 @@ async def enter(way: Enter, address: StreamAddress, open_link: OpenLink) -> Ente
         case EnterSend():
             return await _ask(way, await open_link(address))
         case EnterCommand():
+            await _find_free(address, open_link)
             await run_command(way, address)
             return Entered(await open_link(address))
         case unreachable:
@@ -225,6 +227,23 @@ async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) 
     if not heard:
         return "the application did not reply to the request for the loader"
     return f"the application's reply to the request for the loader was {heard[:_TOLD]!r}"
+
+
+async def _find_free(address: StreamAddress, open_link: OpenLink) -> None:
+    """Make sure that nobody has the port: the program would not ask.
+
+    Raises:
+        PortHeld: somebody has it.
+    """
+    if not isinstance(address, SerialAddress):
+        return  # who else talks to a serial server is not told by connecting to it
+    try:
+        link = await open_link(address, patience_s=0)
+    except PortHeld:
+        raise
+    except OpenFailed:
+        return  # the program may be what brings the port, as one that switches the power does
+    await link.aclose()
 
 
 async def run_command(way: EnterCommand, address: Address) -> None:
