@@ -223,6 +223,12 @@ def _unknown_keys(intruder: Intruder) -> None:
     intruder.lay(text=intruder.text() + "".join(f"key{number} = 1\n" for number in range(4000)).encode())
 
 
+def _long_keys(intruder: Intruder) -> None:
+    intruder.lay(
+        text=b"[" + b"a." * 900 + b"a]\n" + b"".join(b"k%d%s = 1\n" % (n, b".b" * 400) for n in range(70))
+    )
+
+
 # --- names and kinds of files
 
 
@@ -407,6 +413,13 @@ DROPS: Final = (
         "a reason tells the first of them: `images/manifest.py`",
         _unknown_keys,
         "and 3992 more",
+    ),
+    HostileDrop(
+        "keys of hundreds of parts",
+        "keys of hundreds of parts, which cost by the square of their length",
+        "looked for before TOML is read: `toml/lines.py`",
+        _long_keys,
+        "expected keys of 16 parts at most",
     ),
     HostileDrop(
         "path that climbs",

@@ -1,5 +1,6 @@
 """Faults in a TOML file: all of them, each with its line, its key and what was expected."""
 
+import tracemalloc
 from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -154,6 +155,26 @@ def test_what_is_not_toml_is_refused_with_its_place(raw: bytes, problem: str) ->
     with pytest.raises(BadToml, match=r"x\.toml") as caught:
         read_toml(raw, "x.toml")
     assert str(caught.value).startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (".".join("a" * 24_000) + " = 1", 1),
+        ("[" + ".".join("a" * 900) + "]\n" + "".join(f"{n}.{'b.' * 400}c = 1\n" for n in range(65)), 1),
+        ("[a]\nb = 1\n" + "".join(f"{n}.{'b.' * 900}c = 1\n" for n in range(32)), 3),
+    ],
+    ids=["one", "below a long one", "many"],
+)
+def test_inv8_keys_without_end_cost_next_to_nothing(text: str, line: int) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadToml, match=rf"x\.toml:{line}: expected keys of 16 parts at most"):
+            read_toml(text.encode(), "x.toml")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_a_problem_may_be_about_any_place() -> None:

@@ -1,5 +1,6 @@
 """The lines of keys: right on made-up files, and complete for whatever TOML there is."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmwarden.toml.lines import Path, find_lines
+from firmwarden.toml.lines import MOST_PARTS, Path, find_lines, find_long_key
 
 SAMPLE = '''\
 # a comment with [brackets] and key = "value"
@@ -96,6 +97,9 @@ def test_every_path_of_the_sample_has_a_line() -> None:
     assert set(find_lines(SAMPLE)) == set(paths(tomli.loads(SAMPLE)))
 
 
+LONG = ".".join("k" * (MOST_PARTS + 1))
+"""A key that no file of ours has."""
+
 BLANK = st.sampled_from(["", " ", "\t"])
 COMMENT = st.sampled_from(["", " # note", '# "', "#[x]", "# '''"])
 BARE = st.sampled_from(["a", "b", "c-d", "1", "_"])
@@ -174,3 +178,57 @@ def test_the_walk_finds_exactly_the_paths_of_the_parser(lines: list[str]) -> Non
 
     assert set(found) == set(paths(data))
     assert all(1 <= line <= text.count("\n") + 1 for line in found.values())
+    assert find_long_key(text) is None
+    assert find_long_key(f"{text}\n{LONG} = 1") == text.count("\n") + 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{LONG} = 1",
+        f"[{LONG}]",
+        f"[[ {LONG} ]]",
+        f"a = {{ {LONG} = 1 }}",
+        f"a = [{{ b = 1, {LONG} = 1 }}]",
+        LONG.replace("k", "'k'") + " = 1",
+        LONG.replace("k", '"k \\" ."') + " = 1",
+        LONG.replace(".", " \t. ") + " = 1",
+        f'{LONG} = \' # """',
+    ],
+)
+def test_inv8_a_key_of_more_parts_than_any_of_ours_is_found(text: str) -> None:
+    assert find_long_key(f"# one\n'two' = 2\n{text}") == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG.removesuffix(".k") + " = 1",
+        f"# {LONG}",
+        f"a = '{LONG}'",
+        f'"{LONG}".b = "{LONG}"',
+        f"a = '''\n{LONG}\n{LONG} ''''' # {LONG}",
+        f'a = """\n{LONG} \\""" {LONG}"""',
+        f'a = ["""", """", "{LONG}", "", \'\']',
+        "a = [" + "'1.2.3.4', " * 99 + "]",
+    ],
+)
+def test_what_is_no_long_key_is_not_taken_for_one(text: str) -> None:
+    assert find_long_key(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"' + '\\"' * 32_000, '"""' + '\\"""a' * 12_000, "a." + "'" * 65_001, "a" * 65_000, "." * 65_000],
+    ids=["string", "multiline string", "quotes", "bare", "dots"],
+)
+def test_inv8_no_text_is_gone_through_again_and_again(text: str) -> None:
+    started = time.process_time()
+    assert find_long_key(text) is None
+    assert time.process_time() - started < 0.5  # some milliseconds; by the square it would be seconds
+
+
+def test_inv8_the_walk_ends_where_values_lie_deeper_than_any_of_ours() -> None:
+    text = "a = [" + ", ".join(["[" * 300 + "1" + "]" * 300] * 100) + "]"
+    tomli.loads(text)
+    assert max(map(len, find_lines(text))) < 100

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from firmwarden.errors import FirmwardenError
 from firmwarden.toml.keys import Key, Table, keys_of
-from firmwarden.toml.lines import Path, find_lines
+from firmwarden.toml.lines import MOST_PARTS, Path, find_lines, find_long_key
 from firmwarden.toml.values import shown
 
 if TYPE_CHECKING:
@@ -78,13 +78,16 @@ def read_toml(raw: bytes, name: str) -> Document:
     """Parse a file that is called ``name`` in messages.
 
     Raises:
-        BadToml: it is not UTF-8 or not TOML.
+        BadToml: it is not UTF-8 or not TOML, or has longer keys than any of ours.
     """
     try:
         text = raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise BadToml(f"{name}:{line}: expected UTF-8, got the byte 0x{raw[exc.start]:02x}") from None
+    long = find_long_key(text)
+    if long is not None:
+        raise BadToml(f"{name}:{long}: expected keys of {MOST_PARTS} parts at most")
     try:
         data = tomli.loads(text)
     except tomli.TOMLDecodeError as exc:

@@ -18,17 +18,27 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 
+MOST_PARTS: Final = 16
+"""Of a key; none of ours has half as many.  Parsers keep every prefix of a path, and so does the walk, so a long one
+costs time and memory by the square of its length: 64 KiB of keys of hundreds of parts would take 240 MiB."""
+_DEEPEST: Final = 64
+"""Parts of a path to a table or an array, for the same reason."""
+
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_STRING: Final = re.compile(
-    r'"""(?:\\.|[^\\])*?"{3,5}(?!")'
-    r"|'''.*?'{3,5}(?!')"
-    r'|"(?:\\.|[^"\\])*"'
-    r"|'[^']*'",
-    re.DOTALL,
-)
-_PART: Final = r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[A-Za-z0-9_-]+)"""
-_KEY: Final = re.compile(rf"[ \t]*{_PART}(?:[ \t]*\.[ \t]*{_PART})*[ \t]*")
+# TOML's four kinds of strings.
+_BASIC: Final = r'"(?:\\.|[^"\\])*"'
+_LITERAL: Final = r"'[^']*'"
+_BASIC_LINES: Final = r'"""(?:\\.|[^\\])*?"{3,5}(?!")'
+_LITERAL_LINES: Final = r"'''.*?'{3,5}(?!')"
+_STRING: Final = re.compile(f"{_BASIC_LINES}|{_LITERAL_LINES}|{_BASIC}|{_LITERAL}", re.DOTALL)
+_PART: Final = rf"(?:{_BASIC}|{_LITERAL}|[A-Za-z0-9_-]+)"
+_DOTTED: Final = rf"{_PART}(?:[ \t]*\.[ \t]*{_PART})*+"
+_KEY: Final = re.compile(rf"[ \t]*{_DOTTED}[ \t]*")
 _SCALAR: Final = re.compile(r"[^,\]}\n#]*")
+# A string that does not end is one token with all behind it: no parser gets further, and nothing is tried twice.
+_TOKEN: Final = re.compile(
+    rf"#[^\n]*|{_BASIC_LINES}|{_LITERAL_LINES}|(?:\"\"\"|''').*|(?P<dotted>{_DOTTED})|[\"'].*", re.DOTALL
+)
 
 
 class _Walk:
@@ -102,6 +112,8 @@ class _Walk:
             self._take(_SCALAR)
 
     def _items(self, path: Path, closing: str) -> None:
+        if len(path) > _DEEPEST:
+            raise ValueError(f"a path of {len(path)} parts")
         self._at += 1
         index = 0
         while self._skip_blank() and not self._peek(closing):
@@ -134,6 +146,18 @@ class _Walk:
         self._line += self._text.count("\n", self._counted, self._at)
         self._counted = self._at
         return self._line
+
+
+def find_long_key(text: str) -> int | None:
+    """Find the line, from 1, of a key of more than ``MOST_PARTS``, before a parser sees ``text``.
+
+    In what is not TOML it may take something else for a key, but only behind the place where a parser gives up.
+    """
+    for token in _TOKEN.finditer(text):
+        dotted = token["dotted"] or ""
+        if dotted.count(".") >= MOST_PARTS and len(re.findall(_PART, dotted)) > MOST_PARTS:
+            return text.count("\n", 0, token.start()) + 1
+    return None
 
 
 def find_lines(text: str) -> Mapping[Path, int]:
