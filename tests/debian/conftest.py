@@ -1,4 +1,4 @@
-"""The package is tested in the machine that `make test-deb` boots, for it is installed there; what needs none is not."""
+"""The package is tested in the machine of `make test-deb`, since it is installed there; its script needs no machine."""
 
 from lab.package import PACKAGES
 
