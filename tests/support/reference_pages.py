@@ -253,7 +253,10 @@ ADVICE: Final[Mapping[CauseCode, str]] = {
     CauseCode.END_UNANSWERED: (
         "Nothing: the device is asked again. `version_query` lets it answer; `firmwarden retry` writes it anew."
     ),
-    CauseCode.NOT_STARTED: "Nothing. If it comes back, look at how the image starts: its loader does not keep it.",
+    CauseCode.NOT_STARTED: (
+        "Nothing. If it comes back on a unit that stays in its loader, look at how the image starts. On one that runs, "
+        "give its class a [`dfu.version`](configuration.md#dfuversion), or a longer `return_within`."
+    ),
     CauseCode.TRANSPORT_EXHAUSTED: (
         "Mend what the last attempt says, then `firmwarden retry`. Plugging it in anew and `again_after` do the same."
     ),
@@ -277,9 +280,10 @@ DISPOSITION_TEXTS: Final[Mapping[Disposition, tuple[str, str]]] = {
     Disposition.AGAIN: (
         "Tried again, whatever the phase",
         (
-            "The device was seen in its loader after the last step, so its outcome is not in doubt. The job is queued "
-            "again within the same budgets; the next attempt reads back what is there, and writes no more than is "
-            "wrong."
+            "The device was seen after the last step: in its loader, or as an application of which nobody can say that "
+            "it is the new one. Asking once more would tell nothing else, so the job is queued again within the same "
+            "budgets. By DfuSe the next attempt reads back what is there, and writes no more than is wrong; by plain "
+            "DFU it writes everything."
         ),
     ),
     Disposition.SUSPECT: (
