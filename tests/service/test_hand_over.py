@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,15 +11,16 @@ import pytest
 
 from firmwarden.drivers.base import Step
 from firmwarden.errors import StoreError
-from firmwarden.model import CauseCode, ClassName, JobState, WaitKind
+from firmwarden.model import Cause, CauseCode, ClassName, JobState, LatchScope, WaitKind
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.hand_over import AGAIN_FIRST_S
+from firmwarden.service.inhibitors import Inhibitor
 from firmwarden.service.port_owner import OwnerStays
 from support.house import NOON, PANEL, House, content, living, virtual_time
 from support.scripted import PARTIAL, Play, Unit, fails, held
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, MutableMapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
     from pathlib import Path
 
     from firmwarden.drivers.base import Driver, Journal
@@ -251,6 +253,110 @@ async def test_inv8_what_is_withdrawn_before_the_owner_has_left_is_not_begun() -
         await until_back(house, guard)
         assert unit.attempts == 0
         assert (await house.job("panel-1")).state is JobState.CANCELLED
+
+
+async def call_back(house: House) -> None:
+    await house.desk.recall(PANEL, reason="it bricks", who="ann")
+
+
+async def hold(house: House) -> None:
+    await house.desk.hold((await house.device("panel-1")).id, reason="calibration", who="ann")
+
+
+async def pin(house: House) -> None:
+    await house.desk.pin((await house.device("panel-1")).id, "1.0.0", who="ann")
+
+
+async def reload_with_doubt(house: House) -> None:
+    policy = house.warden.planner.classes[PANEL]
+    house.warden.configure({PANEL: replace(policy, doubt="nothing protects its units")}, 16, {})
+
+
+@pytest.mark.parametrize("forbid", [call_back, hold, pin, reload_with_doubt])
+async def test_what_is_forbidden_before_the_owner_has_left_is_not_begun(
+    forbid: Callable[[House], Awaitable[None]],
+) -> None:
+    guard, unit = Guard(), Unit()
+    guard.takes_s = 10.0
+    async with guarded(guard, unit) as house:
+        await anyio.sleep(15.0)
+        assert guard.asked == ["runs", "stop"]
+        await forbid(house)
+        await until_back(house, guard)
+        await anyio.sleep(600.0)
+    assert unit.attempts == 0
+    assert guard.asked == ["runs", "stop", "start"]
+
+
+async def test_a_file_that_a_workload_makes_before_the_owner_has_left_holds_its_class(tmp_path: Path) -> None:
+    guard, unit, file = Guard(), Unit(), tmp_path / "busy"
+    guard.takes_s = 10.0
+    policy = ClassPolicy(name=PANEL, hand_over=guard, inhibitor=Inhibitor(file))
+    async with living({"panel-1": unit}, "2.0.0", policies=[policy]) as house:
+
+        async def look() -> None:
+            async with anyio.create_task_group() as tasks:
+                house.warden.timekeeper.inhibitors.look(tasks)
+
+        await look()
+        await anyio.sleep(15.0)
+        assert guard.asked == ["runs", "stop"]
+        file.touch()
+        await look()
+        await until_back(house, guard)
+        assert unit.attempts == 0
+        file.unlink()
+        await look()
+        await house.quiet(600.0)
+        assert unit.runs == content("2.0.0")
+
+
+async def test_inv3_what_two_units_refuse_before_the_owner_has_left_is_not_begun() -> None:
+    refuses = Play(at=Step.VERIFY, seconds=30.0, fails=Cause(code=CauseCode.WRONG_TARGET))
+    slow, unit = Guard(), Unit()
+    slow.takes_s = 60.0
+    units = {"panel-1": Unit(script=[refuses]), "panel-2": Unit(script=[refuses]), "panel-3": unit}
+    async with living(units, policies=[ClassPolicy(name=PANEL)]) as house:
+        await house.unplug("panel-3")
+        house.drop("2.0.0")
+        await house.until_running("panel-2")
+        house.warden.configure({PANEL: ClassPolicy(name=PANEL, hand_over=slow)}, 16, {})
+        await house.plug("panel-3")
+        await anyio.sleep(80.0)
+        assert slow.asked == ["runs", "stop"]
+        await house.until(lambda ledger: any(latch.scope is LatchScope.IMAGE for latch in ledger.latches()))
+        slow.takes_s = 0.0
+        await until_back(house, slow)
+        assert unit.attempts == 0
+
+
+async def test_inv4_a_unit_that_becomes_ambiguous_before_the_owner_has_left_is_not_written_to() -> None:
+    guard, unit = Guard(), Unit()
+    guard.takes_s = 10.0
+    async with guarded(guard, unit) as house:
+        await anyio.sleep(15.0)
+        assert guard.asked == ["runs", "stop"]
+        (rule,) = house.rules
+        house.registry.configure([rule, replace(rule, name=ClassName("motor"))], {})
+        await house.scan()
+        await anyio.sleep(600.0)
+        assert unit.attempts == 0
+        house.registry.configure([rule], {})
+        await house.scan()
+        await house.quiet(600.0)
+        assert unit.runs == content("2.0.0")
+
+
+async def test_an_order_about_another_device_costs_a_little_time_and_nothing_else() -> None:
+    guard, unit, other = Guard(), Unit(), Unit()
+    guard.takes_s = 10.0
+    async with guarded(guard, unit, other) as house:
+        await anyio.sleep(15.0)
+        assert guard.asked == ["runs", "stop"]
+        await house.desk.hold((await house.device("panel-2")).id, reason="calibration", who="ann")
+        await anyio.sleep(120.0)
+        assert unit.runs == content("2.0.0")
+        assert (unit.attempts, other.attempts) == (1, 0)
 
 
 async def test_who_cannot_be_started_again_is_tried_until_it_can_and_everybody_is_told(

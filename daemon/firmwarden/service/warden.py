@@ -115,6 +115,9 @@ class Warden:
         self.reckoning = Reckoning(clock)
         """By which holds last for their time."""
         self.pauses = Pauses(clock, dice)
+        self._poked = anyio.Event()
+        self._generation = 0
+        """See ``plan_anew``."""
         self.timekeeper = Timekeeper(clock, self.poke, zone=zone, ask=ask)
         """Who knows when the time is right."""
         self.configure(classes, parallel, hooks or {})
@@ -151,7 +154,6 @@ class Warden:
         self._planned_at = anyio.current_time()
         self.planned = anyio.Event()
         """Set after the next planning, and then another one: as long as it goes on, the loop and the store move."""
-        self._poked = anyio.Event()
         self._idle = anyio.Event()
         self._hurried = anyio.Event()
 
@@ -166,6 +168,7 @@ class Warden:
         self.planner = Planner(classes=classes, parallel=parallel)
         self.timekeeper.configure(classes)
         self._hooks = hooks
+        self.plan_anew()
 
     # --- what others tell -----------------------------------------------------------------------------
 
@@ -173,12 +176,17 @@ class Warden:
         """Plan again soon: something changed."""
         self._poked.set()
 
+    def plan_anew(self) -> None:
+        """Plan again soon, and begin nothing that was planned before: what has changed may forbid it."""
+        self._generation += 1
+        self.poke()
+
     def shelve(self, releases: Sequence[Release]) -> None:
         """Take the accepted releases of a scan."""
         self.releases_as_of = self.clock.boot()
         if releases != self.releases:
             self.releases = releases
-            self.poke()
+            self.plan_anew()
 
     def plugged(self, devices: Sequence[DeviceId]) -> None:
         """Take note that devices came (back): whatever was waited for may be over."""
@@ -225,7 +233,7 @@ class Warden:
         Returns whether everything ended by itself; what did not is for the caller to cancel.
         """
         self.stopping = True
-        self.poke()
+        self.plan_anew()
         cause = Cause(code=CauseCode.STOPPING, detail="the daemon is stopping")
         for run in list(self.worker.runs.values()):
             if run.journal.untouched:
@@ -269,6 +277,7 @@ class Warden:
         now = self.clock.wall()
         self._count_back_off()
         here = replace(self.here(), moment=self.timekeeper.moment())
+        generation = self._generation
         releases = self.releases
         planner = self.planner
         may_start = not self.stopping
@@ -297,15 +306,14 @@ class Warden:
         self._waits_logged.tell(agenda.waits, before=self.agenda.waits, owners=agenda.owners)
         self.agenda = agenda
         self.agenda_as_of = self.clock.boot()
-        if self.stopping or self.releases is not releases:
-            return  # in the latter case it is planned anew at once: what was to start may be withdrawn
+        if self._generation != generation:
+            return
         for job in (*agenda.run, *agenda.ask):
             address = self.registry.address(job.device)
             if address is not None:
                 self._busy.add(job.device)
-                tasks.start_soon(
-                    self._one, job, address, self._tried_s.pop(job.id, 0.0), name=f"job {job.id}"
-                )
+                tried_s = self._tried_s.pop(job.id, 0.0)
+                tasks.start_soon(self._one, job, address, tried_s, generation, name=f"job {job.id}")
         self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
         self.timekeeper.ask(tasks, agenda.check, self.registry.address)
 
@@ -341,21 +349,23 @@ class Warden:
 
     # --- one attempt -----------------------------------------------------------------------------------
 
-    async def _one(self, job: Job, address: Address, tried_s: float) -> None:
-        releases = self.releases
+    async def _one(self, job: Job, address: Address, tried_s: float, generation: int) -> None:
         try:
             async with (
                 self.hand_over.lent(self.owner(job.device_class)),
                 anyio.create_task_group() as tasks,
             ):
-                if self.stopping or self.releases is not releases:
-                    return  # since its port was asked for; what it was to be given may be withdrawn
+                if not self._may_begin(job, generation):
+                    return
                 self._waits_logged.forget(job.device)
                 tasks.start_soon(self._sample, job)
-                if job.state is JobState.UNKNOWN:
-                    await self.worker.ask(job, address)
-                else:
-                    await self.worker.update(job, address, tried_s)
+                try:
+                    if job.state is JobState.UNKNOWN:
+                        await self.worker.ask(job, address)
+                    else:
+                        await self.worker.update(job, address, tried_s)
+                finally:
+                    self._ended[job.device] = self.clock.boot()
                 tasks.cancel_scope.cancel()
         except* PortHeld as group:
             self.pauses.port_held(job.device, str(group.exceptions[0]))
@@ -376,9 +386,16 @@ class Warden:
             await anyio.sleep(STORE_AGAIN_S)
         finally:
             self._busy.discard(job.device)
-            self._ended[job.device] = self.clock.boot()
             self._idle.set()
             self.poke()
+
+    def _may_begin(self, job: Job, generation: int) -> bool:
+        """Whether what was planned still holds: its port may have been waited for since, for half a minute."""
+        return (
+            generation == self._generation
+            and job.device not in self.registry.conflicts_of_known
+            and job.device_class not in self.timekeeper.inhibitors.waits()
+        )
 
     async def _close_crashed(self, job: Job) -> None:
         """Close what a defect left open, as recovery does; where the store fails too it is left to the next start."""
@@ -416,6 +433,8 @@ class Warden:
         device = conclusion.job.device
         asked = conclusion.attempt.outcome is Outcome.UNKNOWN
         self.pauses.over(device)
+        if conclusion.latches:
+            self.plan_anew()  # others may be about to be given the same image
         if conclusion.outcome is Outcome.UNKNOWN:
             device_class = conclusion.job.device_class
             self.pauses.unanswered(
