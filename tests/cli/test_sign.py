@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 import tomllib
 import zipfile
@@ -37,6 +39,14 @@ def drop(place: Path, name: str = "panel", **said: object) -> Path:
     (place / "panel.img").write_bytes(CONTENT)
     file = place / f"{name}.toml"
     file.write_bytes(manifest_of(CONTENT, replacing={each: str(value) for each, value in said.items()}))
+    return file
+
+
+def another(place: Path) -> Path:
+    """Write a release of the same version as others, with another image."""
+    (place / "two.img").write_bytes(CONTENT + b"!")
+    file = place / "two.toml"
+    file.write_bytes(manifest_of(CONTENT + b"!", image="two.img"))
     return file
 
 
@@ -82,6 +92,24 @@ def test_no_key_is_written_over(run_alone: Run, place: Path, there: str) -> None
     assert told.exit_code == 1
     assert f"{there} is there already" in told.stderr
     assert [(each.name, each.read_text()) for each in place.iterdir()] == [(there, "dear")]
+
+
+@pytest.mark.parametrize("files_with_room", [0, 1])
+def test_a_full_disk_leaves_nothing_of_a_key(
+    run_alone: Run, place: Path, monkeypatch: pytest.MonkeyPatch, files_with_room: int
+) -> None:
+    room = iter(range(files_with_room))
+
+    def fsync(_: int) -> None:
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fsync)
+        told = run_alone("keygen", "vendor", "--no-password")
+    assert (told.exit_code, told.stderr) == (1, "firmwarden: No space left on device\n")
+    assert list(place.iterdir()) == []
+    assert run_alone("keygen", "vendor", "--no-password").exit_code == 0
 
 
 @pytest.mark.slow
@@ -232,6 +260,52 @@ def test_inv8_each_release_that_would_be_refused_is_told_with_the_reason(run_alo
         assert said in text
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("panel.txt", "the daemon looks only at names that end with .toml or .fwz and begin with no dot"),
+        (".panel.toml", "the daemon looks only at names"),
+        (".panel.fwz", "the daemon looks only at names"),
+        ("pan\x1bel.toml", "its name has characters that cannot be printed"),
+        ("pan\udcffel.toml", "its name has characters that cannot be printed"),
+    ],
+)
+def test_inv8_what_the_daemon_would_not_look_at_is_not_accepted(
+    run_alone: Run, place: Path, name: str, says: str
+) -> None:
+    drop(place).rename(place / name)
+    told = run_alone("verify", name, "--config", configure(place, required=False))
+    assert told.exit_code == 1
+    assert says in " ".join(told.stdout.split())
+
+
+def test_inv8_releases_that_contradict_each_other_would_both_be_refused(run_alone: Run, place: Path) -> None:
+    drop(place, "one")
+    drop(place, "newer", version='"1.1.0"')
+    run_alone("bundle", "other.fwz", another(place).name)
+    told = run_alone(
+        *("verify", "one.toml", "newer.toml", "other.fwz"), "--config", configure(place, required=False)
+    )
+    assert told.exit_code == 1
+    text = " ".join(told.stdout.split())
+    for said in (
+        "one.toml would be refused: one.toml has the same version as other.fwz/two.toml (1.0.0), but another image.",
+        "newer.toml would be accepted: panel 1.1.0",
+        "other.fwz would be refused: other.fwz/two.toml has the same version as one.toml (1.0.0), but another image.",
+    ):
+        assert said in text
+
+
+def test_files_that_cannot_lie_beside_each_other_are_not_compared(run_alone: Run, place: Path) -> None:
+    (place / "old").mkdir()
+    drop(place / "old")
+    config = configure(place, required=False)
+    another(place).rename(place / "panel.toml")
+    told = run_alone("verify", "panel.toml", "old/panel.toml", "panel.toml", "--config", config)
+    assert told.exit_code == 0
+    assert told.stdout.count("would be accepted") == 2
+
+
 def test_a_revoked_key_is_told(run_alone: Run, place: Path) -> None:
     old = key(2)
     revoked = f'[[key]]\nname = "old"\npublic = "{old.public.encode()}"\nclasses = ["*"]\nrevoked = true\n'
@@ -295,6 +369,11 @@ def test_a_bundle_is_made_and_judged(run_alone: Run, place: Path) -> None:
         (("out.fwz", "no-image.toml"), "it waits for other.img, which is not there"),
         (("out.fwz", "no-manifest.toml"), "no-manifest.toml:1:6: expected TOML"),
         (("out.fwz", "missing.toml"), "missing.toml: No such file or directory"),
+        (("out.fwz", "panel.toml", "shorter.toml"), "panel.img has 8 bytes, shorter.toml says 9"),
+        (
+            ("out.fwz", "other.toml"),
+            f"panel.img has the sha256 {hash_of(CONTENT)}, other.toml says {'0' * 64}",
+        ),
         (("missing/out.fwz", "panel.toml"), "No such file or directory"),
     ],
 )
@@ -303,6 +382,8 @@ def test_inv8_what_would_be_refused_is_not_packed(
 ) -> None:
     drop(place)
     drop(place, "no-image", image='"other.img"')
+    drop(place, "shorter", size=len(CONTENT) + 1)
+    drop(place, "other", sha256=f'"{"0" * 64}"')
     (place / "no-manifest.toml").write_text("hello")
     before = set(place.iterdir())
     told = run_alone("bundle", *arguments)

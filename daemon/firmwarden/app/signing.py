@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from operator import and_
 from typing import TYPE_CHECKING, Final
 
@@ -12,15 +14,17 @@ from firmwarden.app import wiring
 from firmwarden.errors import BadManifest, Refused
 from firmwarden.files import Unusable, read_file, written_whole
 from firmwarden.images import bundle
-from firmwarden.images.cas import LARGEST_IMAGE, ImageStore
+from firmwarden.images.cas import LARGEST_IMAGE, ImageStore, hash_of
 from firmwarden.images.manifest import LARGEST_MANIFEST, parse_manifest
+from firmwarden.images.manifest import SUFFIX as MANIFEST_SUFFIX
 from firmwarden.images.minisign import LARGEST_SIGNATURE, SUFFIX, BadKey, BadSignature
 from firmwarden.images.secret_key import LARGEST_KEY, KeyFile, SecretKey
 from firmwarden.service.clock import SystemClock
 from firmwarden.service.intake import Intake
+from firmwarden.service.shelf import misfits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from firmwarden.config import Config
@@ -38,15 +42,21 @@ def make_key(name: Path, password: bytes | None) -> PublicKey:
     Raises:
         Refused: one of them is there already.
         BadKey: this machine has not the memory to lock it.
-        OSError: they cannot be written.
+        OSError: they cannot be written; nothing is left of them.
     """
     secret, public = (name.with_name(name.name + suffix) for suffix in (KEY_SUFFIX, PUBLIC_SUFFIX))
     for file in (secret, public):
         if file.exists():
             raise Refused(f"{file} is there already, and a key is never written over")
     made = SecretKey.generate()
-    _create(secret, made.file(password), 0o600)
-    _create(public, made.public.file(), 0o644)
+    with ExitStack() as undo:
+        for file, content, mode in (
+            (secret, made.file(password), 0o600),
+            (public, made.public.file(), 0o644),
+        ):
+            _create(file, content, mode)
+            undo.callback(file.unlink)
+        undo.pop_all()
     return made.public
 
 
@@ -85,21 +95,45 @@ def sign(file: Path, key: SecretKey) -> Path:
     return beside
 
 
-def judge(file: Path, config: Config) -> tuple[Release, ...]:
-    """Judge a release, or a bundle of them, as a daemon with that configuration would.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a daemon would say of a file."""
+
+    file: Path
+    releases: tuple[Release, ...] = ()
+    """That it would accept."""
+    refusal: str = ""
+    """Why it would refuse all of it."""
+
+
+def judge(files: Sequence[Path], config: Config) -> list[Judgement]:
+    """Judge releases, or bundles of them, as a daemon with that configuration would where all lie in its directory.
 
     Raises:
-        BadManifest: one would be refused.
-        Refused: they contradict each other.
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    if file.name.endswith(bundle.SUFFIX):
-        content, _ = _read(file, bundle.LARGEST_BUNDLE)
-        offered = bundle.unpack(content, file.name)
-    else:
-        offered = (_packed(file)[0],)
-    beside = file.parent
-    return Intake(beside, ImageStore(beside), wiring.criteria(config), SystemClock()).judge(offered)
+    accepted: dict[Path, tuple[Release, ...]] = {}
+    refusals: dict[Path, str] = {}
+    for file in dict.fromkeys(files):
+        try:
+            accepted[file] = _judge(file, config)
+        except (BadManifest, Refused) as exc:
+            refusals[file] = str(exc)
+    for file, releases in accepted.items():
+        # Those of one name are of different directories: they never lie beside each other.
+        beside = chain.from_iterable(found for other, found in accepted.items() if other.name != file.name)
+        refused = misfits([*releases, *beside])
+        for release in releases:
+            if release.manifest in refused:
+                refusals.setdefault(file, f"{release.manifest} {refused[release.manifest]}")
+    return [
+        Judgement(
+            file=file,
+            releases=() if file in refusals else accepted[file],
+            refusal=refusals.get(file, ""),
+        )
+        for file in dict.fromkeys(files)
+    ]
 
 
 def make_bundle(file: Path, manifests: Iterable[Path]) -> None:
@@ -112,10 +146,40 @@ def make_bundle(file: Path, manifests: Iterable[Path]) -> None:
     if not file.name.endswith(bundle.SUFFIX):
         raise BadManifest(f"the name of a bundle ends with {bundle.SUFFIX}, got {file.name!r}")
     releases, modes = zip(*map(_packed, manifests), strict=True)
+    for release in releases:
+        _check_image(release)
     content = bundle.pack(releases)
     with written_whole(file) as unfinished:
         unfinished.write(content)
         os.fchmod(unfinished.fileno(), reduce(and_, modes))  # who may read all that is in it may read it
+
+
+def _judge(file: Path, config: Config) -> tuple[Release, ...]:
+    """Judge what is in one file; raises as the daemon's intake does."""
+    if file.name.startswith(".") or not file.name.endswith((MANIFEST_SUFFIX, bundle.SUFFIX)):
+        raise BadManifest(
+            f"the daemon looks only at names that end with {MANIFEST_SUFFIX} or {bundle.SUFFIX} and begin with no dot"
+        )
+    if not file.name.isprintable():
+        raise BadManifest("its name has characters that cannot be printed")
+    if file.name.endswith(bundle.SUFFIX):
+        content, _ = _read(file, bundle.LARGEST_BUNDLE)
+        offered = bundle.unpack(content, file.name)
+    else:
+        offered = (_packed(file)[0],)
+    beside = file.parent
+    return Intake(beside, ImageStore(beside), wiring.criteria(config), SystemClock()).judge(offered)
+
+
+def _check_image(release: bundle.Packed) -> None:
+    """Compare an image with its manifest, which can be done without a configuration."""
+    manifest, own = release.manifest, hash_of(release.image)
+    if len(release.image) != manifest.size:
+        raise BadManifest(
+            f"{manifest.image} has {len(release.image)} bytes, {release.name} says {manifest.size}"
+        )
+    if own != manifest.sha256:
+        raise BadManifest(f"{manifest.image} has the sha256 {own}, {release.name} says {manifest.sha256}")
 
 
 def _packed(file: Path) -> tuple[bundle.Packed, int]:
@@ -156,8 +220,13 @@ def _read(file: Path, limit: int) -> tuple[bytes, int]:
 
 
 def _create(file: Path, content: bytes, mode: int) -> None:
+    """Write a file that is not there yet, all of it or nothing."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as made:
-        made.write(content)
-        made.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as made:
+            made.write(content)
+            made.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        file.unlink()
+        raise

@@ -12,7 +12,7 @@ import click
 from firmwarden.cli.client_command import Output, examples
 from firmwarden.cli.daemon import config_option
 from firmwarden.cli.text import paragraph
-from firmwarden.errors import BadManifest, FirmwardenError, Refused
+from firmwarden.errors import FirmwardenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,28 +99,23 @@ def bundle(out: Path, manifests: tuple[Path, ...]) -> None:
 def verify(files: tuple[Path, ...], config: Path) -> None:
     """Say whether releases would be accepted, before they are dropped.
 
-    Manifest, signature and image are judged as the daemon does it, by the keys and classes of the configuration. The
-    exit status is 1 when one would be refused.
+    Manifest, signature and image are judged as the daemon does it, by the keys and classes of the configuration, and
+    several as if they were dropped together. The exit status is 1 when one would be refused.
     """
     from firmwarden.app.signing import judge
     from firmwarden.config import load
 
-    refused = False
     with _failing():
-        loaded = load(config)
-        for file in files:
-            try:
-                releases = judge(file, loaded)
-            except (BadManifest, Refused) as exc:
-                refused = True
-                _say(f"{file} would be refused: {exc}.")
-                continue
-            for release in releases:
-                by = "not signed, and its class asks for no signature"
-                if release.signed_by:
-                    by = f'signed with the key "{release.signed_by}"'
-                _say(f"{file} would be accepted: {release.device_class} {release.version}, {by}.")
-    sys.exit(1 if refused else 0)
+        judged = judge(files, load(config))
+    for found in judged:
+        if found.refusal:
+            _say(f"{found.file} would be refused: {found.refusal}.")
+        for release in found.releases:
+            by = "not signed, and its class asks for no signature"
+            if release.signed_by:
+                by = f'signed with the key "{release.signed_by}"'
+            _say(f"{found.file} would be accepted: {release.device_class} {release.version}, {by}.")
+    sys.exit(1 if any(found.refusal for found in judged) else 0)
 
 
 def _password(file: BinaryIO | None, *, new: bool) -> bytes:
@@ -150,6 +145,6 @@ def _failing() -> Iterator[None]:
     except FirmwardenError as exc:
         Output(as_json=False).fail(exc)
     except OSError as exc:
-        if exc.filename is None:
-            raise
-        Output(as_json=False).fail(FirmwardenError(f"{exc.filename}: {exc.strerror}"))
+        # A full disk is told without a name.
+        name = "" if exc.filename is None else f"{exc.filename}: "
+        Output(as_json=False).fail(FirmwardenError(f"{name}{exc.strerror or exc}"))
