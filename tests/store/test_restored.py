@@ -19,10 +19,13 @@ from firmwarden.model import (
     JobState,
     LatchScope,
     Outcome,
+    Rollout,
+    RolloutState,
 )
 from firmwarden.store.examine import examined
 from firmwarden.store.ledger import Ledger
 from firmwarden.store.migrations import migrate, steps
+from firmwarden.store.probations import ProbationEnd
 from firmwarden.store.restored import Settled, settle
 from firmwarden.store.snapshot import snapshot
 from support.stored import CAUSE, DAY_S, NOON, PANEL, enroll, image, release
@@ -30,6 +33,7 @@ from support.stored import CAUSE, DAY_S, NOON, PANEL, enroll, image, release
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from typing import Any
 
 ACT = Action(at=NOON + 9, who="ann", what="restore", target="all", detail="a backup")
 MADE = "a backup of noon from gateway"
@@ -429,6 +433,108 @@ def test_another_id_for_the_same_identity_is_the_same_device(gateway: Gateway) -
     assert (device.device_class, device.key) == (PANEL, "serial:1")
     assert ledger.wear(device.id, NOON).life == 2
     assert [latch.device for latch in ledger.latches()] == [device.id]
+
+
+# --- care
+
+
+def rollout(version: int, state: RolloutState, **more: Any) -> Callable[[Ledger], object]:  # noqa: ANN401  any field
+    found = Rollout(
+        device_class=PANEL,
+        image=image(version),
+        version=f"{version}.0.0",
+        state=state,
+        began_at=NOON,
+        wave_at=NOON,
+        **more,
+    )
+    return lambda ledger: ledger.keep_rollout(found)
+
+
+def test_a_rollout_that_stopped_since_stays_stopped(gateway: Gateway) -> None:
+    gateway.do(rollout(1, RolloutState.CANARY, soaks_since=NOON), rollout(2, RolloutState.WAVES))
+    gateway.back_up()
+    recalled = {"wave": 1, "changed_by": "ann", "reason": "it hums"}
+    gateway.do(
+        rollout(1, RolloutState.STOPPED, reason="1 of 3 devices failed"),
+        rollout(2, RolloutState.RECALLED, **recalled),
+    )
+    gateway.restore()
+    assert [(each.state, each.changed_by, each.reason) for each in gateway.ledger().rollouts()] == [
+        (RolloutState.STOPPED, "", "1 of 3 devices failed"),
+        (RolloutState.RECALLED, "ann", "it hums"),
+    ]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_no_rollout_goes_on_by_itself(gateway: Gateway, lost: bool) -> None:
+    gateway.do(
+        rollout(1, RolloutState.CANARY, soaks_since=NOON),
+        rollout(2, RolloutState.WAVES, wave=1, forgiven=1, changed_by="ann", reason="by order of ann"),
+        rollout(3, RolloutState.DONE, wave=2),
+    )
+    gateway.back_up()
+    gateway.do(rollout(4, RolloutState.CANARY))
+    if lost:
+        gateway.lose()
+    gateway.restore()
+    reason = f"the state was restored from {MADE}"
+    assert [
+        (each.version, each.state, each.wave, each.soaks_since, each.forgiven, each.changed_by, each.reason)
+        for each in gateway.ledger().rollouts()
+    ] == [
+        ("1.0.0", RolloutState.STOPPED, 0, None, 0, "", reason),
+        ("2.0.0", RolloutState.STOPPED, 1, None, 1, "", reason),
+        ("3.0.0", RolloutState.DONE, 2, None, 0, "", ""),
+        ("4.0.0", RolloutState.STOPPED, 0, None, 0, "", reason),
+    ][: 3 if lost else 4]
+
+
+def on_probation(number: int, version: int) -> Callable[[Ledger], object]:
+    def work(ledger: Ledger) -> None:
+        device = id_of(ledger, number)
+        job = ledger.create_job(device, release(version), NOON)
+        attempt = ledger.claim(job.id, NOON)
+        ledger.finish(attempt.id, Outcome.SUCCEEDED, now=NOON, evidence="it said so")
+        ledger.set_running(
+            device,
+            version=job.version,
+            sequence=job.sequence,
+            image=job.image,
+            evidence="it said so",
+            now=NOON,
+        )
+        ledger.start_probation(job, NOON)
+        ledger.move(job.id, JobState.SUCCEEDED, now=NOON)
+
+    return work
+
+
+def test_inv2_who_has_yet_to_show_that_it_keeps_well_has_to_after_a_restore_too(gateway: Gateway) -> None:
+    gateway.do(*(new(number) for number in (1, 2, 3)), on_probation(1, 1), on_probation(2, 1))
+    gateway.back_up()
+    gateway.do(
+        lambda ledger: ledger.soak(id_of(ledger, 1), 600.0),
+        lambda ledger: ledger.end_probation(id_of(ledger, 2), ProbationEnd.PASSED),
+        on_probation(3, 2),
+        new(4),
+        on_probation(4, 2),
+    )
+    gateway.restore()
+    ledger = gateway.ledger()
+    assert {each.device: (each.image, each.soaked_s) for each in ledger.probations()} == {
+        id_of(ledger, 1): (image(1), 600.0),
+        id_of(ledger, 3): (image(2), 0.0),
+        id_of(ledger, 4): (image(2), 0.0),
+    }
+
+
+def test_what_nobody_knows_to_run_is_on_no_probation(gateway: Gateway) -> None:
+    gateway.do(new(1), on_probation(1, 1))
+    gateway.back_up()
+    gateway.lose()
+    gateway.restore()
+    assert gateway.ledger().probations() == []
 
 
 # --- ports

@@ -7,7 +7,10 @@ still counts, and each decision errs on the side of waiting.
   kept, and nothing that the copy has is lowered or lifted.
 * What a device runs is known from the present state, which is the later word on it; where that says nothing, it is
   not known any more.
-* No probation goes on: what it was about is not known to run any more.
+* A probation of the present state goes on where that knows what the unit runs.  Any other is over: what it was about is
+  not known to run any more.
+* A rollout stands as it does in the present state, but none goes on by itself: it may have stopped since the copy, and
+  the failures since then are not known here.
 * No job goes on.  Its attempts are closed as what they were, but no device is asked about an attempt of that time: its
   answer would be about what it holds now.
 * The sequence below which nothing is given to a unit is the greater of both, and what it kept well with is what is
@@ -22,13 +25,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from firmwarden.model import Cause, CauseCode, DeviceId, JobState, Outcome, Phase
+from firmwarden.model import Cause, CauseCode, DeviceId, JobState, Outcome, Phase, RolloutState
 from firmwarden.store.ledger import Ledger
 from firmwarden.store.probations import ProbationEnd
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from firmwarden.model import Action
@@ -81,19 +85,29 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             (f"the state was restored from {made}", f"the state was restored from {made}, and it ran "),
         )
         connection.execute("DELETE FROM handed_over")
-        for probation in ledger.probations():
-            ledger.end_probation(probation.device, ProbationEnd.OVERTAKEN)
         latches = erases = 0
+        known: set[DeviceId] = set()
         if later is not None:
             before = _erases(connection)
             ours = _match(connection)
-            _take_running(connection, ours)
+            known = _take_running(connection, ours)
+            connection.execute("INSERT OR REPLACE INTO rollouts SELECT * FROM later.rollouts")
             _take_floors(connection, ours)
             _take_wear(connection, ours)
             latches = _take_latches(connection, ours)
             _take_wishes(connection, ours)
             connection.execute("INSERT INTO handed_over SELECT * FROM later.handed_over")
             erases = _erases(connection) - before
+        _settle_probations(ledger, connection, known)
+        connection.execute(
+            "UPDATE rollouts SET state = ?, soaks_since = NULL, changed_by = '', reason = ? WHERE state IN (?, ?)",
+            (
+                RolloutState.STOPPED,
+                f"the state was restored from {made}",
+                RolloutState.CANARY,
+                RolloutState.WAVES,
+            ),
+        )
         ledger.record(act)
         devices = ledger.devices()
         connection.execute("COMMIT")
@@ -161,9 +175,10 @@ def _match(connection: sqlite3.Connection) -> dict[DeviceId, DeviceId]:
     return ours
 
 
-def _take_running(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]) -> None:
-    """Take the later word on what a device runs, where it surely is the same device."""
+def _take_running(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]) -> set[DeviceId]:
+    """Take the later word on what a device runs, where it surely is the same device; return of which it was taken."""
     columns = ", ".join(_RUNNING)
+    taken = set()
     for theirs, id_ in ours.items():
         row = connection.execute(
             f"SELECT {columns} FROM later.devices AS other WHERE id = ? "  # noqa: S608  our own names
@@ -176,6 +191,27 @@ def _take_running(connection: sqlite3.Connection, ours: Mapping[DeviceId, Device
                 f"UPDATE devices SET {' = ?, '.join(_RUNNING)} = ? WHERE id = ?",  # noqa: S608
                 (*tuple(row), id_),
             )
+            taken.add(id_)
+    return taken
+
+
+def _settle_probations(ledger: Ledger, connection: sqlite3.Connection, known: AbstractSet[DeviceId]) -> None:
+    """Let those of the present state go on that are about what a unit is known to run, and end the others."""
+    kept = {}
+    if known:
+        for row in connection.execute(
+            # A state that began anew gave its jobs numbers that those of other units have here.
+            "SELECT * FROM later.probations AS other WHERE NOT EXISTS "
+            "(SELECT 1 FROM main.jobs WHERE id = other.job AND device IS NOT other.device)"
+        ).fetchall():
+            if row["device"] in known:
+                kept[row["device"], row["job"]] = tuple(row)
+    for probation in ledger.probations():
+        if (probation.device, probation.job) not in kept:
+            ledger.end_probation(probation.device, ProbationEnd.OVERTAKEN)
+    for values in kept.values():
+        marks = ", ".join("?" * len(values))
+        connection.execute(f"INSERT OR REPLACE INTO probations VALUES ({marks})", values)  # noqa: S608  constants
 
 
 def _take_floors(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]) -> None:
