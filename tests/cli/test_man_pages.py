@@ -11,6 +11,7 @@ import pytest
 
 from firmwarden.cli import main
 from support.man_pages import CONFIGURATION, REFERENCE, markdown, pages
+from support.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,11 @@ def read(page: str) -> str:
     """Return a page as a reader sees it, in words; what groff has to say of it is nothing."""
     # -ww: all warnings.  -c and the filter of overstrikes leave the letters.
     done = subprocess.run(
-        ["groff", "-man", "-Tutf8", "-ww", "-P-cbou"], input=page, capture_output=True, text=True, check=True
+        [program("groff"), "-man", "-Tutf8", "-ww", "-P-cbou"],
+        input=page,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""
     return " ".join(done.stdout.replace("\u2010\n", "").split())

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from firmwarden.control.metrics import DURATION, METRICS
 from support.memory_desk import MemoryDesk
+from support.programs import program
 from support.served import Served, served
 from support.wire_http import ask
 
@@ -152,7 +153,9 @@ def test_whatever_is_accepted_something_comes(api: Served, accept: str) -> None:
 @pytest.mark.slow
 def test_prometheus_finds_nothing_to_complain_about(api: Served) -> None:
     text = ask(api, "GET", "/metrics").raw
-    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    done = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=text, capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 

@@ -17,6 +17,7 @@ from firmwarden.events import LogEvent
 from firmwarden.model import RolloutState, WaitKind
 from firmwarden.service.figures import DeviceState, ReleaseState
 from support.pages import DOCS
+from support.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -206,7 +207,7 @@ CASES: Final = {
 
 def promtool(*arguments: str | Path) -> str:
     """Run it; what it says belongs to the test's output when it finds fault."""
-    done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -23,6 +23,7 @@ from support.api_page import PAGE, render
 from support.drop import manifest_of
 from support.memory_desk import MemoryDesk
 from support.pages import DOCS, block_after, fenced
+from support.programs import program
 from support.served import MINE, served
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def desk(tmp_path: Path) -> MemoryDesk:
 
 
 def run(command: str, directory: Path, **variables: str) -> Any:  # noqa: ANN401 (JSON)
+    program("curl")
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=directory,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from playwright.sync_api import sync_playwright
+
+from support.programs import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,15 +23,13 @@ DESK = {"width": 1280, "height": 800}
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Start it, and stop it in the end."""
-    program = shutil.which("chromium")
-    assert program is not None, (
-        "the status page is tested in Chromium, which is not installed: apt install chromium"
-    )
     # Its sandbox does not start for root, which is what a container's user mostly is.
     root = os.geteuid() == 0
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program, chromium_sandbox=not root, args=["--no-sandbox"] if root else []
+            executable_path=program("chromium"),
+            chromium_sandbox=not root,
+            args=["--no-sandbox"] if root else [],
         )
         try:
             yield browser

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmwarden.images.minisign import PublicKey
 from firmwarden.images.secret_key import Effort, SecretKey
+from support.programs import program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,7 @@ def signature(manifest: bytes, by: SecretKey = VENDOR, comment: str = "") -> byt
 def minisign(place: Path, *arguments: str, password: str = "") -> subprocess.CompletedProcess[str]:
     """Run Debian's in a directory; a password is typed as often as it is asked for."""
     return subprocess.run(
-        ["minisign", *arguments],
+        [program("minisign"), *arguments],
         cwd=place,
         input=f"{password}\n" * 2,
         capture_output=True,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from firmwarden.events import CATALOGUE
 from firmwarden.log.journald import message_id
+from support.programs import program
 from support.reference_pages import CATALOGUE_FILE, render_catalogue
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def test_journalctl_takes_it_and_knows_what_asks_for_somebody(tmp_path: Path) ->
     (tmp_path / "usr/lib/systemd/catalog" / CATALOGUE_FILE.name).write_bytes(CATALOGUE_FILE.read_bytes())
 
     def journalctl(*arguments: str) -> str:
-        command = ["journalctl", f"--root={tmp_path}", *arguments]
+        command = [program("journalctl"), f"--root={tmp_path}", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         assert done.stderr == ""
         return done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from firmwarden.app.notify import ServiceManager
 from firmwarden.config import Settings
 from firmwarden.control.listeners import CONTROL, MEMBERS
 from firmwarden.service.warden import LAST_COMMAND_S, LONGEST_SLEEP_S
+from support.programs import program
 
 SYSTEMD: Final = Path(__file__).parents[2] / "systemd"
 UNIT: Final = re.findall(r"^(\w+)=(.*)$", (SYSTEMD / "firmwarden.service").read_text(), re.MULTILINE)
@@ -47,9 +47,9 @@ def units(tmp_path: Path) -> list[Path]:
 
 
 def analyze(*words: object) -> subprocess.CompletedProcess[str]:
-    tool = shutil.which("systemd-analyze")
-    assert tool is not None, "systemd-analyze is missing: apt install systemd"
-    return subprocess.run([tool, *map(str, words)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program("systemd-analyze"), *map(str, words)], capture_output=True, text=True, check=False
+    )
 
 
 def test_the_service_is_exposed_no_more_than_its_devices_need() -> None:

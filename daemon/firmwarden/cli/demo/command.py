@@ -37,7 +37,7 @@ def demo(*, linger: bool, scenario: str) -> None:
     """Watch the real daemon update simulated devices.
 
     The fleet is eight devices that go wrong in every way, and takes half a minute.  The rack is twenty-four to which a
-    release goes with care, in a minute and a half: a canary that does not keep well goes back, and a window closes on
+    release goes with care, in about two minutes: a canary that does not keep well goes back, and a window closes on
     the way.
 
     Exits with 0 only if every device ended as it should.
