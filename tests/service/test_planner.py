@@ -161,19 +161,49 @@ def test_a_device_that_comes_back_from_its_loader_by_itself_was_not_plugged_in(
     assert bool(ledger.open_jobs()) is again
 
 
+ASKED_OFTEN = Wait(kind=WaitKind.BACK_OFF, detail="asked 5 times without an answer")
+
+
 @pytest.mark.parametrize("state", [JobState.QUEUED, JobState.UNKNOWN])
 def test_a_newer_release_takes_the_place_of_what_waits(ledger: Ledger, state: JobState) -> None:
-    enroll(ledger, "1")
+    device = enroll(ledger, "1")
     plan(ledger, "2.0.0")
     (old,) = ledger.open_jobs()
     if state is not JobState.QUEUED:
         fail_once(ledger, old, state)
-    agenda = plan(ledger, "2.0.0", "3.0.0")
+    here = replace(NOBODY, asking_rests={device: ASKED_OFTEN} if state is JobState.UNKNOWN else {})
+    agenda = plan(ledger, "2.0.0", "3.0.0", here=here)
     (new,) = ledger.open_jobs()
     superseded = ledger.job(old.id)
     assert superseded is not None
     assert (superseded.state, new.version) == (JobState.SUPERSEDED, "3.0.0")
     assert [event.value for event, _ in agenda.notes] == ["job-superseded", "job-created"]
+
+
+def test_what_became_of_an_update_is_asked_before_a_newer_release_takes_its_place(ledger: Ledger) -> None:
+    """The newer one may have to wait for days, and the unit may be in its loader until it is asked."""
+    device = enroll(ledger, "1")
+    plan(ledger, "2.0.0")
+    (job,) = ledger.open_jobs()
+    fail_once(ledger, job, JobState.UNKNOWN)
+    soon = Wait(kind=WaitKind.BACK_OFF, detail="the device gave no answer yet", until=NOON + 4.0)
+    for here in (NOBODY, replace(present(device), asking_rests={device: soon})):
+        plan(ledger, "2.0.0", "3.0.0", here=here)
+        assert ledger.open_jobs() == [ledger.job(job.id)]
+    agenda = plan(ledger, "2.0.0", "3.0.0", here=present(device))
+    assert [each.id for each in agenda.ask] == [job.id]
+
+
+def test_nobody_asks_about_what_is_called_off_where_something_else_may_be_given(ledger: Ledger) -> None:
+    """The question might start it."""
+    device = enroll(ledger, "1")
+    plan(ledger, "1.0.0", "2.0.0")
+    (job,) = ledger.open_jobs()
+    fail_once(ledger, job, JobState.UNKNOWN)
+    called_back = Cause(code=CauseCode.RECALLED)
+    ledger.latch(LatchScope.IMAGE, device=None, image=job.image, cause=called_back, attempt=None, now=NOON)
+    agenda = plan(ledger, "1.0.0", "2.0.0", here=present(device))
+    assert (agenda.ask, [each.version for each in agenda.run]) == ([], ["1.0.0"])
 
 
 def test_what_runs_is_never_broken_off_for_a_newer_release(ledger: Ledger) -> None:

@@ -383,6 +383,28 @@ async def test_an_unknown_outcome_is_waited_for_and_counts_as_failed_when_it_sta
         assert (tried(units), progress(house).rollout.state) == (1, RolloutState.STOPPED)
 
 
+async def test_who_is_asked_what_became_of_an_update_has_its_turn_with_the_next_one_afterwards() -> None:
+    units = rack(6)
+    rule = replace(RULE, first=1)
+    async with living(units, policies=[ClassPolicy(name=PANEL)]) as house:
+        for unit in units.values():
+            unit.script.append(Play(at=Step.LEAVE, end="lost"))
+            unit.answers.append(Play(end="lost"))
+        house.drop("2.0.0")
+        await anyio.sleep(1.0)
+        assert [(await house.job(name)).state for name in units] == [JobState.UNKNOWN] * 6
+        assert running(units) == 0, "each is in its loader, with an image that is whole"
+        for unit in units.values():
+            unit.script.append(REFUSES_AT_ONCE)
+        house.warden.configure({PANEL: ClassPolicy(name=PANEL, rollout=rule)}, 16, {})
+        house.drop("2.0.0", "3.0.0")
+        await anyio.sleep(HOUR_S)
+        assert running(units) == 6, "a question has started each"
+        assert progress(house).rollout.state is RolloutState.STOPPED
+        assert progress(house).count(Stage.FAILED) == 1
+        assert progress(house).count(Stage.WAITING) == 5
+
+
 async def test_on_probation_is_not_well_yet_and_who_goes_back_has_failed() -> None:
     units = rack(12)
     policy = ClassPolicy(name=PANEL, health=HealthRule(soak_s=600.0, return_within_s=60.0), roll_back=True)

@@ -398,7 +398,10 @@ Latches of the first two kinds belong to the hash of the image: another build is
 STATES: Final[Mapping[JobState, str]] = {
     JobState.QUEUED: "It waits: for a slot, for its device, or for [something else](#waits).",
     JobState.RUNNING: "An attempt is under way.",
-    JobState.UNKNOWN: "The last attempt ended without evidence, one way or the other. The device is asked again.",
+    JobState.UNKNOWN: (
+        "The last attempt ended without evidence, one way or the other. The device is asked again, before it is given "
+        "another release."
+    ),
     JobState.SUCCEEDED: "The device runs the release, and there is evidence for it.",
     JobState.FAILED: "It ended without success, for the cause that it names.",
     JobState.SUPERSEDED: "Another release took its place before it ran.",

@@ -170,7 +170,7 @@ class _Planning:
             wanted = self._or_back(known, wanted, latches, policy)
             wanted = self._or_what_it_holds(known, wanted, kept, shelf, latches)
             self.agenda.desired[device.id] = wanted
-            planned = self._job_for(known, wanted, kept)
+            planned = self._job_for(known, wanted, kept, latches)
             if planned is not None:
                 lined_up.append(planned)
         return lined_up
@@ -229,13 +229,15 @@ class _Planning:
             self._note(LogEvent.JOB_SUPERSEDED, job, by=kept.version)
         return kept
 
-    def _job_for(self, device: Device, wanted: Desired, job: Job | None) -> Job | None:
+    def _job_for(
+        self, device: Device, wanted: Desired, job: Job | None, latches: Sequence[Latch]
+    ) -> Job | None:
         """Make, keep or end the job of one device."""
         if job is not None and self._under_way(job):
             return job  # a running attempt is never broken off for a newer release
         release = wanted.release
         if job is not None and (release is None or release.image != job.image):
-            if job.state is JobState.UNKNOWN and release is None:
+            if job.state is JobState.UNKNOWN and (release is None or self._is_asked_first(job, latches)):
                 return job  # whatever became of the wish, what happened is still to be found out
             self._end(job, wanted)
             job = None
@@ -244,6 +246,17 @@ class _Planning:
         job = self.ledger.create_job(device.id, release, self.now)
         self._note(LogEvent.JOB_CREATED, job, image=release.image, detail=wanted.reason)
         return job
+
+    def _is_asked_first(self, job: Job, latches: Sequence[Latch]) -> bool:
+        """Whether a device is to be asked what became of an update before it is given something else.
+
+        That may have to wait for its turn or a window for days, and the device may be in its loader until a question
+        starts what it holds; which must not be what was called off.
+        """
+        called_off = any(latch.scope is LatchScope.IMAGE and latch.image == job.image for latch in latches)
+        rest = self.here.asking_rests.get(job.device)
+        asked_often_enough = rest is not None and rest.until is None
+        return not (called_off or asked_often_enough)
 
     def _end(self, job: Job, wanted: Desired) -> None:
         """End a waiting job that nobody wants any more."""
