@@ -16,6 +16,7 @@ from firmwarden.images.minisign import (
     PublicKey,
     Signature,
     from_base64,
+    prehash,
     verify,
 )
 from support.signing import VENDOR, key, minisign
@@ -62,7 +63,7 @@ def test_a_signature_of_minisign() -> None:
     assert signature.key_name == "439EAA9395B73AE4"
     assert signature.untrusted_comment == "from a test"
     assert signature.trusted_comment == "file:g\tversion:1.0.0"
-    verify(public(), signature, CONTENT)
+    verify(public(), signature, prehash(CONTENT))
 
 
 def test_minisign_verifies_what_we_sign(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_we_verify_what_minisign_signs(tmp_path: Path) -> None:
     mine = PublicKey.decode((tmp_path / "key.pub").read_text().splitlines()[1])
     signature = Signature.decode((tmp_path / "file.minisig").read_bytes())
     assert "file:file" in signature.trusted_comment
-    verify(mine, signature, CONTENT)
+    verify(mine, signature, prehash(CONTENT))
 
 
 # --- what does not match ---------------------------------------------------------------------------------
@@ -98,37 +99,37 @@ def other_bit(raw: bytes, at: int) -> bytes:
 def test_a_signature_holds_for_what_was_signed(content: bytes, comment: str) -> None:
     signature = Signature.decode(VENDOR.sign(content, comment).encode())
     assert signature.trusted_comment == comment
-    verify(VENDOR.public, signature, content)
+    verify(VENDOR.public, signature, prehash(content))
     with pytest.raises(BadSignature, match="does not match"):
-        verify(VENDOR.public, signature, content + b"\0")
+        verify(VENDOR.public, signature, prehash(content + b"\0"))
 
 
 @given(st.integers(0, 8 * 64 - 1))
 def test_inv8_no_bit_of_a_signature_may_be_another(at: int) -> None:
     signature = Signature.decode(SIGNED)
     with pytest.raises(BadSignature, match="does not match"):
-        verify(public(), replace(signature, signature=other_bit(signature.signature, at)), CONTENT)
+        verify(public(), replace(signature, signature=other_bit(signature.signature, at)), prehash(CONTENT))
     changed = replace(signature, comment_signature=other_bit(signature.comment_signature, at))
     with pytest.raises(BadSignature, match="trusted comment was changed"):
-        verify(public(), changed, CONTENT)
+        verify(public(), changed, prehash(CONTENT))
 
 
 def test_inv8_a_trusted_comment_belongs_to_its_signature() -> None:
     one, other = VENDOR.sign(CONTENT, "version 1"), VENDOR.sign(b"else", "version 2")
     with pytest.raises(BadSignature, match="trusted comment was changed"):
-        verify(VENDOR.public, replace(one, trusted_comment="version 2"), CONTENT)
+        verify(VENDOR.public, replace(one, trusted_comment="version 2"), prehash(CONTENT))
     moved = replace(one, trusted_comment=other.trusted_comment, comment_signature=other.comment_signature)
     with pytest.raises(BadSignature, match="trusted comment was changed"):
-        verify(VENDOR.public, moved, CONTENT)
+        verify(VENDOR.public, moved, prehash(CONTENT))
 
 
 def test_inv8_the_key_has_to_be_the_one() -> None:
     signature = key(2).sign(CONTENT, "")
     with pytest.raises(BadSignature, match="not with"):
-        verify(VENDOR.public, signature, CONTENT)
+        verify(VENDOR.public, signature, prehash(CONTENT))
     # The id is no secret: whoever writes it into a signature has not signed.
     with pytest.raises(BadSignature, match="does not match"):
-        verify(VENDOR.public, replace(signature, key_id=VENDOR.public.key_id), CONTENT)
+        verify(VENDOR.public, replace(signature, key_id=VENDOR.public.key_id), prehash(CONTENT))
 
 
 # --- what is no signature --------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def test_inv8_a_spoilt_signature_is_itself_or_refused(at: int, noise: bytes, gon
     spoilt = SIGNED[:at] + noise + SIGNED[at + gone :]
     try:
         signature = Signature.decode(spoilt)
-        verify(public(), signature, CONTENT)
+        verify(public(), signature, prehash(CONTENT))
     except BadSignature:
         return
     assert signature.encode() == spoilt

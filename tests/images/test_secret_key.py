@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmwarden.images.minisign import BadKey, Signature, verify
+from firmwarden.images.minisign import BadKey, Signature, prehash, verify
 from firmwarden.images.secret_key import SENSITIVE, Effort, KeyFile, SecretKey
 from support.signing import QUICK, VENDOR, minisign
 
@@ -80,7 +80,7 @@ def test_minisign_signs_with_our_keys(tmp_path: Path, password: str | None) -> N
     unlocked = ("-W",) if password is None else ()
     done = minisign(tmp_path, "-S", *unlocked, "-s", "key", "-m", "file", password=password or "")
     assert done.returncode == 0, done.stderr
-    verify(made.public, Signature.decode((tmp_path / "file.minisig").read_bytes()), b"hello")
+    verify(made.public, Signature.decode((tmp_path / "file.minisig").read_bytes()), prehash(b"hello"))
 
 
 def test_a_key_whose_id_begins_with_zeros_is_named_as_minisign_names_it(tmp_path: Path) -> None:

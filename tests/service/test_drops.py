@@ -129,6 +129,17 @@ async def test_a_refusal_is_recorded_when_it_stands(gateway: Gateway) -> None:
     assert await gateway.look() == await gateway.look(SETTLED_S) == []
 
 
+async def test_of_a_long_reason_the_beginning_is_recorded(gateway: Gateway) -> None:
+    gateway.drop.file("a.toml", b"".join(b"k%d = 1\n" % number for number in range(100)))
+    await gateway.look()
+    ((_, _, _, detail),) = await gateway.look(SETTLED_S)
+    assert detail.startswith("refused: a.toml:1")
+    assert detail.endswith("...")
+    assert len(detail) < 500
+    gateway.start()
+    assert await gateway.look() == await gateway.look(SETTLED_S) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 async def test_the_owner_of_the_file_is_who_dropped_it(gateway: Gateway) -> None:
     gateway.drop.release("a", CONTENT)

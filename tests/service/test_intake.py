@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,14 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmwarden.errors import Refused
+from firmwarden.images.bundle import Packed, pack
 from firmwarden.images.cas import LARGEST_IMAGE, ImageStore, hash_of
 from firmwarden.images.formats import ImageFormat, ImageRules
+from firmwarden.images.manifest import LARGEST_MANIFEST, parse_manifest
 from firmwarden.model import ClassName, ImageHash, Release
 from firmwarden.service.criteria import Criteria
-from firmwarden.service.intake import Intake
+from firmwarden.service.intake import MOST_FILES, Intake
 from firmwarden.service.shelf import Shelf
 from firmwarden.service.trust import Trust, TrustedKey
-from support.drop import Clock, Drop
+from support.drop import Clock, Drop, manifest_of
 from support.opened import opened_below
 from support.signing import VENDOR, key, signature
 
@@ -353,6 +357,76 @@ async def test_a_refusal_knows_its_class_its_rank_and_since_when(
     assert [refused.since for refused in (await intake.scan()).refused] == [began, began]
     drop.file("a.img", b"o")
     assert [refused.since for refused in (await intake.scan()).refused] == [began + 100, began]
+
+
+# --- a directory that somebody fills ---------------------------------------------------------------------
+
+
+async def test_inv8_little_is_kept_of_a_manifest_however_large_it_is(drop: Drop, intake: Intake) -> None:
+    """Names of one file cost whoever makes them nothing, so what each of them costs here must be small."""
+    text = drop.manifest("0", CONTENT).read_bytes()
+    drop.file("0.toml", text + b"#" * (LARGEST_MANIFEST - len(text)))
+    names = 200
+    for number in range(1, names):
+        (drop.directory / f"{number}.toml").hardlink_to(drop.directory / "0.toml")
+    tracemalloc.start()
+    try:
+        assert len((await intake.scan()).refused) == names
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < names * LARGEST_MANIFEST / 4
+
+
+async def test_inv7_inv8_a_directory_with_too_much_in_it_withdraws_nothing(
+    drop: Drop, intake: Intake
+) -> None:
+    drop.release("panel", CONTENT)
+    drop.manifest("bad", b"bad", version="2.0.0")
+    for number in range(MOST_FILES - 3):
+        (drop.directory / str(number)).hardlink_to(drop.directory / "panel.img")
+    drop.file(".hidden", b"")
+    before = await intake.scan()
+    assert [each.manifest for each in before.releases] == ["panel.toml"]
+    assert not before.problem
+
+    drop.file("one-more", b"")
+    for _ in range(2):
+        shelf = await intake.scan()
+        assert shelf.problem == (
+            f"{drop.directory} has room for 8192 files, those in bundles counted; take away what is not needed"
+        )
+        assert (shelf.releases, shelf.refused) == (before.releases, before.refused)
+
+    (drop.directory / "one-more").unlink()
+    (drop.directory / "bad.toml").unlink()
+    assert await intake.scan() == replace(before, refused=())
+
+
+async def test_inv8_what_is_in_bundles_counts_against_the_room(
+    drop: Drop, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmwarden.service.intake.MOST_FILES", 9)
+    text = manifest_of(CONTENT)
+    offered = [
+        Packed(
+            name=f"{name}.toml",
+            manifest=parse_manifest(text, ""),
+            content=text,
+            signature=None,
+            image=CONTENT,
+        )
+        for name in "ab"
+    ]
+    drop.file("some.fwz", pack(offered))
+    before = await intake.scan()
+    assert not before.problem
+    with pytest.raises(Refused, match="has room for 9 files"):
+        intake.judge(offered[:1])
+    drop.file("more.fwz", pack(offered))
+    shelf = await intake.scan()
+    assert "has room for 9 files" in shelf.problem
+    assert shelf.releases == before.releases
 
 
 # --- the directory itself --------------------------------------------------------------------------------

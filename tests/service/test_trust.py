@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from firmwarden.errors import BadManifest
+from firmwarden.images.minisign import prehash
 from firmwarden.model import ClassName
 from firmwarden.service.trust import Trust, TrustedKey
 from support.signing import VENDOR, key, signature
@@ -29,17 +30,17 @@ TRUST = Trust(
 
 def refusal(device_class: ClassName, signed: bytes | None, manifest: bytes = MANIFEST) -> str:
     with pytest.raises(BadManifest) as caught:
-        TRUST.judge(device_class, manifest, signed)
+        TRUST.judge(device_class, prehash(manifest), signed)
     return str(caught.value)
 
 
 def test_a_key_for_every_class() -> None:
     for device_class in (PANEL, PUMP, LAB):
-        assert TRUST.judge(device_class, MANIFEST, signature(MANIFEST)) == "vendor"
+        assert TRUST.judge(device_class, prehash(MANIFEST), signature(MANIFEST)) == "vendor"
 
 
 def test_a_key_for_one_class() -> None:
-    assert TRUST.judge(PUMP, MANIFEST, signature(MANIFEST, PUMPS)) == "pumps"
+    assert TRUST.judge(PUMP, prehash(MANIFEST), signature(MANIFEST, PUMPS)) == "pumps"
     assert refusal(PANEL, signature(MANIFEST, PUMPS)) == (
         'its signature is refused: the key "pumps" that made it is not trusted for "panel"'
     )
@@ -47,7 +48,7 @@ def test_a_key_for_one_class() -> None:
 
 def test_inv8_what_is_not_signed_is_refused_unless_the_class_says_otherwise() -> None:
     assert refusal(PANEL, None) == 'it is not signed, and "panel" takes signed releases only'
-    assert TRUST.judge(LAB, MANIFEST, None) == ""
+    assert TRUST.judge(LAB, prehash(MANIFEST), None) == ""
 
 
 @pytest.mark.parametrize("device_class", [PANEL, LAB])

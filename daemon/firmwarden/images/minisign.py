@@ -17,7 +17,7 @@ import base64
 import binascii
 import hashlib
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NewType, Self
 
 from firmwarden.errors import FirmwardenError
 
@@ -42,6 +42,10 @@ _ED25519: Final = b"Ed"
 """In keys; in a signature it means that the file was signed as it is, not its hash."""
 _PREHASHED: Final = b"ED"
 _LINES: Final = 4
+
+
+Prehash = NewType("Prehash", bytes)
+"""The hash of a content, which is what is signed: all that a signature is judged by later."""
 
 
 class BadKey(FirmwardenError):
@@ -156,8 +160,8 @@ class Signature:
         return "".join(f"{line}\n" for line in lines).encode()
 
 
-def verify(key: PublicKey, signature: Signature, content: bytes) -> None:
-    """Hold a signature against a key and the content that it is said to be of.
+def verify(key: PublicKey, signature: Signature, signed: Prehash) -> None:
+    """Hold a signature against a key and the hash of the content that it is said to be of.
 
     Raises:
         BadSignature: it was made with another key, of something else, or its trusted comment was changed.
@@ -170,7 +174,7 @@ def verify(key: PublicKey, signature: Signature, content: bytes) -> None:
         raise BadSignature(f"it was made with the key {signature.key_name}, not with {key.name}")
     public = Ed25519PublicKey.from_public_bytes(key.point)
     try:
-        public.verify(signature.signature, prehash(content))
+        public.verify(signature.signature, signed)
     except InvalidSignature:
         raise BadSignature(
             "it does not match: what is signed was changed, or signed with another key"
@@ -183,9 +187,9 @@ def verify(key: PublicKey, signature: Signature, content: bytes) -> None:
         raise BadSignature("its trusted comment was changed") from None
 
 
-def prehash(content: bytes) -> bytes:
+def prehash(content: bytes) -> Prehash:
     """Return what is signed in place of a content."""
-    return hashlib.blake2b(content).digest()
+    return Prehash(hashlib.blake2b(content).digest())
 
 
 def signed_comment(signature: bytes, trusted_comment: str) -> bytes:

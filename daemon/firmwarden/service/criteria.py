@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from firmwarden.images.formats import ImageRules
     from firmwarden.images.manifest import Manifest
+    from firmwarden.images.minisign import Prehash
     from firmwarden.model import ClassName
     from firmwarden.service.trust import Trust
 
@@ -28,12 +29,12 @@ class Criteria:
     """The device classes, each with what its images must be."""
     trust: Trust
 
-    def admit(self, manifest: Manifest, content: bytes, signature: bytes | None) -> str:
+    def admit(self, manifest: Manifest, prehash: Prehash, signature: bytes | None) -> str:
         """Judge all of a release but its image.
 
         Args:
             manifest: what it says.
-            content: the file in which it says so, byte for byte.
+            prehash: the hash of the file in which it says so.
             signature: the signature file of that; None where there is none.
 
         Returns:
@@ -43,7 +44,7 @@ class Criteria:
             BadManifest: with the reason.
         """
         hardware = self._rules(manifest).hardware
-        signed_by = self.trust.judge(manifest.device, content, signature)
+        signed_by = self.trust.judge(manifest.device, prehash, signature)
         if manifest.downgrade and not signed_by:
             raise BadManifest("it says downgrade = true, which counts in a signed manifest only")
         _check_hardware(manifest, hardware)

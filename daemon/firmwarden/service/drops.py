@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 SETTLED_S: Final = 20.0
 """A refusal counts when it stood for so long: what is being copied is refused until its last byte is there."""
+_REASON_KEPT: Final = 400
+"""Characters of a reason: it may be that of each of thousands of files.  ``firmwarden releases`` has all of it."""
 _NOBODY: Final = "somebody"
 
 
@@ -97,8 +99,12 @@ def _told(shelf: Shelf, now: float) -> dict[str, str]:
     lies = {release.manifest: content_of(release) for release in shelf.releases}
     for refusal in shelf.refused:
         settled = abs(now - refusal.since) >= SETTLED_S
-        lies[refusal.manifest] = f"refused: {refusal.reason}" if settled else ""
+        lies[refusal.manifest] = f"refused: {_in_short(refusal.reason)}" if settled else ""
     return lies
+
+
+def _in_short(reason: str) -> str:
+    return reason if len(reason) <= _REASON_KEPT else f"{reason[: _REASON_KEPT - 3]}..."
 
 
 def _record(ledger: Ledger, action: Action) -> None:

@@ -9,6 +9,7 @@ The directory is looked at again and again, so a look must be cheap: what did no
 from __future__ import annotations
 
 import os
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -32,14 +33,24 @@ if TYPE_CHECKING:
     from firmwarden.service.clock import Clock
     from firmwarden.service.criteria import Criteria
 
+MOST_FILES: Final = 8192
+"""In the directory and in its bundles.  One more costs whoever drops it nothing where it is a hard link, and costs the
+daemon memory, time and lines of the history."""
+
 _SUFFIXES: Final = (SUFFIX, bundle.SUFFIX)
+_OF_RELEASE: Final = 3
+"""Files: manifest, signature and image."""
+
+
+class _NotLookedThrough(Exception):
+    """What the last look found stands; the message says what keeps the directory from being looked through."""
 
 
 class _Known:
     """What is known of a manifest and what belongs to it, or of a bundle."""
 
     def __init__(self, clock: Clock) -> None:
-        self.manifest = Reread[tuple[Manifest, bytes]](clock)
+        self.manifest = Reread[tuple[Manifest, minisign.Prehash]](clock)
         self.signature = Reread[str](clock)
         self.image = Reread[tuple[ImageHash, int]](clock)
         self.bundle = Reread[tuple[Release, ...]](clock)
@@ -68,14 +79,16 @@ class Intake:
         """Class, version and sequence that manifests say, also those of refused ones."""
         self._ranked: tuple[list[Release], dict[str, str]] = ([], {})
         self._shelf = Shelf()
+        self._files = 0
+        """In the directory and in its bundles, as far as the last look came."""
         self._judged_by = criteria.trust
         """Whom the last look went by that found a directory."""
 
     async def scan(self) -> Shelf:
         """Look through the directory.
 
-        A directory that cannot be read withdraws nothing: the last shelf comes back with the problem, but for what is
-        not trusted any more.
+        A directory that cannot be read, or has more in it than is looked at, withdraws nothing: the last shelf comes
+        back with the problem, but for what is not trusted any more.
         """
         while True:
             criteria = self.criteria
@@ -96,6 +109,8 @@ class Intake:
             BadManifest: one would be refused.
             Refused: beside what is in the directory one would be refused, or another one.
         """
+        if self._files + _OF_RELEASE * len(offered) > MOST_FILES:
+            raise Refused(self._too_full())
         releases = tuple(release for release, _ in map(self._judged, offered))
         names = {release.manifest for release in releases}
         others = [each for each in self._ranked[0] if each.manifest not in names]
@@ -107,28 +122,11 @@ class Intake:
         return releases
 
     def _scan(self) -> Shelf:
-        try:
-            with os.scandir(self._directory) as entries:
-                found = {entry.name: entry for entry in entries if not entry.name.startswith(".")}
-        except OSError as exc:
-            problem = f"{self._directory} cannot be read: {exc.strerror}"
-            if isinstance(exc, FileNotFoundError):
-                problem += "; make it, or set another firmware_dir"
-            return Shelf(releases=self.upheld, refused=self._shelf.refused, problem=problem)
         trust = self.criteria.trust
-        names = sorted(name for name in found if name.endswith(_SUFFIXES))
-        self._known = {name: self._known.get(name) or _Known(self._clock) for name in names}
-        self._told = {}
-        releases: list[Release] = []
-        reasons: dict[str, str] = {}
-        for name in names:
-            from_thread.check_cancelled()
-            try:
-                releases += self._releases(name, found)
-            except BadManifest as exc:
-                reasons[name] = str(exc)
-            except FileNotFoundError:
-                continue  # removed since the directory was listed
+        try:
+            releases, reasons = self._look_through(self._listed())
+        except _NotLookedThrough as exc:
+            return Shelf(releases=self.upheld, refused=self._shelf.refused, problem=str(exc))
         releases.sort(key=lambda release: release.manifest)
         if releases != self._ranked[0]:
             self._ranked = (releases, misfits(releases))
@@ -142,6 +140,52 @@ class Intake:
         self._judged_by = trust
         return self._shelf
 
+    def _listed(self) -> dict[str, os.DirEntry[str]]:
+        try:
+            with os.scandir(self._directory) as entries:
+                seen = (entry for entry in entries if not entry.name.startswith("."))
+                found = {entry.name: entry for entry in islice(seen, MOST_FILES + 1)}
+        except OSError as exc:
+            problem = f"{self._directory} cannot be read: {exc.strerror}"
+            if isinstance(exc, FileNotFoundError):
+                problem += "; make it, or set another firmware_dir"
+            raise _NotLookedThrough(problem) from exc
+        self._files = len(found)
+        self._check_not_too_full()
+        return found
+
+    def _look_through(self, found: Mapping[str, os.DirEntry[str]]) -> tuple[list[Release], dict[str, str]]:
+        """Judge all that lies there; returns what is in order by itself, and what is wrong with the rest."""
+        names = sorted(name for name in found if name.endswith(_SUFFIXES))
+        self._known = {name: self._known.get(name) or _Known(self._clock) for name in names}
+        self._told = {}
+        releases: list[Release] = []
+        reasons: dict[str, str] = {}
+        for name in names:
+            from_thread.check_cancelled()
+            try:
+                judged = self._releases(name, found)
+            except BadManifest as exc:
+                reasons[name] = str(exc)
+            except FileNotFoundError:
+                continue  # removed since the directory was listed
+            else:
+                releases += judged
+                if name.endswith(bundle.SUFFIX):
+                    self._files += _OF_RELEASE * len(judged)
+                    self._check_not_too_full()
+        return releases, reasons
+
+    def _check_not_too_full(self) -> None:
+        if self._files > MOST_FILES:
+            raise _NotLookedThrough(self._too_full())
+
+    def _too_full(self) -> str:
+        return (
+            f"{self._directory} has room for {MOST_FILES} files, those in bundles counted; "
+            "take away what is not needed"
+        )
+
     def _releases(self, name: str, found: Mapping[str, os.DirEntry[str]]) -> Sequence[Release]:
         """Judge a manifest or a bundle; raises ``BadManifest`` with what is wrong or what it waits for."""
         if not name.isprintable():
@@ -152,19 +196,21 @@ class Intake:
 
     def _release(self, name: str, found: Mapping[str, os.DirEntry[str]]) -> Release:
         known, criteria = self._known[name], self.criteria
-        manifest, content = known.manifest.read(
-            found[name], LARGEST_MANIFEST, lambda content: (parse_manifest(content, name), content)
+        manifest, signed = known.manifest.read(
+            found[name],
+            LARGEST_MANIFEST,
+            lambda content: (parse_manifest(content, name), minisign.prehash(content)),
         )
         self._told[name] = manifest.device, manifest.version, manifest.sequence
         signature = found.get(name + minisign.SUFFIX)
         if signature is None:
-            signed_by = criteria.admit(manifest, content, None)
+            signed_by = criteria.admit(manifest, signed, None)
         else:
             signed_by = known.signature.read(
                 signature,
                 minisign.LARGEST_SIGNATURE,
-                lambda raw: criteria.admit(manifest, content, raw),
-                beside=(content, criteria),
+                lambda raw: criteria.admit(manifest, signed, raw),
+                beside=(signed, criteria),
             )
         try:
             image, size = self._image(known, manifest, found[manifest.image])
@@ -215,7 +261,7 @@ class Intake:
         """Judge a release of which all is at hand; returns it with what is to be sent."""
         manifest = packed.manifest
         try:
-            signed_by = self.criteria.admit(manifest, packed.content, packed.signature)
+            signed_by = self.criteria.admit(manifest, minisign.prehash(packed.content), packed.signature)
             sent = self.criteria.prepared(manifest, packed.image)
         except BadManifest as exc:
             raise BadManifest(f"{packed.name}: {exc}" if packed.bundle else str(exc)) from None

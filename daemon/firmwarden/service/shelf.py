@@ -37,7 +37,7 @@ class Shelf:
     """Accepted, by the names of their manifests; within a class any two can be compared and no two are equal."""
     refused: tuple[RefusedRelease, ...] = ()
     problem: str = ""
-    """Why the directory could not be read; the rest is then what the last good scan found."""
+    """Why the directory could not be looked through; the rest is then what the last good scan found."""
 
 
 def would_be_news(device: Device, refused: RefusedRelease) -> bool:
@@ -110,12 +110,14 @@ def _order(one: Release, other: Release) -> int:
 
 def _contradictions(equals: list[Release]) -> Iterator[tuple[str, str]]:
     """Of releases that claim the same place: one image is a duplicate, several are a riddle."""
-    for index, release in enumerate(equals):
-        others = [other for other in equals if other.image != release.image]
-        if others:
-            yield release.manifest, f"{_alike(release, others[0])}, but another image"
-        elif index > 0:
-            yield release.manifest, f"{_alike(release, equals[0])}, and the same image"
+    first = equals[0]
+    another = next((other for other in equals if other.image != first.image), None)
+    for release in equals:
+        other = another if release.image == first.image else first
+        if other is not None:
+            yield release.manifest, f"{_alike(release, other)}, but another image"
+        elif release is not first:
+            yield release.manifest, f"{_alike(release, first)}, and the same image"
 
 
 def _alike(release: Release, other: Release) -> str:

@@ -12,6 +12,7 @@ from firmwarden.errors import BadManifest
 from firmwarden.images.minisign import BadSignature, PublicKey, Signature, verify
 
 if TYPE_CHECKING:
+    from firmwarden.images.minisign import Prehash
     from firmwarden.model import ClassName, Release
 
 
@@ -38,12 +39,12 @@ class Trust:
     unsigned: frozenset[ClassName] = frozenset()
     """The classes that also take releases without a signature."""
 
-    def judge(self, device_class: ClassName, manifest: bytes, signature: bytes | None) -> str:
+    def judge(self, device_class: ClassName, manifest: Prehash, signature: bytes | None) -> str:
         """Judge the signature of a release; one that is there has to hold even where none is required.
 
         Args:
             device_class: of the release.
-            manifest: the manifest file, byte for byte.
+            manifest: the hash of the manifest file, which covers it byte for byte.
             signature: the signature file; None where there is none.
 
         Returns:
@@ -69,7 +70,7 @@ class Trust:
         made_it = {key.public for key in before.keys if key.name == release.signed_by}
         return any(key.public in made_it and key.signs_for(release.device_class) for key in self.keys)
 
-    def _judge(self, device_class: ClassName, manifest: bytes, signature: Signature) -> str:
+    def _judge(self, device_class: ClassName, manifest: Prehash, signature: Signature) -> str:
         key = next((each for each in self.keys if each.public.key_id == signature.key_id), None)
         if key is None:
             raise BadSignature(f"the key {signature.key_name} that made it is none of the configuration")
