@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from support.signing import VENDOR, signature
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
+    from typing import NoReturn
 
     from firmwarden.service.registry import Registry
     from firmwarden.simulate.dfu.bus import SimBus
@@ -114,6 +117,29 @@ async def test_inv7_units_come_and_go_by_scans_alone(tmp_path: Path) -> None:
 
         bus.unplug(1, 4)
         await places(registry, ["usb:1-3"])
+
+
+async def test_inv7_a_scan_that_cannot_be_made_leaves_the_registry_behind_until_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(_: SimLister) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def until_behind(registry: Registry, *, behind: bool) -> None:
+        with anyio.fail_after(5.0):
+            while registry.behind is not behind:  # noqa: ASYNC110  the registry tells nobody
+                await anyio.sleep(0.01)
+
+    bus = LiveBus()
+    bus.plug(SimDfu(METER), 1, 4)
+    async with watching(bus, tmp_path, METERS) as registry:
+        await places(registry, ["usb:1-1.4"])
+        assert not registry.behind
+        with monkeypatch.context() as patch:
+            patch.setattr(SimLister, "list", refuses)
+            await until_behind(registry, behind=True)
+            await places(registry, ["usb:1-1.4"])
+        await until_behind(registry, behind=False)
 
 
 async def test_inv8_a_reload_withdraws_what_a_revoked_key_has_signed_before_anything_is_looked_at(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -9,15 +10,15 @@ import anyio
 import pytest
 
 from firmwarden.drivers.base import Step
-from firmwarden.errors import CannotTell, LinkLost, PortHeld
-from firmwarden.model import Cause, CauseCode, JobState, LatchScope, WaitKind
-from firmwarden.service.aftercare import ASK_AGAIN_S
+from firmwarden.errors import CannotTell, LinkLost, PortHeld, StoreError
+from firmwarden.model import Cause, CauseCode, JobState, LatchScope, TcpAddress, WaitKind
+from firmwarden.service.aftercare import ASK_AGAIN_S, CHECKS_AT_ONCE
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.health import VANISHES_AT_MOST, HealthRule
 from firmwarden.service.policy import Budgets
 from firmwarden.service.shelf import Shelf
 from support.house import PANEL, VirtualClock, content, living, release, states, virtual_time
-from support.scripted import Unit, fails
+from support.scripted import Play, Unit, fails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping, Sequence
@@ -375,6 +376,58 @@ class _Hanging(Examined):
         return await super().run(device, address, expected_version)
 
 
+async def test_inv2_a_unit_that_is_being_updated_by_its_turn_is_not_checked() -> None:
+    """More units are to be checked than may be at once, and those that wait are given a newer release."""
+    units = {f"panel-{number:02}": Unit() for number in range(CHECKS_AT_ONCE + 8)}
+    for unit in units.values():
+        unit.detaches = True
+    checked_in_loader = []
+
+    class Slow(Examined):
+        async def run(self, device: Device, address: Address, expected_version: str) -> str:
+            del expected_version
+            await anyio.sleep(30.0)
+            assert isinstance(address, TcpAddress)
+            if units[address.host].runs is not None:
+                return ""
+            checked_in_loader.append(device.id)
+            return "no heartbeat"
+
+    async with living(units, "2.0.0", policies=[asking(runs=True)], change=examining(Slow())) as house:
+        house.warden.configure({PANEL: asking(runs=True)}, len(units), {})
+        await house.quiet()
+        for unit in units.values():
+            unit.script.append(Play(seconds=150.0))
+        await anyio.sleep(SOAK_S + 10.0)
+        house.drop("2.0.0", "3.0.0")
+        await anyio.sleep(3_600.0)
+        assert checked_in_loader == []
+        assert await house.latches() == []
+        assert {unit.runs for unit in units.values()} == {content("3.0.0")}
+
+
+async def test_inv4_a_unit_that_is_looked_after_since_it_was_planned_is_not_written_to() -> None:
+    unit = Unit()
+    armed: list[tuple[House, DeviceId]] = []
+
+    def before_commit() -> None:
+        if armed:
+            house, device = armed.pop()
+            house.warden.look_at(device)
+
+    async with living({"panel-1": unit}, before_commit=before_commit) as house:
+        await house.quiet()
+        device = (await house.device("panel-1")).id
+        armed.append((house, device))
+        house.drop("2.0.0")
+        await anyio.sleep(3_600.0)
+        assert not armed
+        assert unit.attempts == 0
+        house.warden.let_go(device)
+        await house.quiet()
+        assert unit.runs == content("2.0.0")
+
+
 async def test_inv6_a_defect_in_asking_ends_nothing_else(logs: list[MutableMapping[str, Any]]) -> None:
     examined = Examined(asked=[ZeroDivisionError()])
     async with living(
@@ -595,6 +648,34 @@ async def test_inv5_a_soak_goes_on_after_a_restart(tmp_path: Path) -> None:
         await anyio.sleep(SOAK_S / 2 - 60.0)
         assert await probation(house) is not None
         await anyio.sleep(120.0)
+        assert await probation(house) is None
+
+
+@pytest.mark.parametrize("looked_s", range(0, 30, 7))
+async def test_inv2_time_in_which_no_scan_can_be_recorded_is_not_held_against_a_unit(looked_s: int) -> None:
+    full = False
+
+    def before_commit() -> None:
+        if full:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[POLICY], before_commit=before_commit) as house:
+        await house.quiet()
+        await anyio.sleep(60.0 + looked_s)
+        await house.unplug("panel-1")
+        await anyio.sleep(5.0)
+        full = True
+        with pytest.raises(StoreError):
+            await house.plug("panel-1")
+        await anyio.sleep(SOAK_S)
+        full = False
+        await anyio.sleep(30.0)
+        await house.scan()
+        await anyio.sleep(60.0)
+        assert await house.latches() == []
+        standing = await probation(house)
+        assert standing is not None, "nor is it time of being well"
+        await anyio.sleep(SOAK_S)
         assert await probation(house) is None
 
 

@@ -145,6 +145,7 @@ class Watching:
             if not self._scan_problem:
                 log.warning(LogEvent.SCAN_FAILED, what="ports", detail=str(exc))
             self._scan_problem = f"ports cannot be scanned: {exc}"
+            self._registry.behind = True
             return
         self._scan_problem = ""
         if came is not None:

@@ -87,7 +87,6 @@ class _Care:
     saved_s: float
     due_at: float = inf
     """Boot clock: when to look again at the latest."""
-    checking: bool = False
     check_at: float = -inf
     """Boot clock: not asked before."""
     found: str | None = None
@@ -160,7 +159,6 @@ class Aftercare:
         self.examine = examine
         """Asks, and runs commands; set once."""
         self._cares: dict[DeviceId, _Care] = {}
-        self._places = anyio.CapacityLimiter(CHECKS_AT_ONCE)
 
     def standing(self, probation: Probation, rule: HealthRule) -> Standing:
         """Say how a probation stands."""
@@ -230,7 +228,7 @@ class Aftercare:
         care = self._cares[device.id]
         fresh = self._warden.registry.as_of > care.since
         seen, now = _seen(device.id, rule, look.here), look.now
-        if not fresh and (seen.away or seen.version is not None):
+        if self._warden.registry.behind or (not fresh and (seen.away or seen.version is not None)):
             seen = Seen(doubtful=True)
         elapsed_s, care.looked_at = now - care.looked_at, now
         followed = follow(rule, probation.version, care.course, seen, elapsed_s)
@@ -249,7 +247,7 @@ class Aftercare:
         if followed.away:
             care.found = None  # of whatever it was then
         left = left_s(rule, followed)
-        care.due_at = inf if seen.doubtful or care.checking else now + max(left, MOMENT_S)
+        care.due_at = inf if seen.doubtful else now + max(left, MOMENT_S)
         return not (seen.doubtful or followed.away or left > 0.0)
 
     def _when_soaked(
@@ -264,16 +262,16 @@ class Aftercare:
         now = self._clock.boot()
         if care.found is None and self.examine is not None and (rule.asks or rule.runs):
             hands_off = look.hands_off(device)
-            if hands_off is not None and not care.checking:
+            if hands_off is not None:
                 care.held_up = f"it is to be checked when nobody holds it: {hands_off.detail}"
                 care.due_at = inf
                 return None
             address = self._warden.registry.address(device.id)
-            care.due_at = inf if care.checking else max(care.check_at, now + MOMENT_S)
-            if address is not None and not care.checking and care.check_at <= now:
-                care.checking, care.due_at = True, inf
+            care.due_at = max(care.check_at, now + MOMENT_S)
+            if address is not None and care.check_at <= now:
+                care.due_at = inf
                 check = _Check(self.examine, rule, device, address, probation.version)
-                look.tasks.start_soon(self._check, care, check)
+                self._begin(care, check, look.tasks)
             return None
         if care.found:
             return _Verdict(probation, ProbationEnd.FAILED, care.found)
@@ -286,12 +284,19 @@ class Aftercare:
 
     # --- asking
 
+    def _begin(self, care: _Care, check: _Check, tasks: TaskGroup) -> None:
+        """Check a unit, where there is a place for that; else the end of another check brings the next look.
+
+        Nothing waits for a place: by its turn the unit might be in its loader, or have another port.
+        """
+        if len(self._warden.looked_at) < CHECKS_AT_ONCE:
+            self._warden.look_at(check.device.id)
+            tasks.start_soon(self._check, care, check)
+
     async def _check(self, care: _Care, check: _Check) -> None:
         try:
-            async with self._places:
-                with self._warden.looking_at(check.device.id):
-                    care.found = await self._find_out(check)
-                    care.held_up = ""
+            care.found = await self._find_out(check)
+            care.held_up = ""
         except (CannotTell, PortHeld, StoreError) as exc:
             if not care.held_up:
                 log.warning(
@@ -308,8 +313,7 @@ class Aftercare:
             log.exception(LogEvent.WORKER_CRASHED, device=check.device.id, detail=repr(exc))
             care.check_at = self._clock.boot() + ASK_AGAIN_S
         finally:
-            care.checking = False
-            self._warden.poke()
+            self._warden.let_go(check.device.id)
 
     async def _find_out(self, check: _Check) -> str:
         """Ask the unit, then the operator's command; return what is wrong, nothing when all is well."""

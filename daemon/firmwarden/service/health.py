@@ -46,7 +46,7 @@ class Seen:
     version: str | None = None
     """What its application tells of itself."""
     doubtful: bool = False
-    """It cannot be said which unit this is, or it is being updated: this look says nothing."""
+    """Which unit this is or who is here cannot be said, or it is being updated: this look says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

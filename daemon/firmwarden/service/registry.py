@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
+from firmwarden.errors import StoreError
 from firmwarden.events import LogEvent
 from firmwarden.model import TcpAddress, UsbAddress
 from firmwarden.service.identity import Conflict, Presence, Roll, roll
@@ -60,6 +61,8 @@ class Registry:
         """True once a scan was taken."""
         self.as_of = -inf
         """Boot clock when the latest scan began."""
+        self.behind = False
+        """True while the latest scan could not be made, or not be recorded: who is here now is not known."""
         self.plugged_at: dict[DeviceId, float] = {}
         """Devices that are here, each with the instant at which it came, or 0 when it was there at the start."""
         self.conflicts: tuple[Conflict, ...] = ()
@@ -136,11 +139,17 @@ class Registry:
         # A device that stays away after its attempt may be behind a loader that is there unchanged.
         riddles = any(conflict.place for conflict in self.conflicts)
         if sightings == self._sightings and not (riddles and under_way != self._under_way):
-            self.as_of = began
+            self.as_of, self.behind = began, False
             self._tell_who_is_here(self._here, under_way)
             return None
         now = self._clock.wall()
-        taken, here = await self._store.run(lambda ledger: self._record(ledger, sightings, under_way, now))
+        try:
+            taken, here = await self._store.run(
+                lambda ledger: self._record(ledger, sightings, under_way, now)
+            )
+        except StoreError:
+            self.behind = True
+            raise
         self._sightings = sightings
         self._under_way = frozenset(under_way)
         running = frozenset(device for device, presence in here.items() if presence.running)
@@ -152,7 +161,7 @@ class Registry:
         self.plugged_at = {device: self.plugged_at.get(device, came_at) for device in here}
         self.conflicts = taken.conflicts
         self._here = here
-        self.as_of = began
+        self.as_of, self.behind = began, False
         self.scanned = True
         return came
 

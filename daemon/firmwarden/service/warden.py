@@ -7,7 +7,7 @@ else (invariant 6).
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -33,7 +33,7 @@ from firmwarden.service.worker import Worker
 from firmwarden.service.zones import machine_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from datetime import tzinfo
 
@@ -142,7 +142,8 @@ class Warden:
         """Of the latest planning."""
         self.stopping = False
         self._busy: set[DeviceId] = set()
-        self._looked_at: set[DeviceId] = set()
+        self.looked_at: set[DeviceId] = set()
+        """Devices on which nothing is started, because somebody looks after them."""
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
         self._waits_logged = WaitsLogged()
@@ -310,7 +311,7 @@ class Warden:
             return
         for job in (*agenda.run, *agenda.ask):
             address = self.registry.address(job.device)
-            if address is not None:
+            if address is not None and job.device not in self.looked_at:
                 self._busy.add(job.device)
                 tried_s = self._tried_s.pop(job.id, 0.0)
                 tasks.start_soon(self._one, job, address, tried_s, generation, name=f"job {job.id}")
@@ -328,7 +329,7 @@ class Warden:
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
             paused=self.pauses.before_attempts,
-            busy=self._busy | self._looked_at,
+            busy=self._busy | self.looked_at,
             asking_rests=self.pauses.before_questions,
             running={device: word for device, word in registry.running.items() if is_fresh(device)},
             in_loader=frozenset(filter(is_fresh, registry.in_loader)),
@@ -459,7 +460,7 @@ class Warden:
     @property
     def under_way(self) -> AbstractSet[DeviceId]:
         """Devices that may be on the way into their loader or back: those with an attempt, or just sent back by one."""
-        return self._busy | self._looked_at | self.pauses.coming_back
+        return self._busy | self.looked_at | self.pauses.coming_back
 
     def budgets(self, device_class: ClassName) -> Budgets:
         """What transport trouble may cost a class; a reload may have dropped it while its job runs."""
@@ -474,14 +475,14 @@ class Warden:
     def _owner_by_name(self, key: str) -> Owner:
         return owner_of(key, filter(None, map(self.owner, self.planner.classes)))
 
-    @contextmanager
-    def looking_at(self, device: DeviceId) -> Generator[None]:
-        """Start nothing on a device while somebody looks after it."""
-        self._looked_at.add(device)
-        try:
-            yield
-        finally:
-            self._looked_at.discard(device)
+    def look_at(self, device: DeviceId) -> None:
+        """Start nothing on a device until ``let_go``: somebody looks after it."""
+        self.looked_at.add(device)
+
+    def let_go(self, device: DeviceId) -> None:
+        """Start on a device what may be started."""
+        self.looked_at.discard(device)
+        self.poke()
 
     def health_rule(self, device_class: ClassName) -> HealthRule | None:
         """What the units of a class have to show after an update."""
