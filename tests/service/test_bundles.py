@@ -118,22 +118,21 @@ async def test_inv8_one_that_would_be_refused_refuses_the_whole_and_nothing_is_k
 
 
 async def test_inv8_many_releases_that_become_large_are_not_held_together(drop: Drop, intake: Intake) -> None:
-    # Whoever has one signed release can bundle it under many names.
     size = 1 << 20
     intake.criteria = Criteria({PANEL: ImageRules(format=ImageFormat.INTEL_HEX)}, TRUST)
     image = b":0100000011EE\n:020000040010EA\n:0100000011EE\n:00000001FF\n"
-    packed = release(content=image)
     files = {"panel.img": image}
     for number in range(24):
+        packed = release(content=image, version=f"{number}.0.0")
         files |= {f"{number}.toml": packed.content, f"{number}.toml.minisig": packed.signature or b""}
     drop.file("all.fwz", write_zip(files))
     tracemalloc.start()
     try:
-        (taken,) = (await intake.scan()).releases
+        taken = (await intake.scan()).releases
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert taken.size == size + 1
+    assert [each.size for each in taken] == [size + 1] * 24
     assert peak < 12 * size
 
 
@@ -171,6 +170,37 @@ async def test_a_release_that_is_there_loose_and_in_a_bundle_counts_once(drop: D
     assert [each.manifest for each in shelf.releases] == ["all.fwz/panel.toml"]
     assert reasons(shelf) == {
         "panel.toml": "has the same version as all.fwz/panel.toml (1.0.0), and the same image"
+    }
+
+
+async def test_inv8_a_bundle_that_contradicts_itself_is_refused_whole(
+    drop: Drop, intake: Intake, store: ImageStore
+) -> None:
+    files = {"pump.toml": release("pump", b"pumped", signed=False).content, "pump.img": b"pumped"}
+    for name, content in (("a", b"one"), ("b", b"other")):
+        text = manifest_of(content, image=f"{name}.img")
+        files |= {
+            f"{name}.toml": text,
+            f"{name}.toml.minisig": signature(text),
+            f"{name}.img": content,
+        }
+    drop.file("all.fwz", write_zip(files))
+    shelf = await intake.scan()
+    assert shelf.releases == ()
+    assert reasons(shelf) == {
+        "all.fwz": "a.toml has the same version as all.fwz/b.toml (1.0.0), but another image"
+    }
+    assert not store.holds(hash_of(b"pumped"), 6)
+
+
+async def test_beside_others_each_release_of_a_bundle_is_judged_by_itself(drop: Drop, intake: Intake) -> None:
+    drop.file("all.fwz", pack([release(), release("pump", b"pumped", signed=False)]))
+    _loose(drop, release(content=b"other"))
+    shelf = await intake.scan()
+    assert [each.manifest for each in shelf.releases] == ["all.fwz/pump.toml"]
+    assert reasons(shelf) == {
+        "all.fwz/panel.toml": "has the same version as panel.toml (1.0.0), but another image",
+        "panel.toml": "has the same version as all.fwz/panel.toml (1.0.0), but another image",
     }
 
 

@@ -407,17 +407,13 @@ async def test_inv8_what_is_in_bundles_counts_against_the_room(
     drop: Drop, intake: Intake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("firmwarden.service.intake.MOST_FILES", 9)
-    text = manifest_of(CONTENT)
-    offered = [
-        Packed(
-            name=f"{name}.toml",
-            manifest=parse_manifest(text, ""),
-            content=text,
-            signature=None,
-            image=CONTENT,
+    offered = []
+    for version in ("1.0.0", "2.0.0"):
+        text = manifest_of(CONTENT, version=version)
+        manifest = parse_manifest(text, "")
+        offered.append(
+            Packed(name=f"{version}.toml", manifest=manifest, content=text, signature=None, image=CONTENT)
         )
-        for name in "ab"
-    ]
     drop.file("some.fwz", pack(offered))
     before = await intake.scan()
     assert not before.problem

@@ -206,7 +206,7 @@ BUNDLES: Final = (
     _drop(
         "one bad one",
         "a good release, and one that nobody signed beside it",
-        "a bundle counts whole or not at all: `service/intake.py`",
+        "one that is refused refuses the bundle: `service/intake.py`",
         _one_bad_one,
         "own.toml: it is not signed",
     ),

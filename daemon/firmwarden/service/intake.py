@@ -2,7 +2,8 @@
 
 Files are only ever read, and left where they lie.  A release counts when its manifest is there, its signature where
 its class needs one, and the image with the size and the hash that the manifest says; until then it is refused with
-what it waits for.  A bundle has all of that in one file, for one release or several, and counts whole or not at all.
+what it waits for.  A bundle has all of that in one file, for one release or several, and is in order whole or not at
+all; how its releases stand to others in the directory is judged one by one.
 The directory is looked at again and again, so a look must be cheap: what did not change is not read again.
 """
 
@@ -245,6 +246,8 @@ class Intake:
             # All are judged before the first one is kept, and what is to be sent is made anew then: of many manifests
             # with one small image each may make 64 MiB of it.
             releases = tuple(release for release, _ in map(self._judged, offered))
+            for name, reason in misfits(releases).items():
+                raise BadManifest(f"{name.removeprefix(f'{entry.name}/')} {reason}")
             for each in offered:
                 self._admit(self.criteria.prepared(each.manifest, each.image), entry.name)
             return releases
