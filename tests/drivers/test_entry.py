@@ -204,7 +204,7 @@ async def test_a_request_goes_out_at_the_applications_rate(rate: int | None) -> 
     if rate == 9600:
         # Closing drops what has not left.
         assert anyio.current_time() - began >= len(way.data) * 10 / 9600
-        assert [address for address, _patience in desk.openings] == [replace(ADDRESS, baud=9600), ADDRESS]
+        assert desk.openings == [(replace(ADDRESS, baud=9600), 2.0), (ADDRESS, 10.0)]
         assert desk.links[0].closed
         assert entered.link is desk.links[1]
     else:
@@ -235,6 +235,19 @@ async def test_what_is_wrong_with_a_reply_is_told_but_decides_nothing(
     assert re.search(doubt, entered.doubt)
     assert entered.link is desk.links[-1]
     assert not desk.links[-1].closed
+
+
+async def test_a_port_that_goes_instead_of_a_reply_is_no_failure_yet() -> None:
+    desk = Desk()
+    async with anyio.create_task_group() as tasks:
+
+        async def leave() -> None:
+            await anyio.sleep(0.1)
+            await desk.peers[0].hang_up()
+
+        tasks.start_soon(leave)
+        entered = await enter(REQUEST, ADDRESS, desk.open)
+    assert "did not reply" in entered.doubt
 
 
 async def test_inv6_an_application_that_logs_without_end_is_not_heard_out() -> None:

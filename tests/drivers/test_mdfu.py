@@ -15,7 +15,7 @@ import trio.testing
 from firmwarden.drivers.base import Driver, Progress, Step
 from firmwarden.drivers.entry import EnterSend
 from firmwarden.drivers.mdfu import MdfuDriver, MdfuSettings, VersionQuery
-from firmwarden.errors import AttemptFailed, PortHeld, StoreError
+from firmwarden.errors import AttemptFailed, OpenFailed, PortHeld, StoreError
 from firmwarden.model import CauseCode
 from firmwarden.protocol.mdfu.client_info import ProtocolVersion
 from firmwarden.protocol.mdfu.framing import encode_frame
@@ -26,14 +26,14 @@ from firmwarden.simulate.faults import parse_fault
 from firmwarden.simulate.firmware import make_update_file
 from firmwarden.simulate.profile import PROFILES
 from firmwarden.simulate.settings import DeviceSettings
-from support.memory_link import MemoryLink, memory_pair
+from support.memory_link import MemoryLink, MemoryPeer, memory_pair
 from support.simulated import ADDRESS, RecordingJournal, SimulatedPort
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from firmwarden.drivers.base import Landing
-    from firmwarden.model import Address
+    from firmwarden.model import Address, StreamAddress
     from firmwarden.simulate.profile import Profile
 
 pytestmark = pytest.mark.anyio
@@ -207,6 +207,79 @@ async def test_a_device_that_never_answers_is_told() -> None:
             await at.driver().update(IMAGE)
         assert caught.value.cause.code is CauseCode.NO_ANSWER
         assert at.journal.names == []
+
+
+class OwnUsb:
+    """An application with a USB of its own: it leaves the bus a while after it was asked, and is back as its loader."""
+
+    def __init__(self, loader: SimulatedPort, *, replies: bool) -> None:
+        self._loader = loader
+        self._replies = replies
+        self._peers: list[MemoryPeer] = []
+        self._asked = anyio.Event()
+        self._left = anyio.Event()
+        self._back = anyio.Event()
+
+    async def run(self) -> None:
+        await self._asked.wait()
+        await anyio.sleep(0.3)
+        self._left.set()
+        for peer in self._peers:
+            await peer.hang_up()
+        await anyio.sleep(4.0)
+        self._back.set()
+
+    async def open(self, address: StreamAddress, *, patience_s: float = 2.0) -> MemoryLink:
+        if not self._left.is_set():
+            link, peer = memory_pair()
+            self._peers.append(peer)
+            return link
+        with anyio.move_on_after(patience_s):
+            await self._back.wait()
+            return await self._loader.open(address)
+        raise OpenFailed("No such file or directory")
+
+    async def hear(self) -> None:
+        while not self._peers:  # noqa: ASYNC110  (an opening has no event)
+            await anyio.sleep(0.01)
+        await self._peers[0].receive()
+        if self._replies:
+            await self._peers[0].send(b"OK\r\n")
+        self._asked.set()
+
+
+@pytest.mark.parametrize("settle_s", [0.0, 0.2, 3.0])
+@pytest.mark.parametrize("baud", [None, 9600])
+@pytest.mark.parametrize(
+    ("expect", "replies"),
+    [(None, False), (rb"OK", True), (rb"OK", False)],
+    ids=["mute", "reply", "reply-lost"],
+)
+async def test_an_application_may_take_its_port_with_it_into_the_loader(
+    expect: bytes | None, replies: bool, baud: int | None, settle_s: float
+) -> None:
+    way = EnterSend(data=b"boot\r\n", expect=None if expect is None else re.compile(expect), baud=baud)
+    async with bench() as at, anyio.create_task_group() as tasks:
+        unit = OwnUsb(at.port, replies=replies)
+        tasks.start_soon(unit.run)
+        tasks.start_soon(unit.hear)
+        driver = MdfuDriver(
+            MdfuSettings(enter=way, settle_s=settle_s),
+            ADDRESS,
+            at.journal,
+            open_link=unit.open,
+            expected_version="2.0.0",
+        )
+        assert (await driver.update(IMAGE)).confirmed
+        assert at.journal.names == ["erase-starting", "ending"]
+
+
+async def test_a_port_that_an_application_took_with_it_for_good_is_told() -> None:
+    way = EnterSend(data=b"BOOTLOADER!\n", expect=re.compile(b"OK"))
+    async with bench("cut@rx=1", settings=replace(EMPTY, installed=OLD_IMAGE)) as at:
+        with pytest.raises(AttemptFailed) as caught:
+            await at.driver(MdfuSettings(enter=way)).update(IMAGE)
+        assert caught.value.cause.code is CauseCode.OPEN_FAILED
 
 
 # --- the end -----------------------------------------------------------------------------------------
@@ -571,7 +644,8 @@ async def test_inv2_a_link_may_be_cut_at_every_byte(direction: str, power: str) 
                 landing = await at.driver(settings).update(IMAGE)
             await anyio.sleep(2)
             struck = any(at.device.faults_fired.values())
-            assert code in {CauseCode.LINK_LOST, None}, position
+            # A device that lost its power, or half of the request, is in its application when it is back.
+            assert code in {CauseCode.LINK_LOST, CauseCode.ENTRY_FAILED, CauseCode.NO_ANSWER, None}, position
             # An outcome may be unknown, but only at the very end.
             assert landing.confirmed or (at.journal.names[-1] == "ending" and code is None)
             assert at.runs("2.0.0")

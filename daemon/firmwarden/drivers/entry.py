@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 import anyio
 
-from firmwarden.errors import AttemptFailed, LinkError, OpenFailed, PortHeld
+from firmwarden.errors import AttemptFailed, LinkError, LinkLost, OpenFailed, PortHeld
 from firmwarden.model import Cause, CauseCode, SerialAddress
 from firmwarden.programs import run_program
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from firmwarden.transport.link import Link, OpenLink
 
 TOUCH_BAUD: Final = 1200
+RETURNS_WITHIN_S: Final = 10.0
+"""How long the port of an application with a USB of its own may be away, until it is back as the loader's."""
 _VANISHES_WITHIN_S: Final = 2.0
 """Boards leave the bus some hundred milliseconds after the touch.  One that stays this long is not going to."""
 _LOOK_AGAIN_S: Final = 0.05
@@ -66,7 +68,7 @@ class EnterPulse:
 class EnterTouch:
     """Open the port at 1200 baud, drop DTR and close it; the device comes back as its loader."""
 
-    wait_s: float = 10.0
+    wait_s: float = RETURNS_WITHIN_S
     """How long the port may take to come back."""
 
 
@@ -101,7 +103,8 @@ class Entered:
     """The way was gone."""
 
     link: Link
-    """Open; behind it a loader should answer.  What has come so far is noise of the way."""
+    """Behind it a loader should answer.  What has come so far is noise of the way; and where an application goes into
+    its loader at a time of its own and takes its port along, the link may break, or be broken, before one does."""
     doubt: str = ""
     """What speaks against it, for the cause should no loader answer."""
 
@@ -132,13 +135,13 @@ async def enter(way: Enter, address: StreamAddress, open_link: OpenLink) -> Ente
                 await anyio.sleep(len(way.data) * 10 / baud)
             finally:
                 await asked.link.aclose()
-            return replace(asked, link=await open_link(address))
+            return replace(asked, link=await open_link(address, patience_s=RETURNS_WITHIN_S))
         case EnterSend():
             return await _ask(way, await open_link(address))
         case EnterCommand():
             await _find_free(address, open_link)
             await run_command(way, address)
-            return Entered(await open_link(address))
+            return Entered(await open_link(address, patience_s=RETURNS_WITHIN_S))
         case unreachable:
             assert_never(unreachable)
 
@@ -219,11 +222,14 @@ async def _ask(way: EnterSend, link: Link) -> Entered:
 async def _await_reply(expect: re.Pattern[bytes], timeout_s: float, link: Link) -> str:
     """Return what is wrong with the reply, nothing when it is the expected one."""
     heard = b""
-    with anyio.move_on_after(timeout_s):
-        while len(heard) < _REPLY_LIMIT:
-            heard += await link.receive()
-            if expect.search(heard):
-                return ""
+    try:
+        with anyio.move_on_after(timeout_s):
+            while len(heard) < _REPLY_LIMIT:
+                heard += await link.receive()
+                if expect.search(heard):
+                    return ""
+    except LinkLost:
+        pass  # perhaps on its way into the loader, and the reply went down with the port
     if not heard:
         return "the application did not reply to the request for the loader"
     return f"the application's reply to the request for the loader was {heard[:_TOLD]!r}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 
 from firmwarden.drivers.base import Landing, PlannedStep, Progress, Step
-from firmwarden.drivers.entry import Enter, EnterNone, describe, enter
+from firmwarden.drivers.entry import RETURNS_WITHIN_S, Enter, EnterNone, describe, enter
 from firmwarden.drivers.question import TRIES, Question, ask_once
 from firmwarden.errors import AttemptFailed, BadImage, LinkError, LinkLost, OpenFailed, PortHeld
 from firmwarden.images.mdfu_image import check_fits
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
 
     from firmwarden.drivers.base import Journal
     from firmwarden.model import StreamAddress
+    from firmwarden.protocol.mdfu.client_info import ClientInfo
     from firmwarden.transport.link import Link, OpenLink
 
 Talk = MdfuHost | MdfuConfirm | MdfuInfo
 M = TypeVar("M", bound=Milestone)
-T = TypeVar("T", MdfuHost, MdfuConfirm, MdfuInfo)
+T = TypeVar("T", bound=Talk)
 
 _STEPS: Final[Mapping[Phase, Step]] = {
     Phase.STARTING: Step.WRITE,
@@ -140,8 +141,8 @@ class MdfuDriver:
                 host = MdfuHost(image, self._settings.host)
             except BadImage as exc:
                 raise AttemptFailed(Cause(code=CauseCode.IMAGE_UNFIT, detail=str(exc))) from exc
-            async with self._loader() as link:
-                acknowledged = await self._deliver(link, self._begin(host), image)
+            async with self._loader(host) as (link, client):
+                acknowledged = await self._deliver(link, host, client, image)
             if acknowledged:
                 return await self._landed()
             self._step = Step.CONFIRM
@@ -164,8 +165,8 @@ class MdfuDriver:
     async def info(self) -> Mapping[str, str | int]:
         """Ask the loader for its parameters; see ``drivers/base.Driver``."""
         with self._told():
-            async with self._loader() as link:
-                client = (await _reach(link, self._begin(MdfuInfo(self._settings.host)), Discovered)).info
+            async with self._loader(MdfuInfo(self._settings.host)) as (_link, client):
+                pass  # the first question tells it all
         told: dict[str, str | int] = {
             "protocol-version": str(client.version),
             "buffer-size": client.buffer_size,
@@ -228,9 +229,8 @@ class MdfuDriver:
 
     # --- the delivery --------------------------------------------------------------------------------
 
-    async def _deliver(self, link: Link, host: MdfuHost, image: bytes) -> bool:
+    async def _deliver(self, link: Link, host: MdfuHost, client: ClientInfo, image: bytes) -> bool:
         """Deliver the image and return whether the device acknowledged the command that starts it."""
-        client = (await _reach(link, host, Discovered)).info
         try:
             check_fits(image, client)
         except BadImage as exc:
@@ -251,23 +251,39 @@ class MdfuDriver:
             return False
 
     @asynccontextmanager
-    async def _loader(self) -> AsyncGenerator[Link]:
+    async def _loader(self, talk: MdfuHost | MdfuInfo) -> AsyncGenerator[tuple[Link, ClientInfo]]:
+        """Go the way into the loader, and begin the conversation with it."""
         if self._stopping:
             raise AttemptFailed(Cause(code=CauseCode.STOPPING, detail="stopped before anything was sent"))
         self._step = Step.ENTER
         entered = await enter(self._settings.enter, self._address, self._open_link)
+        link = entered.link
         try:
-            await anyio.sleep(self._settings.settle_s)
-            entered.link.discard_input()
-            self._step = None
-            yield entered.link
+            self._begin(talk)
+            try:
+                client = await self._discover(link, talk)
+            except LinkLost:
+                if isinstance(self._settings.enter, EnterNone):
+                    raise
+                # An application with a USB of its own leaves the bus some time after it was sent into its loader.
+                await link.aclose()
+                link = await self._open_link(self._address, patience_s=RETURNS_WITHIN_S)
+                talk.timed_out()  # the answer to a question that went down with the port
+                client = await self._discover(link, talk)
+            yield link, client
         except AttemptFailed as exc:
             if entered.doubt and exc.cause.code is CauseCode.NO_ANSWER:
                 detail = f"{entered.doubt}, and no loader answers"
                 raise AttemptFailed(replace(exc.cause, code=CauseCode.ENTRY_FAILED, detail=detail)) from exc
             raise
         finally:
-            await entered.link.aclose()
+            await link.aclose()
+
+    async def _discover(self, link: Link, talk: MdfuHost | MdfuInfo) -> ClientInfo:
+        await anyio.sleep(self._settings.settle_s)
+        link.discard_input()
+        self._step = None
+        return (await _reach(link, talk, Discovered)).info
 
     # --- the aftermath -------------------------------------------------------------------------------
 
