@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from firmwarden.app.places import STATE_FILE
+from firmwarden.model import Rollout, RolloutState
 from firmwarden.store.lock import lock
 from support.backups import in_state, make_state
 from support.gateway import PROGRAM
+from support.stored import NOON, PANEL, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +36,23 @@ def config(tmp_path: Path) -> Path:
         f'socket = "{tmp_path}/control.sock"\n'
     )
     return file
+
+
+def test_what_was_being_rolled_out_is_named_with_what_lets_it_go_on(
+    run_alone: Run, config: Path, tmp_path: Path
+) -> None:
+    goes_out = Rollout(
+        device_class=PANEL,
+        image=image(1),
+        version="1.0.0",
+        state=RolloutState.CANARY,
+        began_at=NOON,
+        wave_at=NOON,
+    )
+    in_state(tmp_path / "state", lambda ledger: ledger.keep_rollout(goes_out))
+    run_alone("backup", f"{tmp_path}/b.tar", "--config", f"{config}")
+    done = run_alone("restore", f"{tmp_path}/b.tar", "--config", f"{config}")
+    assert "look at `firmwarden rollout`, then `firmwarden resume panel`." in " ".join(done.output.split())
 
 
 def test_there_and_back(run_alone: Run, config: Path, tmp_path: Path) -> None:

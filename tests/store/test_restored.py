@@ -113,6 +113,63 @@ def latched(number: int) -> Callable[[Ledger], object]:
     )
 
 
+# --- who is who
+
+
+def adopted(number: int, old: int) -> Callable[[Ledger], object]:
+    """What is seen as one unit is the one that was seen as another before."""
+    return lambda ledger: ledger.adopt(id_of(ledger, number), id_of(ledger, old))
+
+
+def test_inv3_a_unit_that_was_moved_since_keeps_what_it_earned(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1, 2))
+    gateway.back_up()
+    gateway.do(new(2), adopted(2, 1), erased(2, 9), latched(2))
+    gateway.do(lambda ledger: ledger.raise_floor(id_of(ledger, 2), 7))
+    gateway.restore()
+    (device,) = gateway.ledger().devices()
+    assert (device.key, device.floor) == ("serial:2", 7)
+    assert gateway.ledger().wear(device.id, NOON).life == 11
+    assert [latch.device for latch in gateway.ledger().latches()] == [device.id]
+
+
+def test_inv3_another_unit_in_the_place_of_one_that_was_moved_is_not_taken_for_it(gateway: Gateway) -> None:
+    gateway.do(new(1))
+    gateway.back_up()
+    gateway.do(new(2), adopted(2, 1), erased(2, 9), new(1), erased(1), latched(1))
+    gateway.restore()
+    ledger = gateway.ledger()
+    wear = {device.key: ledger.wear(device.id, NOON).life for device in ledger.devices()}
+    assert wear == {"serial:1": 1, "serial:2": 9}
+    assert [latch.device for latch in ledger.latches()] == [gateway.device(1).id]
+
+
+def test_inv3_units_that_changed_places_since_are_told_apart(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1, 1), new(2), erased(2, 5))
+    gateway.back_up()
+
+    with closing(sqlite3.connect(gateway.state)) as connection, connection:
+        for number, other in ((1, 3), (2, 1), (3, 2)):
+            connection.execute(
+                "UPDATE devices SET key = ? WHERE key = ?", (f"serial:{other}", f"serial:{number}")
+            )
+    gateway.restore()
+    ledger = gateway.ledger()
+    wear = {device.key: ledger.wear(device.id, NOON).life for device in ledger.devices()}
+    assert wear == {"serial:1": 5, "serial:2": 1}
+
+
+def test_inv3_what_was_adopted_since_is_one_record_again(gateway: Gateway) -> None:
+    gateway.do(new(1), erased(1, 3), new(2), erased(2, 4), latched(2))
+    gateway.back_up()
+    gateway.do(adopted(2, 1))
+    gateway.restore()
+    (device,) = gateway.ledger().devices()
+    assert device.key == "serial:2"
+    assert gateway.ledger().wear(device.id, NOON).life == 7
+    assert [latch.device for latch in gateway.ledger().latches()] == [device.id]
+
+
 # --- what devices run
 
 
@@ -153,14 +210,13 @@ def test_a_present_state_that_knows_nothing_is_no_word(gateway: Gateway) -> None
     assert gateway.device(1).running_version is None
 
 
-def test_a_unit_that_has_another_identity_by_now_is_not_taken_for_it(gateway: Gateway) -> None:
+def test_what_a_unit_runs_that_was_adopted_since_is_the_later_word(gateway: Gateway) -> None:
     gateway.do(new(1), runs(1, "1.0.0"), new(2))
     gateway.back_up()
     # The record of the second was made part of the first: it is at the second's place now.
-    gateway.do(lambda ledger: ledger.adopt(id_of(ledger, 2), id_of(ledger, 1)), runs(2, "2.0.0"))
-    gateway.restore()
-    assert gateway.device(1).running_version is None
-    assert gateway.device(2).running_version is None
+    gateway.do(adopted(2, 1), runs(2, "2.0.0"))
+    assert gateway.restore().not_known == 0
+    assert gateway.device(2).running_version == "2.0.0"
 
 
 # --- jobs
@@ -477,7 +533,7 @@ def test_no_rollout_goes_on_by_itself(gateway: Gateway, lost: bool) -> None:
     gateway.do(rollout(4, RolloutState.CANARY))
     if lost:
         gateway.lose()
-    gateway.restore()
+    assert gateway.restore().stopped == (PANEL,)
     reason = f"the state was restored from {MADE}"
     assert [
         (each.version, each.state, each.wave, each.soaks_since, each.forgiven, each.changed_by, each.reason)

@@ -145,6 +145,7 @@ def _restored(done: Restored) -> dict[str, Any]:
         "devices": settled.devices,
         "not_known": settled.not_known,
         "closed_jobs": settled.closed,
+        "stopped_rollouts": list(settled.stopped),
         "kept_latches": settled.latches,
         "kept_erases": settled.erases,
         "aside": None if done.aside is None else str(done.aside),
@@ -165,6 +166,13 @@ def _say_restored(done: Restored) -> Iterator[str]:
     if settled.closed:
         yield from paragraph(
             f"Closed {_count(settled.closed, 'job')} that waited or ran then.", first="- ", indent="  "
+        )
+    if settled.stopped:
+        commands = ", ".join(f"`firmwarden resume {name}`" for name in settled.stopped)
+        yield from paragraph(
+            f"Stopped what was being rolled out: look at `firmwarden rollout`, then {commands}.",
+            first="- ",
+            indent="  ",
         )
     if settled.latches or settled.erases:
         yield from paragraph(

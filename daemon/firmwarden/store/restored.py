@@ -3,6 +3,7 @@
 What a database says of devices was true when it was copied.  They went on since: this module alone decides what
 still counts, and each decision errs on the side of waiting.
 
+* A unit goes by what it goes by in the present state, with all that is known of it here and there.
 * Flash wear and latches are facts about silicon: what was counted or set since the copy, as far as it is known, is
   kept, and nothing that the copy has is lowered or lifted.
 * What a device runs is known from the present state, which is the later word on it; where that says nothing, it is
@@ -12,7 +13,8 @@ still counts, and each decision errs on the side of waiting.
 * A rollout stands as it does in the present state, but none goes on by itself: it may have stopped since the copy, and
   the failures since then are not known here.
 * No job goes on.  Its attempts are closed as what they were, but no device is asked about an attempt of that time: its
-  answer would be about what it holds now.
+  answer would be about what it holds now.  Jobs of the present state are not taken over: what failed since the copy and
+  set no latch, or was cancelled, may be tried again.
 * The sequence below which nothing is given to a unit is the greater of both, and what it kept well with is what is
   known later: an old backup brings no old release back.
 * A person's holds and pins since the copy stay: a stop that vanished would start updates.  Leave to go back that was
@@ -56,6 +58,8 @@ class Settled:
     """Devices of which nobody knows any more what they run."""
     closed: int
     """Jobs that were open."""
+    stopped: tuple[str, ...]
+    """Classes with a rollout that does not go on by itself."""
     latches: int
     """Set since the copy, and kept."""
     erases: int
@@ -89,6 +93,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
         known: set[DeviceId] = set()
         if later is not None:
             before = _erases(connection)
+            _follow_moves(ledger, connection)
             ours = _match(connection)
             known = _take_running(connection, ours)
             connection.execute("INSERT OR REPLACE INTO rollouts SELECT * FROM later.rollouts")
@@ -99,15 +104,16 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             connection.execute("INSERT INTO handed_over SELECT * FROM later.handed_over")
             erases = _erases(connection) - before
         _settle_probations(ledger, connection, known)
-        connection.execute(
-            "UPDATE rollouts SET state = ?, soaks_since = NULL, changed_by = '', reason = ? WHERE state IN (?, ?)",
+        stopped = connection.execute(
+            "UPDATE rollouts SET state = ?, soaks_since = NULL, changed_by = '', reason = ? WHERE state IN (?, ?) "
+            "RETURNING device_class",
             (
                 RolloutState.STOPPED,
                 f"the state was restored from {made}",
                 RolloutState.CANARY,
                 RolloutState.WAVES,
             ),
-        )
+        ).fetchall()
         ledger.record(act)
         devices = ledger.devices()
         connection.execute("COMMIT")
@@ -121,6 +127,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
         devices=len(devices),
         not_known=sum(device.running_version is None and device.complete is None for device in devices),
         closed=closed,
+        stopped=tuple(sorted({row["device_class"] for row in stopped})),
         latches=latches,
         erases=erases,
     )
@@ -141,6 +148,29 @@ def _close_jobs(ledger: Ledger, now: float, made: str) -> int:
 def _erases(connection: sqlite3.Connection) -> int:
     (starts,) = connection.execute("SELECT coalesce(sum(starts), 0) FROM wear").fetchone()
     return int(starts)
+
+
+def _follow_moves(ledger: Ledger, connection: sqlite3.Connection) -> None:
+    """Let each unit go by what it goes by now: since the copy it may have been moved, and then been adopted."""
+    moved = connection.execute(
+        "SELECT other.id, other.device_class, other.key, other.label, other.port, other.serial "
+        "FROM later.devices AS other JOIN main.devices AS mine USING (id, device_class) WHERE mine.key <> other.key"
+    ).fetchall()
+    # First out of each other's way: two may have changed places.
+    connection.executemany(
+        "UPDATE devices SET key = 'moved:' || id, forgotten = 0 WHERE id = ?", [(row["id"],) for row in moved]
+    )
+    for row in moved:
+        here = connection.execute(
+            "SELECT id FROM devices WHERE device_class = ? AND key = ?", (row["device_class"], row["key"])
+        ).fetchone()
+        if here is not None:  # what it was taken for, in the copy still a record of its own
+            connection.execute("UPDATE devices SET forgotten = 0 WHERE id = ?", (here["id"],))
+            ledger.adopt(DeviceId(here["id"]), DeviceId(row["id"]))
+        connection.execute(
+            "UPDATE devices SET key = ?, label = ?, port = ?, serial = ? WHERE id = ?",
+            (row["key"], row["label"], row["port"], row["serial"], row["id"]),
+        )
 
 
 def _match(connection: sqlite3.Connection) -> dict[DeviceId, DeviceId]:
