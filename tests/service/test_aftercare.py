@@ -413,7 +413,7 @@ async def test_inv4_a_unit_that_is_looked_after_since_it_was_planned_is_not_writ
     def before_commit() -> None:
         if armed:
             house, device = armed.pop()
-            house.warden.look_at(device)
+            house.warden.look_at(device, TcpAddress(host="panel-1", port=4000))
 
     async with living({"panel-1": unit}, before_commit=before_commit) as house:
         await house.quiet()

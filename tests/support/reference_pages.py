@@ -478,10 +478,13 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
         ),
     ),
     WaitKind.PORT_HELD: (
-        "Another process has the port.",
+        (
+            "Another process has the port; or Firmwarden itself speaks there to the same unit, which had another "
+            "identity before a reload."
+        ),
         (
             f"it lets go: the port is tried again after {PORT_HELD_FIRST_S:.0f} seconds, then after a pause that "
-            f"doubles up to {PORT_HELD_LONGEST_S:.0f} seconds"
+            f"doubles up to {PORT_HELD_LONGEST_S:.0f} seconds; where it is Firmwarden, as soon as that is done"
         ),
     ),
     WaitKind.SLOT: ("As many updates run as `parallel` allows.", "one of them is done"),

@@ -285,12 +285,12 @@ class Aftercare:
     # --- asking
 
     def _begin(self, care: _Care, check: _Check, tasks: TaskGroup) -> None:
-        """Check a unit, where there is a place for that; else the end of another check brings the next look.
+        """Check a unit, where there is a place for that; else the end of what has it brings the next look.
 
         Nothing waits for a place: by its turn the unit might be in its loader, or have another port.
         """
-        if len(self._warden.looked_at) < CHECKS_AT_ONCE:
-            self._warden.look_at(check.device.id)
+        if len(self._warden.looked_at) < CHECKS_AT_ONCE and check.address not in self._warden.in_use:
+            self._warden.look_at(check.device.id, check.address)
             tasks.start_soon(self._check, care, check)
 
     async def _check(self, care: _Care, check: _Check) -> None:

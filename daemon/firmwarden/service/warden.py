@@ -17,7 +17,7 @@ import structlog
 
 from firmwarden.errors import MustWait, PortHeld, StoreError
 from firmwarden.events import CATALOGUE, LogEvent
-from firmwarden.model import Cause, CauseCode, JobState, Outcome, WaitKind
+from firmwarden.model import Cause, CauseCode, JobState, Outcome, Wait, WaitKind
 from firmwarden.programs import hear_program
 from firmwarden.service.aftercare import Aftercare
 from firmwarden.service.clock import Reckoning
@@ -141,9 +141,10 @@ class Warden:
         self.agenda = Agenda()
         """Of the latest planning."""
         self.stopping = False
-        self._busy: set[DeviceId] = set()
-        self.looked_at: set[DeviceId] = set()
-        """Devices on which nothing is started, because somebody looks after them."""
+        self._busy: dict[DeviceId, Address] = {}
+        """Devices that are being updated or asked, each with where that began."""
+        self.looked_at: dict[DeviceId, Address] = {}
+        """Devices on which nothing is started, because somebody looks after them there."""
         self._ended: dict[DeviceId, float] = {}
         """Boot clock at the end of the last attempt or question."""
         self._waits_logged = WaitsLogged()
@@ -312,7 +313,7 @@ class Warden:
         for job in (*agenda.run, *agenda.ask):
             address = self.registry.address(job.device)
             if address is not None and job.device not in self.looked_at:
-                self._busy.add(job.device)
+                self._busy[job.device] = address
                 tried_s = self._tried_s.pop(job.id, 0.0)
                 tasks.start_soon(self._one, job, address, tried_s, generation, name=f"job {job.id}")
         self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
@@ -328,12 +329,32 @@ class Warden:
         return Here(
             present=self.registry.plugged_at,
             conflicts=self.registry.conflicts_of_known,
-            paused=self.pauses.before_attempts,
-            busy=self._busy | self.looked_at,
+            paused=self.pauses.before_attempts | self._behind_others(),
+            busy=self._busy.keys() | self.looked_at,
             asking_rests=self.pauses.before_questions,
             running={device: word for device, word in registry.running.items() if is_fresh(device)},
             in_loader=frozenset(filter(is_fresh, registry.in_loader)),
         )
+
+    @property
+    def in_use(self) -> dict[Address, DeviceId]:
+        """Where devices are spoken to."""
+        return {address: device for device, address in (self._busy | self.looked_at).items()}
+
+    def _behind_others(self) -> dict[DeviceId, Wait]:
+        """What devices wait for at whose address another one is spoken to.
+
+        It is the same unit, to which a reload gave another identity meanwhile; nobody but us keeps a TCP address apart.
+        """
+        in_use = self.in_use
+        waits = {}
+        for device in self.registry.plugged_at if in_use else ():
+            address = self.registry.address(device)
+            user = None if address is None else in_use.get(address)
+            if user not in {None, device}:
+                detail = f"its port is held by Firmwarden itself, which speaks to {user} there"
+                waits[device] = Wait(kind=WaitKind.PORT_HELD, detail=detail)
+        return waits
 
     def _count_back_off(self) -> None:
         """Add the time since the last planning to the jobs that spent it between two attempts, their device here.
@@ -386,7 +407,7 @@ class Warden:
             await self._close_crashed(job)
             await anyio.sleep(STORE_AGAIN_S)
         finally:
-            self._busy.discard(job.device)
+            del self._busy[job.device]
             self._idle.set()
             self.poke()
 
@@ -460,7 +481,7 @@ class Warden:
     @property
     def under_way(self) -> AbstractSet[DeviceId]:
         """Devices that may be on the way into their loader or back: those with an attempt, or just sent back by one."""
-        return self._busy | self.looked_at | self.pauses.coming_back
+        return self._busy.keys() | self.looked_at | self.pauses.coming_back
 
     def budgets(self, device_class: ClassName) -> Budgets:
         """What transport trouble may cost a class; a reload may have dropped it while its job runs."""
@@ -475,13 +496,13 @@ class Warden:
     def _owner_by_name(self, key: str) -> Owner:
         return owner_of(key, filter(None, map(self.owner, self.planner.classes)))
 
-    def look_at(self, device: DeviceId) -> None:
+    def look_at(self, device: DeviceId, address: Address) -> None:
         """Start nothing on a device until ``let_go``: somebody looks after it."""
-        self.looked_at.add(device)
+        self.looked_at[device] = address
 
     def let_go(self, device: DeviceId) -> None:
         """Start on a device what may be started."""
-        self.looked_at.discard(device)
+        del self.looked_at[device]
         self.poke()
 
     def health_rule(self, device_class: ClassName) -> HealthRule | None:
