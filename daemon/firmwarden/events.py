@@ -155,8 +155,8 @@ CATALOGUE: Final[Mapping[LogEvent, Entry]] = {
     LogEvent.DIRECTORY_UNREADABLE: Entry(
         "error",
         ("path", "detail"),
-        "The firmware directory cannot be read; known releases stay.",
-        "mend the directory or its rights",
+        "The firmware directory cannot be read, or has too much in it; known releases stay.",
+        "mend the directory or its rights, or clear it out",
     ),
     LogEvent.DEVICE_APPEARED: Entry(
         "info", ("device", "device_class", "port", "identity"), "A device is here.", _NOBODY
