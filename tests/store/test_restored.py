@@ -170,6 +170,20 @@ def test_inv3_what_was_adopted_since_is_one_record_again(gateway: Gateway) -> No
     assert [latch.device for latch in gateway.ledger().latches()] == [device.id]
 
 
+def test_inv3_a_state_that_began_anew_makes_no_unit_another_one(gateway: Gateway) -> None:
+    # The first was moved to the second's place before the backup was made, and another came to its own.
+    gateway.do(new(1), new(2), adopted(2, 1), erased(2, 7), latched(2), new(1), erased(1))
+    gateway.back_up()
+    gateway.lose()
+    # The id that the first has had since then follows from the place at which another is seen now.
+    gateway.do(new(1, NOON + 100), new(2, NOON + 100))
+    gateway.restore()
+    ledger = gateway.ledger()
+    wear = {device.key: ledger.wear(device.id, NOON).life for device in ledger.devices()}
+    assert wear == {"serial:1": 1, "serial:2": 7}
+    assert [latch.device for latch in ledger.latches()] == [gateway.device(2).id]
+
+
 # --- what devices run
 
 
@@ -494,23 +508,36 @@ def test_another_id_for_the_same_identity_is_the_same_device(gateway: Gateway) -
 # --- care
 
 
-def rollout(version: int, state: RolloutState, **more: Any) -> Callable[[Ledger], object]:  # noqa: ANN401  any field
+def rollout(
+    version: int,
+    state: RolloutState,
+    *,
+    later_s: float = 0.0,
+    **more: Any,  # noqa: ANN401  any field
+) -> Callable[[Ledger], object]:
     found = Rollout(
         device_class=PANEL,
         image=image(version),
         version=f"{version}.0.0",
         state=state,
-        began_at=NOON,
-        wave_at=NOON,
+        began_at=NOON + later_s,
+        wave_at=NOON + later_s,
         **more,
     )
     return lambda ledger: ledger.keep_rollout(found)
 
 
+def test_a_rollout_that_was_overtaken_is_none_to_resume(gateway: Gateway) -> None:
+    gateway.do(rollout(1, RolloutState.WAVES))
+    gateway.do(rollout(2, RolloutState.DONE, later_s=60.0))
+    gateway.back_up()
+    assert gateway.restore().stopped == ()
+
+
 def test_a_rollout_that_stopped_since_stays_stopped(gateway: Gateway) -> None:
     gateway.do(rollout(1, RolloutState.CANARY, soaks_since=NOON), rollout(2, RolloutState.WAVES))
     gateway.back_up()
-    recalled = {"wave": 1, "changed_by": "ann", "reason": "it hums"}
+    recalled: dict[str, Any] = {"wave": 1, "changed_by": "ann", "reason": "it hums"}
     gateway.do(
         rollout(1, RolloutState.STOPPED, reason="1 of 3 devices failed"),
         rollout(2, RolloutState.RECALLED, **recalled),

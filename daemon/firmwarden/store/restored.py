@@ -104,16 +104,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
             connection.execute("INSERT INTO handed_over SELECT * FROM later.handed_over")
             erases = _erases(connection) - before
         _settle_probations(ledger, connection, known)
-        stopped = connection.execute(
-            "UPDATE rollouts SET state = ?, soaks_since = NULL, changed_by = '', reason = ? WHERE state IN (?, ?) "
-            "RETURNING device_class",
-            (
-                RolloutState.STOPPED,
-                f"the state was restored from {made}",
-                RolloutState.CANARY,
-                RolloutState.WAVES,
-            ),
-        ).fetchall()
+        stopped = _stop_rollouts(connection, f"the state was restored from {made}")
         ledger.record(act)
         devices = ledger.devices()
         connection.execute("COMMIT")
@@ -127,7 +118,7 @@ def settle(connection: sqlite3.Connection, later: Path | None, act: Action, made
         devices=len(devices),
         not_known=sum(device.running_version is None and device.complete is None for device in devices),
         closed=closed,
-        stopped=tuple(sorted({row["device_class"] for row in stopped})),
+        stopped=stopped,
         latches=latches,
         erases=erases,
     )
@@ -154,7 +145,9 @@ def _follow_moves(ledger: Ledger, connection: sqlite3.Connection) -> None:
     """Let each unit go by what it goes by now: since the copy it may have been moved, and then been adopted."""
     moved = connection.execute(
         "SELECT other.id, other.device_class, other.key, other.label, other.port, other.serial "
-        "FROM later.devices AS other JOIN main.devices AS mine USING (id, device_class) WHERE mine.key <> other.key"
+        "FROM later.devices AS other JOIN main.devices AS mine USING (id, device_class) "
+        # A state that began anew may have given the id to another unit.
+        "WHERE mine.key <> other.key AND mine.first_seen = other.first_seen"
     ).fetchall()
     # First out of each other's way: two may have changed places.
     connection.executemany(
@@ -242,6 +235,21 @@ def _settle_probations(ledger: Ledger, connection: sqlite3.Connection, known: Ab
     for values in kept.values():
         marks = ", ".join("?" * len(values))
         connection.execute(f"INSERT OR REPLACE INTO probations VALUES ({marks})", values)  # noqa: S608  constants
+
+
+def _stop_rollouts(connection: sqlite3.Connection, reason: str) -> tuple[str, ...]:
+    """Stop those that were under way; return the classes in which that is the newest, and not one long overtaken."""
+    under_way = (RolloutState.CANARY, RolloutState.WAVES)
+    newest = connection.execute(
+        "SELECT DISTINCT device_class FROM rollouts AS one WHERE state IN (?, ?) AND began_at = "
+        "(SELECT max(began_at) FROM rollouts WHERE device_class = one.device_class) ORDER BY device_class",
+        under_way,
+    ).fetchall()
+    connection.execute(
+        "UPDATE rollouts SET state = ?, soaks_since = NULL, changed_by = '', reason = ? WHERE state IN (?, ?)",
+        (RolloutState.STOPPED, reason, *under_way),
+    )
+    return tuple(row["device_class"] for row in newest)
 
 
 def _take_floors(connection: sqlite3.Connection, ours: Mapping[DeviceId, DeviceId]) -> None:
