@@ -163,10 +163,11 @@ def test_it_ends_when_only_a_person_can_go_on(run: Run, api: Served, desk: Memor
 CANARY = {"kind": "canary", "detail": "2 canaries come first", "until": None}
 
 
+@pytest.mark.parametrize("state", ["stopped", "recalled"])
 def test_a_rollout_that_has_stopped_goes_on_by_a_person_alone(
-    run: Run, api: Served, desk: MemoryDesk
+    run: Run, api: Served, desk: MemoryDesk, state: str
 ) -> None:
-    desk.going_out = [a_rollout(), a_rollout(state="stopped")]
+    desk.going_out = [a_rollout(), a_rollout(state=state)]
     thread = carry_out(api, desk, {"wait": CANARY})
     result = run("retry", "panel-1", "--wait")
     thread.join()

@@ -120,6 +120,16 @@ async def test_a_latch_on_what_it_runs_stops_a_unit_and_one_on_what_it_left_behi
         assert [view["latched"] for view in views] == [False, False]
 
 
+async def test_what_it_refused_before_somebody_brought_it_to_what_is_newer_stops_no_unit() -> None:
+    async with living({"panel-1": Unit(script=[fails(CauseCode.WRONG_DEVICE_ID)])}, "2.0.0") as house:
+        await house.quiet()
+        await house.desk.adopt((await house.device("panel-1")).id, old=None, running="3.0.0", who="ann")
+        await house.planned()
+        assert there((await house.desk.figures()).devices) == {DeviceState.UP_TO_DATE: 1}
+        (view,) = await house.desk.devices()
+        assert not view["latched"]
+
+
 async def test_a_unit_whose_job_was_cancelled_is_behind() -> None:
     async with living({"panel-1": Unit(script=[LOST])}, "2.0.0") as house:
         await house.until(lambda ledger: any(job.attempts and job.not_before for job in ledger.open_jobs()))

@@ -28,6 +28,9 @@ _FOR_A_PERSON = frozenset({"failsafe", "identity"})
 _UNLESS_IT_ENDS = frozenset({"hold", "wear"})
 """For a person where nothing says when it ends by itself."""
 
+_HALTED = frozenset({"stopped", "recalled"})
+"""Rollouts that only a person lets go on."""
+
 _LOOK_AGAIN_S = 1.0
 """The retry may just have ended a wait; the daemon plans anew at once."""
 
@@ -117,8 +120,10 @@ class _Following:
         if wait is None or wait["kind"] != "canary":
             return wait is not None and is_for_a_person(wait)
         rollouts: list[RolloutView] = self._client.get("rollouts")["rollouts"]
-        meant = (job["device_class"], job["image"], "stopped")
-        return any((each["device_class"], each["image"], each["state"]) == meant for each in rollouts)
+        meant = (job["device_class"], job["image"])
+        return any(
+            (each["device_class"], each["image"]) == meant and each["state"] in _HALTED for each in rollouts
+        )
 
     def _show(self, job: JobView) -> None:
         running = f"updating to {job['version']}, attempt {job['attempts']}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from firmwarden.service.naming import in_order
+from firmwarden.versions import VersionTag, compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,19 +31,30 @@ class Facts:
     def latches_on(self, device: Device, releases: Sequence[Release]) -> list[Latch]:
         """The latches that may stop a device: on itself, and on images that it was given last or might be given.
 
-        What it was only meant to be given, before that was called back or withdrawn, stops it no more.
+        What it was only meant to be given, before that was called back or withdrawn, stops it no more, nor does what it
+        was given before it came to run what is newer.
 
         Args:
             device: in question.
             releases: the accepted releases of its class that it might be given.
         """
         job = self.jobs.get(device.id)
-        images = {release.image for release in releases} | ({job.image} if job and job.attempts else set())
+        given = (
+            job is not None and job.attempts and not has_outrun(device, VersionTag(job.version, job.sequence))
+        )
+        images = {release.image for release in releases} | ({job.image} if job and given else set())
         return [
             latch
             for latch in self.latches
             if latch.device in {None, device.id} and (latch.image is None or latch.image in images)
         ]
+
+
+def has_outrun(device: Device, version: VersionTag) -> bool:
+    """Whether a device runs what is newer."""
+    if device.running_version is None or device.complete is False:
+        return False
+    return compare(version, VersionTag(device.running_version, device.running_sequence)) == -1
 
 
 def gather(ledger: Ledger) -> Facts:

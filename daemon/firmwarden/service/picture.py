@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from firmwarden.model import JobState, WaitKind
 from firmwarden.service.desired import tag
+from firmwarden.service.facts import has_outrun
 from firmwarden.service.holding import concerning, in_words
 from firmwarden.service.telling import hold_view, instant, instant_or_none, job_view, wear_view
-from firmwarden.versions import VersionTag, compare
 
 if TYPE_CHECKING:
-    from firmwarden.model import Device, Job, Latch, Release, Wait, Wear
+    from firmwarden.model import Device, Job, Latch, Wait, Wear
     from firmwarden.service.facts import Facts
     from firmwarden.service.rollout import Progress
     from firmwarden.service.views import DeviceView, JobView, PlanView, ProbationView, WearView
@@ -32,6 +32,8 @@ class Picture:
         """Take what is known: facts, and who knows the rest."""
         self._warden = warden
         self.facts = facts
+        self._latched = {latch.image for latch in facts.latches}
+        """By whomever."""
         self.open_jobs: list[Job] = [job for job in facts.jobs.values() if not job.state.final]
 
     def wait(self, job: Job | None) -> Wait | None:
@@ -67,10 +69,13 @@ class Picture:
         """The latches that stop a device; not those on what it has left behind."""
         wanted = self._warden.agenda.desired.get(device.id)
         stopped = None if wanted is None else wanted.stopped
-        releases = self._warden.releases_of(device.device_class)
-        return self.facts.latches_on(
-            device, [each for each in releases if each == stopped or not _is_outrun(each, device)]
-        )
+        might_be_given = [
+            each
+            for each in self._warden.releases_of(device.device_class)
+            if each.image in self._latched
+            and (each == stopped or each.downgrade or not has_outrun(device, tag(each)))
+        ]
+        return self.facts.latches_on(device, might_be_given)
 
     def is_given_up(self, device: Device) -> bool:
         """Whether the last job of a device failed and no latch says why nothing more is tried."""
@@ -168,13 +173,6 @@ class Picture:
             "version": version,
             "reason": reason,
         }
-
-
-def _is_outrun(release: Release, device: Device) -> bool:
-    """Whether a device runs what is newer, so that nobody gives it this one."""
-    if device.running_version is None or device.complete is False or release.downgrade:
-        return False
-    return compare(tag(release), VersionTag(device.running_version, device.running_sequence)) == -1
 
 
 def wait_of(warden: Warden, job: Job) -> Wait | None:
