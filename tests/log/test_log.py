@@ -117,6 +117,27 @@ def test_inv6_a_terminal_in_ctrl_s_stops_nothing(monkeypatch: pytest.MonkeyPatch
         assert "job-created" in last
 
 
+def test_inv6_a_terminal_that_nobody_reads_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as stream, os.fdopen(master, "rb", buffering=0) as reader:
+        log.configure(stream=stream)
+        assert os.get_blocking(slave), "it is the shell's too"
+        told = 2000
+        for job in range(told):
+            structlog.get_logger().info(LogEvent.JOB_CREATED, job=job)
+        os.set_blocking(master, False)
+        text = b""
+        while b"job=2000\r\n" not in text:
+            while (piece := reader.read(1 << 16)) is not None:
+                text += piece
+            structlog.get_logger().info(LogEvent.JOB_CREATED, job=told)
+        *written, lost, _ = text.decode().split("job=2000\r\n")[0].splitlines()
+        assert 0 < len(written) < told
+        assert all(line.endswith(f" job={job}") for job, line in enumerate(written))
+        assert lost.endswith(f"count={told - len(written)}")
+
+
 def test_a_pipe_whose_reader_is_gone_stops_nothing(unread: tuple[TextIO, BinaryIO]) -> None:
     stream, reader = unread
     log.configure(stream=stream)

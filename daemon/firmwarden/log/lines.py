@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,13 @@ class Lines:
             self._descriptor: int | None = stream.fileno()
         except (OSError, ValueError):  # in memory, or closed
             self._descriptor = None
+            return
+        if stream.isatty():
+            # That a terminal is writable promises no more than a byte.  What the shell has open is not ours to change.
+            with suppress(OSError):
+                own = os.open(f"/proc/self/fd/{self._descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+                self._descriptor = own
+                weakref.finalize(self, os.close, own)
 
     def takes_more(self) -> bool:
         """Whether a line that is written now is on its way."""
@@ -55,6 +63,8 @@ class Lines:
             try:
                 # A pipe that is writable has room for so many: pipe(7).
                 written = os.write(descriptor, self._rest[: select.PIPE_BUF])
+            except BlockingIOError:
+                return
             except OSError:
                 self._rest = b""
                 return
