@@ -267,6 +267,23 @@ async def test_who_refuses_what_is_newer_is_given_what_went_to_all() -> None:
         assert (running(units, "3.0.0"), late.runs) == (4, content("2.0.0"))
 
 
+async def test_who_refuses_what_is_newer_is_given_what_went_out_before_there_was_a_rule() -> None:
+    units = rack(5)
+    late = units["panel-04"]
+    async with living(units) as house:
+        await house.unplug("panel-04")
+        house.drop("2.0.0")
+        await anyio.sleep(HOUR_S)
+        house.warden.configure({PANEL: with_rule()[0]}, 16, {})
+        house.drop("2.0.0", "3.0.0")
+        await anyio.sleep(2 * HOUR_S)
+        assert progress(house).rollout.state is RolloutState.DONE
+        late.script.append(REFUSES_AT_ONCE)
+        await house.plug("panel-04")
+        await anyio.sleep(SETTLED_S)
+        assert (running(units, "3.0.0"), late.runs) == (4, content("2.0.0"))
+
+
 async def test_a_release_that_is_dropped_again_goes_on_where_it_was() -> None:
     units = rack()
     async with living(units, "2.0.0", policies=with_rule()) as house:

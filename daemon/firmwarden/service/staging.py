@@ -88,7 +88,7 @@ def stage(ledger: Ledger, situation: Situation) -> Staged:
             continue
         halted = before is not None and before.state in {RolloutState.STOPPED, RolloutState.RECALLED}
         members = _Members(ledger, situation, release, latched, halted=halted).among(units)
-        if before is None or before.state is not RolloutState.DONE:
+        if not _went_out(release, before, units):
             staged.waits |= _passed_over(situation, release, units, latched)
         rollout = _unless_latched(before or _begun(release, situation.now), situation.latches)
         progress = look(rule, rollout, members, now=situation.now, latched=release.image in latched)
@@ -132,6 +132,18 @@ def _kept_back(situation: Situation, progress: Progress, units: Sequence[Device]
         for job in situation.jobs
         if job.device in bound and job.image == progress.rollout.image and job.state is JobState.QUEUED
     }
+
+
+def _went_out(release: Release, rollout: Rollout | None, units: Sequence[Device]) -> bool:
+    """Whether a release went to all, or out before its class had a rule, as those tell that kept well with it."""
+    if rollout is not None:
+        return rollout.state is RolloutState.DONE
+    return any(
+        unit.device_class == release.device_class
+        and unit.pinned is None
+        and release.image in unit.good_images
+        for unit in units
+    )
 
 
 def _passed_over(
