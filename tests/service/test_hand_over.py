@@ -341,7 +341,7 @@ async def test_inv4_a_unit_that_becomes_ambiguous_before_the_owner_has_left_is_n
         assert unit.runs == content("2.0.0")
 
 
-async def test_an_order_about_another_device_costs_a_little_time_and_nothing_else() -> None:
+async def test_an_order_about_another_device_breaks_nothing_off() -> None:
     guard, unit, other = Guard(), Unit(), Unit()
     guard.takes_s = 10.0
     async with guarded(guard, unit, other) as house:
@@ -351,6 +351,24 @@ async def test_an_order_about_another_device_costs_a_little_time_and_nothing_els
         await anyio.sleep(120.0)
         assert unit.runs == content("2.0.0")
         assert (unit.attempts, other.attempts) == (1, 0)
+    assert guard.asked == ["runs", "stop", "start"]
+
+
+async def test_inv6_orders_that_come_faster_than_an_owner_leaves_keep_no_other_unit_waiting() -> None:
+    guard, unit = Guard(), Unit()
+    guard.takes_s = 10.0
+    async with living(
+        {"panel-1": unit, "motor-1": Unit()},
+        "2.0.0",
+        policies=[ClassPolicy(name=PANEL, hand_over=guard), ClassPolicy(name="motor")],
+    ) as house:
+        await house.planned()
+        other = (await house.device("motor-1")).id
+        for _ in range(20):
+            await house.desk.hold(other, reason="a show", for_s=60.0, who="player")
+            await anyio.sleep(8.0)
+        assert unit.runs == content("2.0.0")
+    assert guard.asked == ["runs", "stop", "start"]
 
 
 async def test_who_cannot_be_started_again_is_tried_until_it_can_and_everybody_is_told(

@@ -17,7 +17,7 @@ from support.house import NOON, PANEL, content, living, release, states, virtual
 from support.scripted import PARTIAL, Play, ScriptedDriver, Unit, fails, held
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping
     from typing import Any
 
     from firmwarden.drivers.base import Journal
@@ -80,6 +80,50 @@ async def test_inv8_what_is_withdrawn_during_a_planning_is_not_begun() -> None:
         house.drop("2.0.0")
         await house.quiet()
         assert unit.runs == content("2.0.0")
+
+
+async def call_back(house: House) -> None:
+    await house.desk.recall(PANEL, reason="it bricks", who="ann")
+
+
+async def hold(house: House) -> None:
+    await house.desk.hold((await house.device("panel-1")).id, reason="calibration", who="ann")
+
+
+async def hold_all(house: House) -> None:
+    await house.desk.hold(None, reason="calibration", who="ann")
+
+
+async def pin(house: House) -> None:
+    await house.desk.pin((await house.device("panel-1")).id, "1.0.0", who="ann")
+
+
+async def tell(house: House) -> None:
+    await house.desk.adopt((await house.device("panel-1")).id, old=None, running="2.0.0", who="ann")
+
+
+@pytest.mark.parametrize("order", [call_back, hold, hold_all, pin, tell])
+@pytest.mark.parametrize("asked", [False, True])
+async def test_what_is_ordered_in_the_moment_before_something_begins_is_heard(
+    order: Callable[[House], Awaitable[None]], asked: bool
+) -> None:
+    unit = Unit(script=[Play(end="answer-lost")] if asked else [])
+    async with living({"panel-1": unit}) as house:
+        worker = house.warden.worker
+        begins: Callable[..., Awaitable[None]] = worker.ask if asked else worker.update
+        begun: list[tuple[int, int]] = []
+
+        async def after_the_order(*planned: object) -> None:
+            setattr(worker, begins.__name__, begins)
+            await order(house)
+            await begins(*planned)
+            begun.append((unit.attempts, unit.questions))
+
+        setattr(worker, begins.__name__, after_the_order)
+        house.drop("2.0.0")
+        await anyio.sleep(600.0)
+        assert begun == [(int(asked), 0)]
+        assert unit.attempts == int(asked)
 
 
 async def test_back_off_doubles_until_the_attempts_are_used_up() -> None:

@@ -12,6 +12,7 @@ from firmwarden.drivers.base import Step
 from firmwarden.errors import AttemptFailed, NotFound, Refused, StoreError
 from firmwarden.model import Cause, CauseCode, JobState, LatchScope, Outcome, Phase, TcpAddress
 from firmwarden.service.desired import ClassPolicy
+from firmwarden.service.orders import orders_for
 from firmwarden.service.policy import Budgets
 from firmwarden.service.worker import AttemptJournal
 from firmwarden.store.store import Store
@@ -318,13 +319,14 @@ async def test_nothing_begins_for_a_job_that_changed_since_it_was_planned() -> N
         planned = await house.job("panel-2")
         await house.desk.cancel(planned.id, who="ann")
         address = TcpAddress(host="panel-2", port=4000)
-        await house.warden.worker.ask(planned, address)
-        await house.warden.worker.update(planned, address, 0.0)
+        orders = await house.store.run(lambda ledger: orders_for(ledger, planned))
+        await house.warden.worker.ask(planned, address, orders)
+        await house.warden.worker.update(planned, address, 0.0, orders)
         assert (units["panel-2"].attempts, units["panel-2"].questions) == (1, 0)
         await house.unplug("panel-2")
         await house.desk.forget(planned.device, who="ann")
-        await house.warden.worker.ask(planned, address)
-        await house.warden.worker.update(planned, address, 0.0)
+        await house.warden.worker.ask(planned, address, orders)
+        await house.warden.worker.update(planned, address, 0.0, orders)
         assert (units["panel-2"].attempts, units["panel-2"].questions) == (1, 0)
 
 

@@ -22,6 +22,7 @@ from firmwarden.programs import hear_program
 from firmwarden.service.aftercare import Aftercare
 from firmwarden.service.clock import Reckoning
 from firmwarden.service.hand_over import HandOver
+from firmwarden.service.orders import orders_for
 from firmwarden.service.pauses import Pauses
 from firmwarden.service.planner import Agenda, Here, Planner
 from firmwarden.service.policy import Budgets
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from firmwarden.service.feed import Feed
     from firmwarden.service.health import HealthRule
     from firmwarden.service.hooks import Hook
+    from firmwarden.service.orders import Orders
     from firmwarden.service.port_owner import Owner
     from firmwarden.service.registry import Registry
     from firmwarden.service.worker import Images, MakeDriver
@@ -179,7 +181,11 @@ class Warden:
         self._poked.set()
 
     def plan_anew(self) -> None:
-        """Plan again soon, and begin nothing that was planned before: what has changed may forbid it."""
+        """Plan again soon, and begin nothing that was planned before: what has changed may forbid it.
+
+        For what does not stand in the store, and for what may stop a whole rollout.  What people order does, and each
+        job looks there before it begins: orders may come more often than an owner takes to leave its port.
+        """
         self._generation += 1
         self.poke()
 
@@ -288,14 +294,15 @@ class Warden:
         watched_s = self.clock.boot() - self._watched_at
         set_by_s = self.reckoning.set_by()
 
-        def work(ledger: Ledger) -> Agenda:
+        def work(ledger: Ledger) -> tuple[Agenda, dict[JobId, Orders | None]]:
             _keep_time(ledger, now, watched_s, set_by_s)
             if trouble:
                 ledger.try_writing()  # a planning that changes nothing would not find out
-            return planner.plan(ledger, releases=releases, here=here, now=now, may_start=may_start)
+            agenda = planner.plan(ledger, releases=releases, here=here, now=now, may_start=may_start)
+            return agenda, {job.id: orders_for(ledger, job) for job in (*agenda.run, *agenda.ask)}
 
         try:
-            agenda = await self._store.run(work)
+            agenda, orders = await self._store.run(work)
         except StoreError as exc:
             self.worker.trouble.failed(str(exc))
             return
@@ -315,7 +322,9 @@ class Warden:
             if address is not None and job.device not in self.looked_at:
                 self._busy[job.device] = address
                 tried_s = self._tried_s.pop(job.id, 0.0)
-                tasks.start_soon(self._one, job, address, tried_s, generation, name=f"job {job.id}")
+                tasks.start_soon(
+                    self._one, job, address, tried_s, orders[job.id], generation, name=f"job {job.id}"
+                )
         self._tried_s = {job: tried for job, tried in self._tried_s.items() if job in agenda.waits}
         self.timekeeper.ask(tasks, agenda.check, self.registry.address)
 
@@ -371,7 +380,9 @@ class Warden:
 
     # --- one attempt -----------------------------------------------------------------------------------
 
-    async def _one(self, job: Job, address: Address, tried_s: float, generation: int) -> None:
+    async def _one(
+        self, job: Job, address: Address, tried_s: float, orders: Orders | None, generation: int
+    ) -> None:
         try:
             async with (
                 self.hand_over.lent(self.owner(job.device_class)),
@@ -383,9 +394,9 @@ class Warden:
                 tasks.start_soon(self._sample, job)
                 try:
                     if job.state is JobState.UNKNOWN:
-                        await self.worker.ask(job, address)
+                        await self.worker.ask(job, address, orders)
                     else:
-                        await self.worker.update(job, address, tried_s)
+                        await self.worker.update(job, address, tried_s, orders)
                 finally:
                     self._ended[job.device] = self.clock.boot()
                 tasks.cancel_scope.cancel()
@@ -456,7 +467,7 @@ class Warden:
         asked = conclusion.attempt.outcome is Outcome.UNKNOWN
         self.pauses.over(device)
         if conclusion.latches:
-            self.plan_anew()  # others may be about to be given the same image
+            self.plan_anew()  # others may be about to be given the same image, in a rollout that stops for it
         if conclusion.outcome is Outcome.UNKNOWN:
             device_class = conclusion.job.device_class
             self.pauses.unanswered(

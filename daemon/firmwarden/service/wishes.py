@@ -437,7 +437,7 @@ class Wishes:
 
     def _note(self, what: str, target: str, who: str, text: str) -> None:
         log.info(LogEvent.ACTION_TAKEN, who=who, action=what, target=target, detail=text)
-        self._warden.plan_anew()
+        self._warden.poke()
 
     def _record(self, ledger: Ledger, who: str, what: str, target: str, detail: str = "") -> None:
         ledger.record(Action(at=self._now(), who=who, what=what, target=target, detail=detail))

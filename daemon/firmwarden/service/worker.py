@@ -21,6 +21,7 @@ from firmwarden.model import Cause, CauseCode, JobState, Outcome, Phase
 from firmwarden.service.chronicle import tell
 from firmwarden.service.conclude import Concluding
 from firmwarden.service.lending import Lending
+from firmwarden.service.orders import orders_for
 from firmwarden.service.policy import DISPOSITIONS, Disposition
 from firmwarden.service.trouble import Trouble
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from firmwarden.model import Address, Attempt, CommitMark, Device, DeviceId, ImageHash, Job
     from firmwarden.service.clock import Clock
     from firmwarden.service.conclude import Conclusion
+    from firmwarden.service.orders import Orders
     from firmwarden.service.policy import Budgets
     from firmwarden.store.ledger import Ledger
     from firmwarden.store.store import Store
@@ -185,13 +187,14 @@ class Worker:
         self.runs: dict[DeviceId, Run] = {}
         """Attempts and questions under way."""
 
-    async def update(self, job: Job, address: Address, present_s: float) -> None:
+    async def update(self, job: Job, address: Address, present_s: float, orders: Orders | None) -> None:
         """Make one attempt at ``job``; none when a person had another wish since it was planned.
 
         Args:
             job: queued.
             address: where its device is.
             present_s: for how long the device was here since this was last told to the store.
+            orders: by which it was planned.
 
         Raises:
             PortHeld: somebody else has the port; nothing was sent and no attempt counts.
@@ -199,7 +202,7 @@ class Worker:
         """
         now = self._clock.wall()
         budgets = self._budgets(job)
-        claimed = await self._store.run(lambda ledger: _claim(ledger, job, present_s, now))
+        claimed = await self._store.run(lambda ledger: _claim(ledger, job, orders, present_s, now))
         if claimed is None:
             return
         attempt, unfinished, device = claimed
@@ -217,17 +220,17 @@ class Worker:
             driver = self._make_driver(job, device, address, journal)
             await self._conclude_after(story, Run(job, journal, driver, budgets, self._clock.boot()))
 
-    async def ask(self, job: Job, address: Address) -> None:
+    async def ask(self, job: Job, address: Address, orders: Orders | None) -> None:
         """Ask the device of a job with an unknown outcome what became of it, and settle the record.
 
-        Nothing is done when a person had another wish since the job was planned.
+        Nothing is done when a person had another wish since the job was planned, by ``orders``.
 
         Raises:
             PortHeld: somebody else has the port; nothing was sent.
             MustWait: a person has to look first.
         """
         budgets = self._budgets(job)
-        asked = await self._store.run(lambda ledger: _unsettled(ledger, job))
+        asked = await self._store.run(lambda ledger: _unsettled(ledger, job, orders))
         if asked is None:
             return
         attempt, unfinished, device = asked
@@ -332,21 +335,28 @@ def _as_wished(cause: Cause, wished: Cause | None) -> Cause:
     return wished if stopped or (transport and wished.code is CauseCode.CANCELLED) else cause
 
 
-def _claim(ledger: Ledger, job: Job, present_s: float, now: float) -> _Begun | None:
-    """Start an attempt, unless the job was cancelled, forgotten or handed on since it was planned."""
-    current, device = ledger.job(job.id), ledger.device(job.device)
-    if current is None or current.state is not JobState.QUEUED or current.device != job.device:
-        return None
+def _claim(ledger: Ledger, job: Job, orders: Orders | None, present_s: float, now: float) -> _Begun | None:
+    """Start an attempt, unless something else became of the job, or was ordered, since it was planned.
+
+    In the same transaction: whatever was answered before is on disk, and heard.
+    """
+    device = _as_planned(ledger, job, JobState.QUEUED, orders)
     if device is None:
         return None
     ledger.add_presence(job.id, present_s)
     return ledger.claim(job.id, now), ledger.unfinished(job.device), device
 
 
-def _unsettled(ledger: Ledger, job: Job) -> _Begun | None:
-    """The attempt to ask about, unless the job was settled, forgotten or handed on since it was planned."""
-    current, device = ledger.job(job.id), ledger.device(job.device)
-    if current is None or current.state is not JobState.UNKNOWN or current.device != job.device:
-        return None
+def _unsettled(ledger: Ledger, job: Job, orders: Orders | None) -> _Begun | None:
+    """The attempt to ask about, unless something else became of the job, or was ordered, since it was planned."""
+    device = _as_planned(ledger, job, JobState.UNKNOWN, orders)
     attempt = ledger.last_attempt(job.id)
     return None if attempt is None or device is None else (attempt, ledger.unfinished(job.device), device)
+
+
+def _as_planned(ledger: Ledger, job: Job, state: JobState, orders: Orders | None) -> Device | None:
+    """The device of a job with which all is as it was planned: not cancelled, settled, handed on or forbidden."""
+    current = ledger.job(job.id)
+    if current is None or current.state is not state or current.device != job.device:
+        return None
+    return ledger.device(job.device) if orders_for(ledger, job) == orders else None
