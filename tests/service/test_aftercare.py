@@ -11,7 +11,7 @@ import pytest
 
 from firmwarden.drivers.base import Step
 from firmwarden.errors import CannotTell, LinkLost, PortHeld, StoreError
-from firmwarden.model import Cause, CauseCode, JobState, LatchScope, TcpAddress, WaitKind
+from firmwarden.model import Cause, CauseCode, ClassName, JobState, LatchScope, TcpAddress, WaitKind
 from firmwarden.service.aftercare import ASK_AGAIN_S, CHECKS_AT_ONCE
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.health import VANISHES_AT_MOST, HealthRule
@@ -404,6 +404,28 @@ async def test_inv2_a_unit_that_is_being_updated_by_its_turn_is_not_checked() ->
         assert checked_in_loader == []
         assert await house.latches() == []
         assert {unit.runs for unit in units.values()} == {content("3.0.0")}
+
+
+async def test_inv6_units_that_cannot_be_asked_keep_no_other_from_being_asked() -> None:
+    """More of them than may be asked at once, and each time it takes longer than the pause after it."""
+    motors = {f"motor-{number:02}": Unit() for number in range(2 * CHECKS_AT_ONCE + 1)}
+
+    class Held(Examined):
+        async def ask(self, device: Device, address: Address, expected_version: str) -> str:
+            if device.device_class == PANEL:
+                return await super().ask(device, address, expected_version)
+            await anyio.sleep(ASK_AGAIN_S + 1.0)
+            raise PortHeld("its port", "guard.service, which cannot be made to leave")
+
+    policies = [asking(asks=True), replace(asking(asks=True), name=ClassName("motor"))]
+    units = {"panel-1": Unit(), **motors}
+    async with living(units, policies=policies, change=examining(Held())) as house:
+        house.drop("2.0.0", device_class=ClassName("motor"))
+        await house.quiet(600.0)
+        house.drop("2.0.0")
+        await house.quiet(600.0)
+        await anyio.sleep(SOAK_S + 5 * ASK_AGAIN_S)
+        assert (await house.device("panel-1")).good is not None
 
 
 async def test_inv4_a_unit_that_is_looked_after_since_it_was_planned_is_not_written_to() -> None:

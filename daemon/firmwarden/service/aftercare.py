@@ -11,7 +11,7 @@ started on it, so that a command that hangs holds up that unit alone (invariant 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -115,8 +115,8 @@ class _Look:
     """Boot clock."""
     holds: Sequence[Hold]
     inhibited: Mapping[ClassName, Wait]
-    tasks: TaskGroup
-    """For what takes its time."""
+    due: list[tuple[_Care, _Check]] = field(default_factory=list)
+    """What is to be found out now."""
 
     def hands_off(self, device: Device) -> Wait | None:
         """For what a unit must not be spoken to, as it must not be updated."""
@@ -195,13 +195,16 @@ class Aftercare:
         units, holds = await self._store.run(_on_probation)
         now = self._clock.boot()
         inhibited = self._warden.timekeeper.inhibitors.waits()
-        look = _Look(self._warden.here(), now, holds, inhibited, tasks)
+        look = _Look(self._warden.here(), now, holds, inhibited)
         self._cares = {probation.device: self._care(probation, now) for probation, _ in units}
         verdicts = []
         for probation, device in units:
             verdict = self._look_at(probation, device, look)
             if verdict is not None:
                 verdicts.append(verdict)
+        # Who waits longest comes first: those that cannot be asked would take each place again.
+        for care, check in sorted(look.due, key=lambda each: each[0].check_at):
+            self._begin(care, check, tasks)
         await self._write_down(verdicts)
 
     def _care(self, probation: Probation, now: float) -> _Care:
@@ -271,7 +274,7 @@ class Aftercare:
             if address is not None and care.check_at <= now:
                 care.due_at = inf
                 check = _Check(self.examine, rule, device, address, probation.version)
-                self._begin(care, check, look.tasks)
+                look.due.append((care, check))
             return None
         if care.found:
             return _Verdict(probation, ProbationEnd.FAILED, care.found)
