@@ -11,7 +11,7 @@ import pytest
 
 from firmwarden.drivers.base import Step
 from firmwarden.errors import CannotTell, LinkLost, PortHeld, StoreError
-from firmwarden.model import Cause, CauseCode, ClassName, JobState, LatchScope, TcpAddress, WaitKind
+from firmwarden.model import Cause, CauseCode, ClassName, JobState, LatchScope, TcpAddress, Wait, WaitKind
 from firmwarden.service.aftercare import ASK_AGAIN_S, CHECKS_AT_ONCE
 from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.health import VANISHES_AT_MOST, HealthRule
@@ -326,6 +326,99 @@ async def test_inv4_a_unit_that_somebody_holds_is_not_asked(logs: list[MutableMa
         assert examined.done == [("ask", "2.0.0")]
         assert (await house.device("panel-1")).good is not None
     assert "probation-held-up" not in [entry["event"] for entry in logs]
+
+
+class Leaving:
+    """Has the port, and leaves it in its own time."""
+
+    key = title = "guard.service"
+
+    def __init__(self) -> None:
+        self.takes_s = 0.0
+        self.leaves = anyio.Event()
+
+    async def runs(self) -> bool:
+        return True
+
+    async def stop(self) -> None:
+        self.leaves.set()
+        await anyio.sleep(self.takes_s)
+
+    async def start(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+async def test_inv4_a_unit_that_is_held_while_the_owner_of_its_port_leaves_is_not_asked(
+    by_file: bool,
+) -> None:
+    examined, owner = Examined(), Leaving()
+    policy = replace(asking(asks=True), hand_over=owner)
+    waits: dict[ClassName, Wait] = {}
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[policy], change=examining(examined)) as house:
+        # In the place of a look at the file, which takes a thread.
+        house.warden.timekeeper.inhibitors.waits = lambda: dict(waits)  # type: ignore[method-assign]
+        await house.quiet()
+        id_ = (await house.device("panel-1")).id
+        owner.takes_s, owner.leaves = 20.0, anyio.Event()
+        await owner.leaves.wait()
+        if by_file:
+            waits[PANEL] = Wait(kind=WaitKind.HOLD, detail="its class is held by ann with /run/busy: a show")
+        else:
+            await house.desk.hold(id_, reason="calibration", who="ann")
+        await anyio.sleep(3_600.0)
+        assert examined.done == []
+        assert "it is to be checked when nobody holds it" in (await house.desk.why(id_))["next"]
+        waits.clear()
+        if not by_file:
+            await house.desk.unhold(id_, who="ann")
+        await anyio.sleep(60.0)
+        assert examined.done == [("ask", "2.0.0")]
+        assert (await house.device("panel-1")).good is not None
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_inv2_a_unit_that_is_gone_by_the_next_try_is_not_blamed_for_that(runs: bool) -> None:
+    examined = Examined(asked=[LinkLost("the cable was pulled")] * 3, ran=ILL)
+    policy = asking(asks=not runs, runs=runs)
+    async with living({"panel-1": Unit()}, "2.0.0", policies=[policy], change=examining(examined)) as house:
+        await house.quiet()
+        with anyio.fail_after(SOAK_S + 60.0):
+            while not examined.done:  # noqa: ASYNC110  nobody tells
+                await anyio.sleep(0.5)
+        await house.unplug("panel-1")
+        await anyio.sleep(50.0)
+        assert len(examined.done) == 1
+        assert await house.latches() == []
+        examined.answers = {"ask": [], "run": []}
+        await house.plug("panel-1")
+        await anyio.sleep(60.0)
+        assert len(examined.done) == 2
+        assert (await house.device("panel-1")).good is not None
+
+
+async def test_a_unit_that_has_another_port_by_the_next_try_is_asked_there() -> None:
+    asked: list[Address] = []
+
+    class Moving(Examined):
+        async def ask(self, device: Device, address: Address, expected_version: str) -> str:
+            asked.append(address)
+            return await super().ask(device, address, expected_version)
+
+    moving = Moving(asked=[LinkLost("the cable was pulled")])
+    elsewhere = TcpAddress(host="panel-1", port=4001)
+    async with living(
+        {"panel-1": Unit()}, "2.0.0", policies=[asking(asks=True)], change=examining(moving)
+    ) as house:
+        await house.quiet()
+        with anyio.fail_after(SOAK_S + 60.0):
+            while not asked:  # noqa: ASYNC110  nobody tells
+                await anyio.sleep(0.5)
+        house.registry.address = lambda _device: elsewhere  # type: ignore[method-assign, assignment]
+        await anyio.sleep(20.0)
+        assert asked == [TcpAddress(host="panel-1", port=4000), elsewhere]
+        assert await house.latches() == []
+        assert (await house.device("panel-1")).good is not None
 
 
 async def test_a_unit_whose_port_is_held_is_asked_later() -> None:

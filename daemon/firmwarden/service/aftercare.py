@@ -27,11 +27,11 @@ from firmwarden.service.worker import STORE_AGAIN_S
 from firmwarden.store.probations import ProbationEnd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from anyio.abc import TaskGroup
 
-    from firmwarden.model import Address, ClassName, Device, DeviceId, Hold, JobId, Probation, Wait
+    from firmwarden.model import Address, Device, DeviceId, Hold, JobId, Probation, Wait
     from firmwarden.service.clock import Clock
     from firmwarden.service.health import HealthRule
     from firmwarden.service.planner import Here
@@ -114,13 +114,8 @@ class _Look:
     now: float
     """Boot clock."""
     holds: Sequence[Hold]
-    inhibited: Mapping[ClassName, Wait]
     due: list[tuple[_Care, _Check]] = field(default_factory=list)
     """What is to be found out now."""
-
-    def hands_off(self, device: Device) -> Wait | None:
-        """For what a unit must not be spoken to, as it must not be updated."""
-        return wait_for(concerning(self.holds, device.id)) or self.inhibited.get(device.device_class)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +189,7 @@ class Aftercare:
             return
         units, holds = await self._store.run(_on_probation)
         now = self._clock.boot()
-        inhibited = self._warden.timekeeper.inhibitors.waits()
-        look = _Look(self._warden.here(), now, holds, inhibited)
+        look = _Look(self._warden.here(), now, holds)
         self._cares = {probation.device: self._care(probation, now) for probation, _ in units}
         verdicts = []
         for probation, device in units:
@@ -264,7 +258,7 @@ class Aftercare:
         """Find out more where the class wants that and nobody holds the unit, and judge when that is done."""
         now = self._clock.boot()
         if care.found is None and self.examine is not None and (rule.asks or rule.runs):
-            hands_off = look.hands_off(device)
+            hands_off = self._hands_off(device, look.holds)
             if hands_off is not None:
                 care.held_up = f"it is to be checked when nobody holds it: {hands_off.detail}"
                 care.due_at = inf
@@ -279,6 +273,11 @@ class Aftercare:
         if care.found:
             return _Verdict(probation, ProbationEnd.FAILED, care.found)
         return _Verdict(probation, ProbationEnd.PASSED, f"here and well for {care.course.soaked_s:.0f} s")
+
+    def _hands_off(self, device: Device, holds: Sequence[Hold]) -> Wait | None:
+        """For what a unit must not be spoken to, as it must not be updated."""
+        inhibited = self._warden.timekeeper.inhibitors.waits()
+        return wait_for(concerning(holds, device.id)) or inhibited.get(device.device_class)
 
     def _pause_s(self) -> float:
         """Until the first of them may be due."""
@@ -318,34 +317,58 @@ class Aftercare:
         finally:
             self._warden.let_go(check.device.id)
 
-    async def _find_out(self, check: _Check) -> str:
-        """Ask the unit, then the operator's command; return what is wrong, nothing when all is well."""
-        wrong = await self._ask(check) if check.rule.asks else ""
-        return await self._run(check) if check.rule.runs and not wrong else wrong
+    async def _find_out(self, check: _Check) -> str | None:
+        """Ask the unit, then the operator's command; return what is wrong, nothing when all is well.
 
-    async def _ask(self, check: _Check) -> str:
+        None where it must not be spoken to by now: the next look says what it waits for.
+        """
+        wrong = await self._ask(check) if check.rule.asks else ""
+        return await self._run(check) if check.rule.runs and wrong == "" else wrong
+
+    async def _ask(self, check: _Check) -> str | None:
         wrong = ""
         for number in range(TRIES):
             if number:
                 await anyio.sleep(AGAIN_S)
             try:
                 async with self._warden.hand_over.lent(self._warden.owner(check.device.device_class)):
-                    return await check.examine.ask(check.device, check.address, check.expected_version)
+                    address = await self._address(check.device)
+                    if address is None:
+                        return None
+                    return await check.examine.ask(check.device, address, check.expected_version)
             except PortHeld:
                 raise
             except LinkError as exc:
                 wrong = f"it cannot be asked: {exc}"
         return wrong
 
-    async def _run(self, check: _Check) -> str:
+    async def _run(self, check: _Check) -> str | None:
         wrong = ""
         for number in range(TRIES):
             if number:
                 await anyio.sleep(AGAIN_S)
-            wrong = await check.examine.run(check.device, check.address, check.expected_version)
+            address = await self._address(check.device)
+            if address is None:
+                return None
+            wrong = await check.examine.run(check.device, address, check.expected_version)
             if not wrong:
                 break
         return wrong
+
+    async def _address(self, device: Device) -> Address | None:
+        """Where a unit may be spoken to by now, if anywhere: an owner takes half a minute to leave its port."""
+        holds = await self._store.run(lambda ledger: ledger.holds())
+        warden = self._warden
+        address = warden.registry.address(device.id)
+        if (
+            address is None
+            or self._hands_off(device, holds) is not None
+            or device.id in warden.registry.conflicts_of_known
+            or warden.in_use.get(address, device.id) != device.id
+        ):
+            return None
+        warden.look_at(device.id, address)  # it may have another name than at the try before
+        return address
 
     # --- the consequence
 
