@@ -296,6 +296,26 @@ def test_inv8_releases_that_contradict_each_other_would_both_be_refused(run_alon
         assert said in text
 
 
+def test_inv8_of_a_bundle_only_what_contradicts_another_release_would_be_refused(
+    run_alone: Run, place: Path
+) -> None:
+    drop(place)
+    drop(place, "newer", version='"1.1.0"')
+    run_alone("bundle", "spring.fwz", "panel.toml", "newer.toml")
+    told = run_alone(
+        *("verify", "spring.fwz", another(place).name), "--config", configure(place, required=False)
+    )
+    assert told.exit_code == 1
+    unsigned = "not signed, and its class asks for no signature"
+    assert " ".join(told.stdout.split()) == (
+        "spring.fwz would be refused in part: "
+        "spring.fwz/panel.toml has the same version as two.toml (1.0.0), but another image. "
+        f"spring.fwz would be accepted: panel 1.1.0, {unsigned}. "
+        "two.toml would be refused: "
+        "two.toml has the same version as spring.fwz/panel.toml (1.0.0), but another image."
+    )
+
+
 def test_files_that_cannot_lie_beside_each_other_are_not_compared(run_alone: Run, place: Path) -> None:
     (place / "old").mkdir()
     drop(place / "old")

@@ -102,8 +102,8 @@ class Judgement:
     file: Path
     releases: tuple[Release, ...] = ()
     """That it would accept."""
-    refusal: str = ""
-    """Why it would refuse all of it."""
+    refusals: tuple[str, ...] = ()
+    """Why it would refuse the rest; without releases that is all of it."""
 
 
 def judge(files: Sequence[Path], config: Config) -> list[Judgement]:
@@ -112,28 +112,26 @@ def judge(files: Sequence[Path], config: Config) -> list[Judgement]:
     Raises:
         OSError: a file cannot be read.
     """
-    accepted: dict[Path, tuple[Release, ...]] = {}
-    refusals: dict[Path, str] = {}
+    whole: dict[Path, tuple[Release, ...]] = {}
+    judged: dict[Path, Judgement] = {}
     for file in dict.fromkeys(files):
         try:
-            accepted[file] = _judge(file, config)
+            whole[file] = _judge(file, config)
         except (BadManifest, Refused) as exc:
-            refusals[file] = str(exc)
-    for file, releases in accepted.items():
+            judged[file] = Judgement(file=file, refusals=(str(exc),))
+    for file, releases in whole.items():
         # Those of one name are of different directories: they never lie beside each other.
-        beside = chain.from_iterable(found for other, found in accepted.items() if other.name != file.name)
+        beside = chain.from_iterable(found for other, found in whole.items() if other.name != file.name)
+        # As in the directory, what contradicts others there does not keep back the rest of its bundle.
         refused = misfits([*releases, *beside])
-        for release in releases:
-            if release.manifest in refused:
-                refusals.setdefault(file, f"{release.manifest} {refused[release.manifest]}")
-    return [
-        Judgement(
+        judged[file] = Judgement(
             file=file,
-            releases=() if file in refusals else accepted[file],
-            refusal=refusals.get(file, ""),
+            releases=tuple(each for each in releases if each.manifest not in refused),
+            refusals=tuple(
+                f"{each.manifest} {refused[each.manifest]}" for each in releases if each.manifest in refused
+            ),
         )
-        for file in dict.fromkeys(files)
-    ]
+    return [judged[file] for file in dict.fromkeys(files)]
 
 
 def make_bundle(file: Path, manifests: Iterable[Path]) -> None:

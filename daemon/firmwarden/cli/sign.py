@@ -108,14 +108,15 @@ def verify(files: tuple[Path, ...], config: Path) -> None:
     with _failing():
         judged = judge(files, load(config))
     for found in judged:
-        if found.refusal:
-            _say(f"{found.file} would be refused: {found.refusal}.")
+        part = " in part" if found.releases else ""
+        for refusal in found.refusals:
+            _say(f"{found.file} would be refused{part}: {refusal}.")
         for release in found.releases:
             by = "not signed, and its class asks for no signature"
             if release.signed_by:
                 by = f'signed with the key "{release.signed_by}"'
             _say(f"{found.file} would be accepted: {release.device_class} {release.version}, {by}.")
-    sys.exit(1 if any(found.refusal for found in judged) else 0)
+    sys.exit(1 if any(found.refusals for found in judged) else 0)
 
 
 def _password(file: BinaryIO | None, *, new: bool) -> bytes:
