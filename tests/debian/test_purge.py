@@ -60,4 +60,27 @@ def test_a_directory_that_is_a_mount_point_is_emptied(place: str) -> None:
 def test_what_is_mounted_below_is_left_alone(mounted: str, below: str) -> None:
     place = f"{STATE}/{below}"
     left = purged(f"mount --bind {mounted} {place}")
-    assert left == {OTHER, SAME, STATE, f"{STATE}/firmware", place} | holding(OTHER, SAME, place)
+    empty = {STATE, f"{STATE}/firmware", f"{STATE}/images"}
+    assert left == {OTHER, SAME, place} | empty | holding(OTHER, SAME, place)
+
+
+def test_a_directory_that_becomes_a_link_meanwhile_is_not_followed() -> None:
+    # Whoever runs as the daemon's user may swap a directory of it at any instant.  The worst one is here: what is in
+    # it is found, and not yet deleted.
+    swapped = f"{STATE}/firmware/swapped"
+    left = purged(f"""
+mkdir -p {swapped}/empty && touch {swapped}/release.img
+cp "$(command -v rm)" /run/rm
+cat >/run/swap <<end
+#!/bin/sh
+case "\\$*" in *release.img*) mv {swapped} {swapped}-away && ln -s {SAME} {swapped} ;; esac
+exec /run/rm "\\$@"
+end
+chmod +x /run/swap && mount --bind /run/swap "$(command -v rm)"
+""")
+    assert f"{swapped}-away/release.img" not in left
+    assert left >= holding(SAME)
+
+
+def test_a_path_that_has_the_current_directory_keeps_nothing() -> None:
+    assert purged('export PATH="$PATH:"') == purged()
