@@ -252,28 +252,14 @@ async def test_who_refuses_what_is_newer_is_not_given_what_went_no_further(begun
         assert (units[name].runs, running(units, "1.0.0")) == (content("2.0.0"), 7)
 
 
-async def test_who_refuses_what_is_newer_is_given_what_went_to_all() -> None:
+@pytest.mark.parametrize("ruled", [True, False], ids=["went to all", "before there was a rule"])
+async def test_who_refuses_what_is_newer_is_given_what_went_out(ruled: bool) -> None:
     units = rack(5)
     late = units["panel-04"]
-    async with living(units, policies=with_rule()) as house:
-        await house.unplug("panel-04")
-        for versions in (["2.0.0"], ["2.0.0", "3.0.0"]):
-            house.drop(*versions)
-            await anyio.sleep(2 * HOUR_S)
-            assert progress(house).rollout.state is RolloutState.DONE
-        late.script.append(REFUSES_AT_ONCE)
-        await house.plug("panel-04")
-        await anyio.sleep(SETTLED_S)
-        assert (running(units, "3.0.0"), late.runs) == (4, content("2.0.0"))
-
-
-async def test_who_refuses_what_is_newer_is_given_what_went_out_before_there_was_a_rule() -> None:
-    units = rack(5)
-    late = units["panel-04"]
-    async with living(units) as house:
+    async with living(units, policies=with_rule() if ruled else [ClassPolicy(name=PANEL)]) as house:
         await house.unplug("panel-04")
         house.drop("2.0.0")
-        await anyio.sleep(HOUR_S)
+        await anyio.sleep(2 * HOUR_S)
         house.warden.configure({PANEL: with_rule()[0]}, 16, {})
         house.drop("2.0.0", "3.0.0")
         await anyio.sleep(2 * HOUR_S)
