@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import serial
 
 from lab.adapters import Gadget, UsbSerial
 from lab.usbmon import ControlRequest, Listener
@@ -17,7 +20,6 @@ from support.gateway import LOADER, NEW, OLD, QUICK, USUAL, device_class, image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from lab.service import Service
 
@@ -98,6 +100,36 @@ def test_inv2_it_is_pulled_out_in_the_middle_and_finished_when_it_is_back(
     service.runs(NEW)
     assert len(service.client.get("jobs")["jobs"]) == 1
     assert_healthy(panel, erases=2)
+
+
+@contextmanager
+def talking(far_end: str) -> Iterator[None]:
+    """Say something every other millisecond, heard or not."""
+    over = threading.Event()
+
+    def talk() -> None:
+        with Path(far_end).open("wb", buffering=0) as far:
+            while not over.wait(0.002):
+                far.write(b"something ")
+
+    talker = threading.Thread(target=talk, name=f"talks at {far_end}")
+    talker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        talker.join()
+
+
+def test_a_device_may_talk_while_its_adapter_is_pulled_out(kept: ExitStack) -> None:
+    adapter = kept.enter_context(closing(UsbSerial("TALKER")))
+    kept.enter_context(talking(adapter.far_end))
+    for _ in range(5):
+        adapter.plug(1)
+        (path,) = until(lambda: list(Path("/dev").glob("ttyUSB*")), "a tty")
+        with serial.Serial(str(path), timeout=60) as tty:
+            assert tty.read(1)
+            adapter.unplug()
 
 
 def test_inv4_another_port_is_another_unit_where_the_port_tells_them_apart(

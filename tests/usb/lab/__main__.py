@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from lab.image import ROOT, TOOLS, VENV, CannotBuild, build, cached
-from lab.machine import Share, run
+from lab.machine import MachineEnded, Share, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,11 +73,11 @@ def main(arguments: list[str]) -> int:
         _stage("the package", lambda: _install(package))
         shutil.rmtree(RESULTS, ignore_errors=True)
         RESULTS.mkdir(parents=True)
-        status = _stage("the tests", lambda: _test(image, package, arguments))
-    if status is None:
-        sys.stderr.write(f"test-usb: the machine ended before the tests did; its console is in {RESULTS}\n")
-        return 1
-    return status
+        try:
+            return _stage("the tests", lambda: _test(image, package, arguments))
+        except MachineEnded as exc:
+            sys.stderr.write(f"test-usb: {exc}\n")
+            return 1
 
 
 def _stage(what: str, work: Callable[[], T]) -> T:
@@ -99,7 +99,7 @@ def _install(place: Path) -> None:
     shutil.rmtree(wheels)
 
 
-def _test(image: Path, package: Path, arguments: list[str]) -> int | None:
+def _test(image: Path, package: Path, arguments: list[str]) -> int:
     shares = (
         Share(name="tree", path=ROOT),
         Share(name="package", path=package),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from lab.machine import UNHEARD
 from lab.monitor import Monitor
 from lab.waiting import until
 
@@ -34,7 +35,10 @@ def _serial(device: Path) -> str:
 
 
 class UsbSerial:
-    """An FT232 as QEMU has it, on the machine's xHCI controller."""
+    """An FT232 as QEMU has it, on the machine's xHCI controller.
+
+    Its wire is joined only while it is plugged: QEMU (7.2) crashes when a byte comes for one that was just removed.
+    """
 
     IDS: Final = "0403:6001"
 
@@ -42,6 +46,8 @@ class UsbSerial:
         self.serial = serial
         self.far_end = f"/dev/virtio-ports/wire{wire}"
         self._wire = f"wire{wire}"
+        self._far = f"far{wire}"
+        self._address = {"type": "unix", "data": {"path": f"{self._wire}.sock"}}
         self._name = f"adapter-{wire}"
         self._port: int | None = None
 
@@ -58,6 +64,7 @@ class UsbSerial:
                 serial=self.serial,
                 **{"always-plugged": True},
             )
+            self._join(monitor, "socket", addr=self._address, server=False)
         self._port = port
         until(lambda: _ttys(self.serial, port), f"a tty of {self.serial}")
 
@@ -65,11 +72,23 @@ class UsbSerial:
         """Pull it out, and wait until the kernel has seen that."""
         if (port := self._port) is not None:
             with Monitor() as monitor:
+                # What the far end says from now on is lost, but to write it is no error there.
+                self._join(monitor, "ringbuf", size=UNHEARD)
                 monitor.do("device_del", id=self._name)
+                # It outlives its removal by a moment, and another one cannot be plugged in its place before.
+                until(lambda: not self._is_held(monitor), f"the end of what was at {self._wire}")
             self._port = None
             until(lambda: not _ttys(self.serial, port), f"the end of {self.serial}")
 
     close = unplug
+
+    def _is_held(self, monitor: Monitor) -> bool:
+        return any(
+            each["label"] == self._wire and each["frontend-open"] for each in monitor.do("query-chardev")
+        )
+
+    def _join(self, monitor: Monitor, kind: str, **data: object) -> None:
+        monitor.do("chardev-change", id=self._far, backend={"type": kind, "data": data})
 
 
 class Gadget:

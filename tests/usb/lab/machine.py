@@ -4,12 +4,13 @@ The image is never written to.  What the errand needs goes in by QEMU's firmware
 exit status come back over virtio ports, and directories are shared over 9p.  Inside, the tests find
 
 * ``/dev/virtio-ports/qmp``: the monitor of this very QEMU, to plug and unplug USB devices;
-* ``/dev/virtio-ports/wireN``: the far end of a serial line; at the near end is whichever ``usb-serial`` is plugged
-  with ``chardev=wireN``.
+* ``/dev/virtio-ports/wireN``: the far end of a serial line.  At the near end is a ``usb-serial`` plugged with
+  ``chardev=wireN``; the ends are joined when ``farN`` is changed into a socket that connects to ``wireN.sock``.
 """
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Final
 
 WIRES: Final = 2
+UNHEARD: Final = 1024
+"""How many bytes are kept, in vain, of what a far end says that is joined to nothing."""
 
 _MACHINE: Final = (
     *("qemu-system-x86_64", "-machine", "q35,vmport=off,sata=off,smbus=off", "-cpu", "max"),
@@ -33,6 +36,10 @@ _KERNEL_ARGUMENTS: Final = (
 )
 
 
+class MachineEnded(Exception):
+    """The machine did not live to see the end of its errand; the message is one line."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
     """A directory of this machine, at /mnt/NAME in that one."""
@@ -42,10 +49,12 @@ class Share:
     writable: bool = False
 
 
-def run(
-    image: Path, script: str, *, shares: tuple[Share, ...], console: Path, timeout_s: float
-) -> int | None:
-    """Boot, run a shell script, pass its output on; return its exit status, or None if it did not come to its end."""
+def run(image: Path, script: str, *, shares: tuple[Share, ...], console: Path, timeout_s: float) -> int:
+    """Boot, run a shell script, pass its output on; return its exit status.
+
+    Raises:
+        MachineEnded: it ended before the script did.
+    """
     with tempfile.TemporaryDirectory(prefix="usb-lab-") as place:
         work = Path(place)
         (work / "script").write_text(script)
@@ -55,6 +64,7 @@ def run(
         # Standard input stays open and silent: at its end QEMU would hang the port up.
         qemu = subprocess.Popen(
             [*_MACHINE, *_options(image, work, shares, console)],
+            cwd=work,  # where its sockets are, so that they have the same names inside
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -69,8 +79,24 @@ def run(
             alarm.cancel()
             qemu.terminate()
             qemu.wait()
-        status = (work / "status").read_text().strip()
-        return int(status) if status else None
+        if status := (work / "status").read_text().strip():
+            return int(status)
+    said = console.read_text(errors="replace").splitlines() if console.exists() else []
+    last = said[-1] if said else "nothing"
+    raise MachineEnded(
+        f"the machine ended before its errand did: {_how(qemu.returncode)}; the end of {console} is: {last}"
+    )
+
+
+def _how(status: int) -> str:
+    """Say how QEMU ended.  Asked to end it says 0, as it does when the machine switches itself off."""
+    match status:
+        case 0:
+            return "it switched itself off, or its time was over"
+        case _ if status < 0:
+            return f"QEMU was ended by {signal.Signals(-status).name}"
+        case _:
+            return f"QEMU's exit status is {status}"
 
 
 def _options(image: Path, work: Path, shares: tuple[Share, ...], console: Path) -> list[str]:
@@ -83,11 +109,16 @@ def _options(image: Path, work: Path, shares: tuple[Share, ...], console: Path) 
         *("-fw_cfg", f"name=opt/errand/shares,file={work}/shares"),
         *("-chardev", "stdio,id=output,signal=off", *_port("output")),
         *("-chardev", f"file,id=status,path={work}/status", *_port("status")),
-        *_joined(work, "monitor", "qmp"),
+        *_listening("monitor"),
+        *("-chardev", "socket,id=qmp,path=monitor.sock"),
         *("-mon", "chardev=monitor,mode=control", *_port("qmp")),
     ]
     for number in range(WIRES):
-        options += [*_joined(work, f"wire{number}", f"far{number}"), *_port(f"far{number}", f"wire{number}")]
+        options += [
+            *_listening(f"wire{number}"),
+            *("-chardev", f"ringbuf,id=far{number},size={UNHEARD}"),
+            *_port(f"far{number}", f"wire{number}"),
+        ]
     for share in shares:
         mode = "" if share.writable else ",readonly=on"
         options += [
@@ -101,10 +132,6 @@ def _port(chardev: str, name: str | None = None) -> tuple[str, ...]:
     return ("-device", f"virtserialport,chardev={chardev},name={name or chardev}")
 
 
-def _joined(work: Path, near: str, far: str) -> tuple[str, ...]:
-    """Make two character devices that are the ends of one line; QEMU is both."""
-    path = work / f"{near}.sock"
-    return (
-        *("-chardev", f"socket,id={near},path={path},server=on,wait=off"),
-        *("-chardev", f"socket,id={far},path={path}"),
-    )
+def _listening(chardev: str) -> tuple[str, ...]:
+    """Make a character device that waits for another one of this QEMU to connect: it is both ends of the line."""
+    return ("-chardev", f"socket,id={chardev},path={chardev}.sock,server=on,wait=off")

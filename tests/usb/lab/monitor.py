@@ -32,10 +32,11 @@ class Monitor:
     ) -> None:
         os.close(self._fd)
 
-    def do(self, command: str, **arguments: object) -> None:
-        """Have a command done."""
+    def do(self, command: str, **arguments: object) -> Any:  # noqa: ANN401  # as JSON has it
+        """Have a command done; return what it gives."""
         answer = self._execute(command, **arguments)
         assert "return" in answer, f"{command} {arguments}: {answer}"
+        return answer["return"]
 
     def _execute(self, command: str, **arguments: object) -> dict[str, Any]:
         self._count += 1

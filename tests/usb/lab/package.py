@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.image import ROOT, TOOLS, VENV, CannotBuild, build, cached
-from lab.machine import Share, run
+from lab.machine import MachineEnded, Share, run
 
 RESULTS: Final = ROOT / "dist" / "test-deb"
 """What the tests and the machine say, kept until the next run."""
@@ -71,11 +71,11 @@ def main(arguments: list[str]) -> int:
             Share(name="results", path=RESULTS, writable=True),
         )
         script = _SCRIPT.format(venv=VENV, tools=TOOLS, arguments=shlex.join(arguments))
-        status = run(image, script, shares=shares, console=RESULTS / "console.txt", timeout_s=LIMIT_S)
-    if status is None:
-        sys.stderr.write(f"test-deb: the machine ended before the tests did; its console is in {RESULTS}\n")
-        return 1
-    return status
+        try:
+            return run(image, script, shares=shares, console=RESULTS / "console.txt", timeout_s=LIMIT_S)
+        except MachineEnded as exc:
+            sys.stderr.write(f"test-deb: {exc}\n")
+            return 1
 
 
 def _make_newer(package: Path, packages: Path) -> None:
