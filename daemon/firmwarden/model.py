@@ -307,6 +307,8 @@ class WaitKind(StrEnum):
     WINDOW = "window"
     CONDITION = "condition"
     CANARY = "canary"
+    PASSED_OVER = "passed-over"
+    """It refused what is newer, and this release had not gone to all when that came."""
     FAILSAFE = "failsafe"
     """Nothing proves that an interruption would not brick the device, and nobody took that risk."""
     PORT_HELD = "port-held"

@@ -239,10 +239,11 @@ async def test_who_refuses_what_is_newer_is_not_given_what_went_no_further(begun
         assert progress(house).rollout.version == "3.0.0"
         assert progress(house).rollout.state is RolloutState.STOPPED
         assert running(units, "1.0.0") == 8
-        (name, *_) = [name for name in units if (await house.job(name)).version == "2.0.0"]
+        (name, *others) = [name for name in units if (await house.job(name)).version == "2.0.0"]
         device = (await house.device(name)).id
         wait = await wait_of(house, name)
-        assert (wait.kind, wait.until) == (WaitKind.CANARY, None)
+        assert (wait.kind, wait.until) == (WaitKind.PASSED_OVER, None)
+        assert (await house.desk.status())["waiting_for_you"] == 1 + len(others)
         assert wait.detail == (
             "3.0.0 is latched for it, and 2.0.0 had not gone to all when that came; "
             f"`firmwarden pin {device} 2.0.0` gives it all the same"

@@ -462,13 +462,13 @@ WAITS: Final[Mapping[WaitKind, tuple[str, str]]] = {
     WaitKind.CANARY: (
         (
             "The release [goes out in waves](../how-to/roll-out-with-care.md), and this device has its turn later; or "
-            "the release had not gone to all when a newer one came, which is latched for this device; or another "
-            "device refused this image, so one device at a time tries it."
+            "another device refused this image, so one device at a time tries it."
         ),
-        (
-            "the wave before has soaked, or a stopped rollout is resumed; or the device is pinned to it; or the device "
-            "that tries it now is done"
-        ),
+        "the wave before has soaked, or a stopped rollout is resumed; or the device that tries it now is done",
+    ),
+    WaitKind.PASSED_OVER: (
+        "The release had not gone to all when a newer one came, and that one is latched for this device.",
+        "the device is pinned to it, the latch is cleared, or something newer comes",
     ),
     WaitKind.FAILSAFE: (
         "Nothing proves that an interruption would not brick the device.",

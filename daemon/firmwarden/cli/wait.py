@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from firmwarden.service.views import CauseView, FeedItem, JobView, RolloutView, WaitView, WhyView
 
 _GOES_ON = frozenset({"queued", "running"})
-_FOR_A_PERSON = frozenset({"failsafe", "identity"})
+_FOR_A_PERSON = frozenset({"failsafe", "identity", "passed-over"})
 _UNLESS_IT_ENDS = frozenset({"hold", "wear"})
 """For a person where nothing says when it ends by itself."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from firmwarden.service.views import DeviceView, JobView, PlanView, ProbationView, WearView
     from firmwarden.service.warden import Warden
 
-_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY})
+_FOR_A_PERSON: Final = frozenset({WaitKind.FAILSAFE, WaitKind.IDENTITY, WaitKind.PASSED_OVER})
 
 
 def for_a_person(kind: WaitKind, *, ends: bool) -> bool:

@@ -167,7 +167,7 @@ def _passed_over(
             continue  # it is the newest for this unit, or for all
         pin = f"firmwarden pin {job.device} {shlex.quote(release.version)}"
         waits[job.id] = Wait(
-            kind=WaitKind.CANARY,
+            kind=WaitKind.PASSED_OVER,
             detail=f"{newer.version} is latched for it, and {release.version} had not gone to all when that came; "
             f"`{pin}` gives it all the same",
         )
