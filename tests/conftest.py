@@ -13,6 +13,8 @@ _IN_CI = bool(os.environ.get("CI"))
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # In CI the same commit gives the same verdict; new examples are found on laptops.
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, database=None)
+# For the other Pythons, which run what was judged already.
+settings.register_profile("few", settings.get_profile("ci"), max_examples=10)
 settings.load_profile("ci" if _IN_CI else "dev")
 
 
