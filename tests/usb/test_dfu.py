@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import grp
-import os
-import signal
 import subprocess
 import time
 from contextlib import ExitStack, closing
@@ -192,7 +190,7 @@ def test_inv5_the_service_is_killed_in_the_middle_and_goes_on(
     service.drop("meter", NEW, update())
     meters = plug(device("KILLED", flash_time=3))
     until(lambda: meters.report(NAME)["erase_starts"] or None, "an erase")
-    os.kill(int(service.property("MainPID")), signal.SIGKILL)
+    service.kill()
     service.wait_for("attempt-interrupted")
     service.job("succeeded")
     service.runs(NEW)

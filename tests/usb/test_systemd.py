@@ -136,7 +136,7 @@ def test_inv5_a_service_that_hangs_is_restarted_and_finishes_its_work(
     panel.wait_for("erase")
     hung = int(service.property("MainPID"))
     os.kill(hung, signal.SIGSTOP)
-    until(lambda: service.property("NRestarts") == "1", "a restart")
+    service.restarted(1)
     assert "Watchdog timeout" in service.journal()
     service.wait_for("attempt-interrupted")
     service.job("succeeded")

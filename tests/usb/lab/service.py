@@ -122,7 +122,11 @@ class Service:
         """Kill the daemon, and wait until systemd has started it again and it is ready."""
         killed = int(self.property("NRestarts"))
         os.kill(int(self.property("MainPID")), signal.SIGKILL)
-        until(lambda: int(self.property("NRestarts")) > killed, "a restart")
+        self.restarted(killed + 1)
+
+    def restarted(self, times: int) -> None:
+        """Wait until systemd has started it again so often, in all, and it is ready: before, nobody answers."""
+        until(lambda: int(self.property("NRestarts")) >= times, "a restart")
         until(lambda: self.property("ActiveState") == "active", "a daemon that is ready")
 
     def property(self, name: str, unit: str = UNIT) -> str:
