@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
@@ -172,7 +173,7 @@ async def test_what_is_no_port_is_refused(tmp_path: Path) -> None:
     for path in (plain, fifo, tmp_path):
         with pytest.raises(OpenFailed, match=re.escape(str(path))):
             await open_link(SerialAddress(path=str(path)), patience_s=0)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 @pytest.mark.parametrize("baud", [50, 9600, 115_200, 250_000, 921_600, 1_234_567, 3_000_000, 12_000_000])
@@ -194,7 +195,7 @@ async def test_a_rate_that_the_driver_replaces_is_refused(
     before = open_descriptors()
     with pytest.raises(OpenFailed, match=r"3000000 baud is refused.*2000000"):
         await open_link(peer.address, patience_s=0)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_a_kernel_that_numbers_its_requests_otherwise_is_no_obstacle(
@@ -273,7 +274,7 @@ async def test_nothing_is_left_open(peer: PtyPeer) -> None:
     for _ in range(3):
         link = await open_link(peer.address)
         await link.aclose()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_a_port_is_free_once_it_is_closed_although_the_task_is_cancelled(peer: PtyPeer) -> None:
@@ -282,7 +283,7 @@ async def test_a_port_is_free_once_it_is_closed_although_the_task_is_cancelled(p
     with anyio.CancelScope() as scope:
         scope.cancel()
         await link.aclose()
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_an_opening_that_is_cancelled_leaves_nothing_open(peer: PtyPeer) -> None:
@@ -369,7 +370,7 @@ async def test_a_port_that_vanishes_while_something_is_unsent_is_closed(peer: Pt
         with pytest.raises(LinkLost):
             await link.converse(Asking([Send(b"." * 100_000, 5.0, 8)]))
     await link.aclose()
-    assert open_descriptors() == before - 2  # both ends of the pty
+    assert open_descriptors() <= before - Counter([peer.path])  # which the peer closed
 
 
 async def test_a_port_that_is_found_gone_by_writing_is_closed_once(peer: PtyPeer) -> None:
@@ -383,7 +384,7 @@ async def test_a_port_that_is_found_gone_by_writing_is_closed_once(peer: PtyPeer
     with pytest.raises(LinkLost):
         await link.set_lines(dtr=True)
     await link.aclose()
-    await settle_descriptors(before - 2)
+    await settle_descriptors(before - Counter([peer.path]))
     assert not complaints
 
 

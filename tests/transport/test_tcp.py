@@ -82,7 +82,7 @@ async def test_inv6_a_host_that_does_not_answer_is_given_up(black_hole: TcpAddre
     before = open_descriptors()
     with pytest.raises(OpenFailed, match="no connection within"):
         await open_link(black_hole, patience_s=0)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 async def test_an_address_that_leads_nowhere_leaves_time_for_the_next(
