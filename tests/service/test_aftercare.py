@@ -14,20 +14,13 @@ from firmwarden.service.desired import ClassPolicy
 from firmwarden.service.health import VANISHES_AT_MOST
 from firmwarden.service.shelf import Shelf
 from support.house import PANEL, VirtualClock, content, living, release, virtual_time
-from support.probation import (
-    POLICY,
-    SOAK_S,
-    good_with,
-    on_probation,
-    probation,
-)
+from support.probation import POLICY, SOAK_S, good_with, on_probation, probation
 from support.scripted import Unit
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from pathlib import Path
     from typing import Any
-
 
 pytestmark = pytest.mark.anyio
 

@@ -12,15 +12,7 @@ from firmwarden.errors import CannotTell, LinkLost, PortHeld
 from firmwarden.model import CauseCode, ClassName, TcpAddress, Wait, WaitKind
 from firmwarden.service.aftercare import ASK_AGAIN_S, CHECKS_AT_ONCE
 from support.house import PANEL, content, living, virtual_time
-from support.probation import (
-    ILL,
-    RULE,
-    SOAK_S,
-    Examined,
-    asking,
-    examining,
-    probation,
-)
+from support.probation import ILL, RULE, SOAK_S, Examined, asking, examining, probation
 from support.scripted import Play, Unit
 
 if TYPE_CHECKING:
